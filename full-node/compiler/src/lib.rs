@@ -1,0 +1,1 @@
+//! Compiles safetensors models to the exact form and measures their accuracy.

@@ -1,0 +1,1 @@
+//! Validators: the commonware simplex engine driving the chain's rules over an authenticated store.

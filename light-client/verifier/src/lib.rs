@@ -1,0 +1,1 @@
+//! The smallest browser verifier: header certificates, seeds, state proofs and receipts.

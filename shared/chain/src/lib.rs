@@ -1,0 +1,1 @@
+//! Transactions, headers and the pure state-transition rules of the chain.

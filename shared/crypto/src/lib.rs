@@ -1,0 +1,1 @@
+//! Signatures, the mask PRG, Merkle trees and weighted sampling; randomness is always passed in.

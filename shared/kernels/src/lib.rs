@@ -1,0 +1,1 @@
+//! Fast integer kernels, each proven equal to the reference.

@@ -1,0 +1,1 @@
+//! Hashes, amounts, addresses, domains and verdicts shared by every other crate.

@@ -1,0 +1,1 @@
+//! Frames, protocol identifiers and the messages peers exchange.

@@ -1,0 +1,1 @@
+//! The messages the page and its worker exchange.
