@@ -1,0 +1,82 @@
+//! `cargo xtask bench`: ratios against a named peer measured in the same run.
+
+use crate::bundle;
+use crate::workspace::{NATIVE_PROFILE, cargo, native_binary, root, run as run_command, target};
+use anyhow::{Result, bail};
+use std::{fs, process::Command};
+
+/// A benchmark: its name, what it compares, and the program that measures it.
+struct Benchmark {
+    name: &'static str,
+    about: &'static str,
+    run: fn() -> Result<()>,
+}
+
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark {
+        name: "sizes",
+        about: "wasm sizes of page, worker and verifier, raw and brotli, against their budgets",
+        run: sizes,
+    },
+    Benchmark {
+        name: "native",
+        about: "exact MiniLM, kernels, Freivalds and shares on this processor",
+        run: native,
+    },
+];
+
+/// Runs one benchmark, or all.
+pub(crate) fn run(name: Option<&str>, list: bool) -> Result<()> {
+    if list {
+        for b in BENCHMARKS {
+            println!("{:<10} {}", b.name, b.about);
+        }
+        return Ok(());
+    }
+    let chosen: Vec<_> = BENCHMARKS.iter().filter(|b| name.is_none_or(|n| n == b.name)).collect();
+    if chosen.is_empty() {
+        let known: Vec<_> = BENCHMARKS.iter().map(|b| b.name).collect();
+        bail!("no benchmark is called {:?}; known: {}", name.unwrap_or(""), known.join(", "));
+    }
+    for b in chosen {
+        (b.run)()?;
+    }
+    Ok(())
+}
+
+/// Writes one benchmark's JSON under target/bench and prints it.
+fn report(name: &str, value: &serde_json::Value) -> Result<()> {
+    let folder = target().join("bench");
+    fs::create_dir_all(&folder)?;
+    let text = serde_json::to_string_pretty(value)?;
+    fs::write(folder.join(format!("{name}.json")), &text)?;
+    println!("{text}");
+    Ok(())
+}
+
+fn sizes() -> Result<()> {
+    let built = bundle::build()?;
+    let verifier = bundle::verifier()?;
+    let entry = |raw: u64, br: u64, budget: Option<u64>| {
+        serde_json::json!({
+            "raw": raw,
+            "brotli": br,
+            "budget": budget,
+            "ratio": budget.map(|b| br as f64 / b as f64),
+        })
+    };
+    let mut out = serde_json::Map::new();
+    for (name, (raw, br)) in &built.sizes {
+        let budget = (name == "nesa-worker.wasm").then_some(1_500_000);
+        out.insert(name.clone(), entry(*raw, *br, budget));
+    }
+    out.insert("nesa-verifier.wasm".into(), entry(verifier.0, verifier.1, Some(150_000)));
+    report("sizes", &out.into())
+}
+
+fn native() -> Result<()> {
+    cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
+    run_command(
+        Command::new(native_binary("nesa")).current_dir(root()).args(["model", "bench", "--json"]),
+    )
+}

@@ -1,0 +1,143 @@
+//! `cargo xtask test`: every test of the project, cheapest first.
+
+use crate::{
+    bundle, prerequisites,
+    workspace::{
+        BROWSER_PACKAGES, NATIVE_PROFILE, WASM_PROFILE, WASM_TARGET, cargo, cargo_with,
+        native_binary, root, run as run_command,
+    },
+};
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use std::{env, fs, path::PathBuf, process::Command, time::Instant};
+
+/// One part of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// rustfmt and clippy with warnings denied.
+    Lint,
+    /// Unit, property, simulation and process tests on this machine.
+    Native,
+    /// The same async tests inside a dedicated worker in headless Chromium.
+    Wasm,
+    /// End to end: a local network, the playground, and nodes that lie.
+    Browser,
+}
+
+const ALL: [Stage; 4] = [Stage::Lint, Stage::Native, Stage::Wasm, Stage::Browser];
+
+/// Runs the stages named, or all of them.
+pub(crate) fn run(only: &[Stage], filter: Option<&str>) -> Result<()> {
+    let stages = if only.is_empty() { &ALL[..] } else { only };
+    if stages.iter().any(|s| matches!(s, Stage::Wasm | Stage::Browser)) {
+        prerequisites::for_build()?;
+        prerequisites::for_browser_tests()?;
+    }
+    for stage in stages {
+        let start = Instant::now();
+        match stage {
+            Stage::Lint => lint()?,
+            Stage::Native => native(filter)?,
+            Stage::Wasm => wasm()?,
+            Stage::Browser => browser(filter)?,
+        }
+        eprintln!("== {stage:?} passed in {:.0} s", start.elapsed().as_secs_f32());
+    }
+    Ok(())
+}
+
+fn lint() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])?;
+    let mut args = vec!["clippy", "--locked", "--profile", NATIVE_PROFILE, "--all-targets"];
+    args.extend(native_packages());
+    args.extend(["--", "-D", "warnings"]);
+    cargo(&args)
+}
+
+fn native(filter: Option<&str>) -> Result<()> {
+    let mut args = vec!["test", "--locked", "--profile", NATIVE_PROFILE];
+    args.extend(native_packages());
+    args.extend(filter);
+    cargo(&args)
+}
+
+/// One selection for every native call: another one would unify features differently and compile
+/// the heavy dependencies again.
+fn native_packages() -> Vec<&'static str> {
+    let mut args = vec!["--workspace"];
+    for package in BROWSER_PACKAGES {
+        args.extend(["--exclude", package]);
+    }
+    args
+}
+
+/// Crates that have a `tests/browser.rs`, found rather than listed.
+fn wasm() -> Result<()> {
+    let runner = env::current_exe().context("where is this program?")?;
+    let runner = format!("{} wasm-test-runner", runner.display());
+    let driver = env::var("CHROMEDRIVER")
+        .ok()
+        .map_or_else(|| prerequisites::find("chromedriver").unwrap_or_default(), PathBuf::from);
+    let mut args = vec!["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
+    let packages = browser_test_packages()?;
+    for package in &packages {
+        args.extend(["-p", package.as_str()]);
+    }
+    args.extend(["--test", "browser"]);
+    cargo_with(
+        &args,
+        &[
+            ("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner),
+            ("CHROMEDRIVER", driver.display().to_string()),
+            (
+                "WASM_BINDGEN_TEST_WEBDRIVER_JSON",
+                root().join("www/tests/webdriver.json").display().to_string(),
+            ),
+            ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
+        ],
+    )
+}
+
+fn browser_test_packages() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for group in ["shared", "light-client", "web-node"] {
+        for entry in fs::read_dir(root().join(group))? {
+            let folder = entry?.path();
+            if !folder.join("tests/browser.rs").is_file() {
+                continue;
+            }
+            let manifest = fs::read_to_string(folder.join("Cargo.toml"))?;
+            let name = manifest
+                .lines()
+                .find_map(|l| l.strip_prefix("name = \"")?.strip_suffix('"'))
+                .with_context(|| format!("no package name in {}", folder.display()))?;
+            found.push(name.to_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn browser(filter: Option<&str>) -> Result<()> {
+    bundle::build()?;
+    let nesa = native_binary("nesa");
+    if !nesa.is_file() {
+        cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
+    }
+    let folder = root().join("www/tests");
+    let mut node = Command::new("node");
+    node.current_dir(&folder).env("NESA", &nesa).args([
+        "--test",
+        "--test-concurrency=1",
+        "--test-reporter=spec",
+    ]);
+    if let Some(filter) = filter {
+        node.arg(format!("--test-name-pattern={filter}"));
+    }
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.join("e2e"))?
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .filter(|p| p.to_string_lossy().ends_with(".test.mjs"))
+        .collect();
+    files.sort();
+    run_command(node.args(files))
+}

@@ -1,0 +1,67 @@
+//! Where things are, and how cargo is called.
+
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The one native profile: tests and the local network run the same objects.
+pub(crate) const NATIVE_PROFILE: &str = "local";
+/// The one browser profile.
+pub(crate) const WASM_PROFILE: &str = "wasm";
+/// The browser target.
+pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// Packages that only make sense in a browser; native builds leave them out.
+pub(crate) const BROWSER_PACKAGES: [&str; 3] = ["nesa-ui", "nesa-worker", "nesa-verifier"];
+
+/// The repository root.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// Cargo's target directory.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A binary that the native profile built.
+pub(crate) fn native_binary(name: &str) -> PathBuf {
+    target().join(NATIVE_PROFILE).join(name)
+}
+
+/// Runs cargo in the workspace and fails if it does.
+pub(crate) fn cargo(args: &[&str]) -> Result<()> {
+    cargo_with(args, &[])
+}
+
+/// Runs cargo with extra environment variables.
+pub(crate) fn cargo_with(args: &[&str], envs: &[(&str, String)]) -> Result<()> {
+    let program = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(root()).args(args);
+    for (key, value) in envs {
+        command.env(key, value);
+    }
+    run(&mut command)
+}
+
+/// Runs a command, showing it, and fails if it does.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    eprintln!("\x1b[2m$ {shown}\x1b[0m");
+    let status = command.status().with_context(|| format!("could not start `{shown}`"))?;
+    ensure!(status.success(), "`{shown}` failed: {status}");
+    Ok(())
+}
+
+fn show(command: &Command) -> String {
+    let program = Path::new(command.get_program())
+        .file_name()
+        .map_or_else(Default::default, |n| n.to_string_lossy().into_owned());
+    std::iter::once(program)
+        .chain(command.get_args().map(|a| a.to_string_lossy().into_owned()))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
