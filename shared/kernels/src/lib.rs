@@ -1,1 +1,20 @@
-//! Fast integer kernels, each proven equal to the reference.
+//! Fast integer kernels, each proven equal to the plain reference.
+//!
+//! Everything here is a pure function over slices: no I/O, no allocation that outside data could
+//! make large, no floats. [`mod@reference`] holds the definition of every operation as a plain loop;
+//! the functions at the crate root pick the fastest version the machine has (AVX2 natively,
+//! `simd128` in WebAssembly, scalar elsewhere) and return the same integers.
+//!
+//! Matrices are row-major. A weight matrix `w` is `[n, k]` of `i8`, activations `x` are
+//! `[tokens, k]`, results `y` are `[tokens, n]`.
+
+#![deny(missing_docs)]
+#![deny(clippy::float_arithmetic)]
+
+pub mod reference;
+
+mod dispatch;
+mod freivalds;
+
+pub use dispatch::{matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_mask_u32, path_name};
+pub use freivalds::{RowFold, P61, rt_w_mod_p};
