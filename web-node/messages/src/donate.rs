@@ -1,0 +1,124 @@
+//! The volunteer's meter.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Problem, Unes};
+
+/// Limits the volunteer sets before or while serving.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DonateLimits {
+    /// Queries served at one time.
+    pub max_queries: u32,
+    /// Megabytes per hour before new queries are declined.
+    pub max_mb_per_hour: u32,
+}
+
+impl Default for DonateLimits {
+    fn default() -> Self {
+        Self { max_queries: 2, max_mb_per_hour: 2_000 }
+    }
+}
+
+/// Replaces the previous one; about once a second while serving.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DonateView {
+    /// Where it stands.
+    pub phase: DonatePhase,
+    /// This browser's node key, hex.
+    pub node: Option<String>,
+    /// Bond posted.
+    pub bond: Unes,
+    /// Address through the relay.
+    pub address: Option<String>,
+    /// Products served (one per linear stage and pass).
+    pub layers: u64,
+    /// Queries completed.
+    pub queries: u64,
+    /// Queries under way.
+    pub active: u32,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Sum of the vouchers received.
+    pub vouchers: Unes,
+    /// Paid out by the chain, proven in state.
+    pub earned: Unes,
+    /// Connected peers.
+    pub peers: u32,
+    /// Milliseconds spent in kernels.
+    pub busy_ms: f64,
+    /// Milliseconds since serving began.
+    pub serving_ms: f64,
+    /// Limits in force.
+    pub limits: DonateLimits,
+    /// Why it stopped.
+    pub problem: Option<Problem>,
+}
+
+/// Where a volunteer stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DonatePhase {
+    /// Not serving.
+    #[default]
+    Off,
+    /// Fetching the bond from the faucet.
+    Funding,
+    /// Fetching weights.
+    Loading,
+    /// Reserving a place at a relay.
+    Reserving,
+    /// Registering on the chain.
+    Registering,
+    /// In the snapshot, may be drawn.
+    Serving,
+    /// Finishing what is under way.
+    Stopping,
+    /// Stopped by a problem.
+    Failed,
+}
+
+/// The graphics adapter and its bit self-test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdapterReport {
+    /// True while the probe runs.
+    pub running: bool,
+    /// False when the browser offers no adapter.
+    pub available: bool,
+    /// Name as the driver gives it.
+    pub name: String,
+    /// Vendor.
+    pub vendor: String,
+    /// `DiscreteGpu`, `IntegratedGpu`, `Cpu`, …
+    pub device_type: String,
+    /// Largest storage buffer binding, bytes.
+    pub max_binding: u64,
+    /// Bit self-tests, one per kernel shape.
+    pub tests: Vec<SelfTest>,
+    /// What follows: `serve on the CPU kernel`.
+    pub conclusion: String,
+    /// Why there is none.
+    pub problem: Option<Problem>,
+}
+
+/// One bit self-test: the same bytes as the reference, or not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SelfTest {
+    /// What was computed: `u32 wrapping product 64×384`.
+    pub what: String,
+    /// On what: `wasm simd128`, `WebGPU`.
+    pub on: String,
+    /// Digest computed here.
+    pub got: String,
+    /// Digest of the reference.
+    pub expected: String,
+    /// Equal.
+    pub equal: bool,
+    /// Duration.
+    pub took_ms: f64,
+}

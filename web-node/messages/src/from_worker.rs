@@ -1,0 +1,145 @@
+//! What the worker answers and reports.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AdapterReport, BlockDetail, BlockRow, ConflictView, DonateView, Draft, HistoryItem, JobId,
+    JobView, NetworkView, Problem, Progress, Quote, ReceiptReport, RequestId, Status, WalletView,
+};
+
+/// One report. Sent as `[json, Uint8Array?]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "t", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum FromWorker {
+    /// Where the worker stands.
+    Status {
+        /// Replaces the previous one.
+        status: Status,
+    },
+    /// Headers just verified, oldest first. At most a few hundred at once.
+    Blocks {
+        /// New rows.
+        blocks: Vec<BlockRow>,
+    },
+    /// One block in full.
+    Block {
+        /// The block.
+        block: Box<BlockDetail>,
+    },
+    /// Two finalised headers at one height.
+    Conflict {
+        /// Both.
+        conflict: ConflictView,
+    },
+    /// The nodes.
+    Network {
+        /// Replaces the previous one.
+        network: NetworkView,
+    },
+    /// The wallet.
+    Wallet {
+        /// Replaces the previous one.
+        wallet: WalletView,
+    },
+    /// A quote.
+    Quote {
+        /// The answer.
+        quote: Quote,
+    },
+    /// A job, whole.
+    Job {
+        /// Replaces the previous view of the same id.
+        job: Box<JobView>,
+    },
+    /// How far a running job is.
+    Progress {
+        /// Which.
+        job: JobId,
+        /// How far.
+        progress: Progress,
+    },
+    /// The history rail, latest first.
+    History {
+        /// Replaces the previous one.
+        items: Vec<HistoryItem>,
+    },
+    /// The draft kept from an earlier visit. Sent once, after `Start`.
+    Draft {
+        /// The draft.
+        draft: Draft,
+    },
+    /// A file for the user to keep; its bytes travel beside the JSON.
+    File {
+        /// Suggested name.
+        name: String,
+        /// MIME type.
+        mime: String,
+    },
+    /// A receipt was checked.
+    Receipt {
+        /// The report.
+        report: Box<ReceiptReport>,
+    },
+    /// The volunteer's meter.
+    Donate {
+        /// Replaces the previous one.
+        donate: DonateView,
+    },
+    /// The adapter probe.
+    Adapter {
+        /// Replaces the previous one.
+        adapter: AdapterReport,
+    },
+    /// A request could not be answered.
+    Failed {
+        /// The request, where it had an id.
+        request: Option<RequestId>,
+        /// The job, where it concerns one.
+        job: Option<JobId>,
+        /// Why.
+        problem: Problem,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{JobOptions, Task, ToWorker, Unes, WalletCommand};
+
+    #[test]
+    fn json_is_camel_case_and_tagged() {
+        let run = ToWorker::Run {
+            job: 7,
+            task: Task::Embed { texts: vec!["a".into()] },
+            options: JobOptions { max_fee: Some(Unes(5)), ..JobOptions::default() },
+        };
+        let json = serde_json::to_value(&run).unwrap();
+        assert_eq!(json["t"], "run");
+        assert_eq!(json["task"]["kind"], "embed");
+        assert_eq!(json["options"]["maxFee"], "5");
+        assert_eq!(serde_json::from_value::<ToWorker>(json).unwrap(), run);
+    }
+
+    #[test]
+    fn views_accept_missing_fields() {
+        let job = r#"{"t":"job","job":{"id":3,"question":"q","state":"answered"}}"#;
+        let FromWorker::Job { job } = serde_json::from_str(job).unwrap() else { panic!("job") };
+        assert_eq!(job.id, 3);
+        assert!(job.ladder.is_empty());
+    }
+
+    #[test]
+    fn every_status_round_trips() {
+        let status = FromWorker::Status { status: Status::default() };
+        let json = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<FromWorker>(&json).unwrap(), status);
+    }
+
+    #[test]
+    fn a_passphrase_never_reaches_a_debug_print() {
+        let message = ToWorker::Wallet {
+            command: WalletCommand::Create { passphrase: Some("hunter2".into()) },
+        };
+        assert!(!format!("{message:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,174 @@
+//! The verification ladder: what was checked, in the order it happened.
+
+use serde::{Deserialize, Serialize};
+
+/// One rung.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Which rung.
+    pub id: StepId,
+    /// What is known about it.
+    pub state: StepState,
+    /// Who did the step (not who checked it): `this device`, `node 3f9a…`, `4 validators`.
+    #[serde(default)]
+    pub who: String,
+    /// One sentence of fact with the numbers of this very answer.
+    #[serde(default)]
+    pub detail: String,
+    /// How long this device's check took. `None` when nothing was checked.
+    #[serde(default)]
+    pub checked_ms: Option<f64>,
+    /// What was checked, for reading and copying. Never holds r, s, masks or shares.
+    #[serde(default)]
+    pub evidence: serde_json::Value,
+    /// What arrived, when the step failed.
+    #[serde(default)]
+    pub got: Option<String>,
+    /// What was expected, when the step failed.
+    #[serde(default)]
+    pub expected: Option<String>,
+}
+
+impl Step {
+    /// A rung of which nothing is known yet.
+    pub fn pending(id: StepId) -> Self {
+        Self {
+            id,
+            state: StepState::Pending,
+            who: String::new(),
+            detail: String::new(),
+            checked_ms: None,
+            evidence: serde_json::Value::Null,
+            got: None,
+            expected: None,
+        }
+    }
+
+    /// The whole ladder at the start of a query.
+    pub fn ladder() -> Vec<Self> {
+        StepId::ALL.into_iter().map(Self::pending).collect()
+    }
+}
+
+/// The state of one rung, block or receipt line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepState {
+    /// Not decided yet.
+    #[default]
+    Pending,
+    /// This device checked those very bytes.
+    Verified,
+    /// This device checked, and the bytes are wrong.
+    Failed,
+    /// Nobody checked it here.
+    NotChecked,
+}
+
+/// The rungs, first to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepId {
+    /// The payment for this query is in a block, its escrow in the state.
+    RequestEscrowed,
+    /// The header holding it is finalised under the trust root.
+    HeaderFinal,
+    /// The two nodes follow from the seed of the view fixed at inclusion.
+    CommitteeDerived,
+    /// Each node received one share, under its registered key.
+    SharesSent,
+    /// Every linear layer satisfied the range and Freivalds checks.
+    LayersChecked,
+    /// What is displayed is what came out of the checked layers.
+    OutputBound,
+    /// Payment, burn and refund are in the state.
+    Settled,
+    /// Origin and digest of this page's code; never checked by itself.
+    PageCode,
+}
+
+impl StepId {
+    /// All rungs in order.
+    pub const ALL: [Self; 8] = [
+        Self::RequestEscrowed,
+        Self::HeaderFinal,
+        Self::CommitteeDerived,
+        Self::SharesSent,
+        Self::LayersChecked,
+        Self::OutputBound,
+        Self::Settled,
+        Self::PageCode,
+    ];
+
+    /// Plain words.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::RequestEscrowed => "The fee is held by the chain",
+            Self::HeaderFinal => "The block that says so is final",
+            Self::CommitteeDerived => "The two nodes were drawn, not chosen by anyone",
+            Self::SharesSent => "Each node got only its half",
+            Self::LayersChecked => "Every layer of the model was computed right",
+            Self::OutputBound => "What you read is what was checked",
+            Self::Settled => "Everyone was paid, the rest came back",
+            Self::PageCode => "The page itself",
+        }
+    }
+
+    /// The field's own terms, set small beneath the title.
+    pub const fn term(self) -> &'static str {
+        match self {
+            Self::RequestEscrowed => "PayForQuery included, escrow proven in state",
+            Self::HeaderFinal => "threshold certificate, seed, parent seed, leader signature",
+            Self::CommitteeDerived => {
+                "VRF seed of the fixed view, bond-weighted, disjoint operators"
+            }
+            Self::SharesSent => {
+                "x − PRG(seed) mod 2^k to A, fresh seed to B, noise to registered keys"
+            }
+            Self::LayersChecked => "range check and Freivalds mod 2^61−1 on every linear stage",
+            Self::OutputBound => "embedding digest of the displayed bytes",
+            Self::Settled => "vouchers claimed, shares by on-chain ratios, state proof",
+            Self::PageCode => "origin and build digest",
+        }
+    }
+}
+
+/// What the ladder never shows, listed at its end, always.
+pub const NOT_PROVEN: [&str; 6] = [
+    "That two operators are two people. If A and B pool their halves, now or years later, they can read everything.",
+    "That the model is good, or the ranking useful. Only that this model produced it.",
+    "That the network's dealer destroyed its key. On a local network its dealer could forge headers.",
+    "That past validators erased their shares of the group key.",
+    "That nobody learned the model used, the padded length, the number of passages or the time.",
+    "That this page's code is honest. It cannot check itself: compare the digest, or run your own node.",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_the_names_the_native_client_uses() {
+        let names: Vec<String> =
+            StepId::ALL.iter().map(|id| serde_json::to_string(id).unwrap()).collect();
+        assert_eq!(
+            names,
+            [
+                "\"request-escrowed\"",
+                "\"header-final\"",
+                "\"committee-derived\"",
+                "\"shares-sent\"",
+                "\"layers-checked\"",
+                "\"output-bound\"",
+                "\"settled\"",
+                "\"page-code\""
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fresh_ladder_claims_nothing() {
+        assert!(Step::ladder().iter().all(|s| s.state == StepState::Pending));
+    }
+}
