@@ -1,1 +1,10 @@
 //! Signatures, the mask PRG, Merkle trees and weighted sampling; randomness is always passed in.
+
+#![deny(missing_docs)]
+
+pub mod merkle;
+pub mod prg;
+pub mod sampling;
+pub mod sign;
+
+pub use sign::{PublicKey, SecretKey, Signature};
