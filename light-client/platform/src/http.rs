@@ -82,15 +82,16 @@ mod imp {
         if authority.is_empty() || !url.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(address("not a valid address"));
         }
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| {
-            !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
-        });
+        let has_port = authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
         let target = if has_port { authority.to_owned() } else { format!("{authority}:80") };
 
         let mut socket =
             TcpStream::connect(target).await.map_err(|error| failed(error.to_string()))?;
         // HTTP/1.0 keeps the answer free of chunked encoding.
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
         let most = limit.saturating_add(HEAD_LIMIT);
         let mut answer = Vec::new();
@@ -167,9 +168,8 @@ mod imp {
             return Err(GetError::Status { url: url.to_owned(), status: response.status() });
         }
         let Some(body) = response.body() else { return Ok(Bytes::new()) };
-        let reader: ReadableStreamDefaultReader = body.get_reader().dyn_into().map_err(
-            |error: js_sys::Object| failed(error.into()),
-        )?;
+        let reader: ReadableStreamDefaultReader =
+            body.get_reader().dyn_into().map_err(|error: js_sys::Object| failed(error.into()))?;
         let mut out = Vec::new();
         loop {
             let step = JsFuture::from(reader.read()).await.map_err(failed)?;
@@ -177,10 +177,8 @@ mod imp {
             if done.is_truthy() {
                 return Ok(out.into());
             }
-            let piece: Uint8Array = Reflect::get(&step, &"value".into())
-                .map_err(failed)?
-                .dyn_into()
-                .map_err(failed)?;
+            let piece: Uint8Array =
+                Reflect::get(&step, &"value".into()).map_err(failed)?.dyn_into().map_err(failed)?;
             if out.len() + piece.length() as usize > limit {
                 // The browser drops the connection; a failure to do so changes nothing here.
                 let _ = reader.cancel();

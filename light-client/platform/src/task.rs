@@ -86,9 +86,7 @@ pub fn spawn(future: impl Future<Output = ()> + MaybeSend + 'static) -> Task {
 ///
 /// Natively it moves to a thread of its own; in the browser there is only this one, so it yields
 /// to the event loop first and then computes in place. A panic inside is resumed in the caller.
-pub async fn compute<T: MaybeSend + 'static>(
-    work: impl FnOnce() -> T + MaybeSend + 'static,
-) -> T {
+pub async fn compute<T: MaybeSend + 'static>(work: impl FnOnce() -> T + MaybeSend + 'static) -> T {
     #[cfg(not(target_family = "wasm"))]
     {
         match tokio::task::spawn_blocking(work).await {

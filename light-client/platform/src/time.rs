@@ -26,10 +26,7 @@ pub async fn sleep(duration: Duration) {
 pub struct Elapsed(pub Duration);
 
 /// Awaits `future` for at most `limit`, then drops it.
-pub async fn timeout<T>(
-    limit: Duration,
-    future: impl Future<Output = T>,
-) -> Result<T, Elapsed> {
+pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T, Elapsed> {
     let timer = std::pin::pin!(sleep(limit));
     let future = std::pin::pin!(future);
     match futures::future::select(future, timer).await {

@@ -69,10 +69,7 @@ mod tests {
     #[test]
     fn a_long_frame_is_refused_by_its_prefix_alone() {
         let mut input = BytesMut::from(&u32::MAX.to_le_bytes()[..]);
-        assert_eq!(
-            take(&mut input, 1000),
-            Err(TooLong { length: u32::MAX as usize, limit: 1000 })
-        );
+        assert_eq!(take(&mut input, 1000), Err(TooLong { length: u32::MAX as usize, limit: 1000 }));
     }
 
     proptest! {

@@ -118,7 +118,9 @@ impl Shared {
     fn publish(&self, event: Event) {
         lock(&self.subscribers).retain_mut(|subscriber| {
             // A full queue loses this event; a dropped one is forgotten.
-            subscriber.try_send(event.clone()).map_or_else(|error| !error.is_disconnected(), |()| true)
+            subscriber
+                .try_send(event.clone())
+                .map_or_else(|error| !error.is_disconnected(), |()| true)
         });
     }
 }
@@ -276,10 +278,13 @@ impl Driver {
             }
             SwarmEvent::ExpiredListenAddr { listener_id, address } => {
                 let address = self.with_own_id(address).to_string();
-                if let Some(listener) = self.listeners.get_mut(&listener_id) {
+                // A relayed listener ends as a whole.
+                if let Some(listener) = self.listeners.get_mut(&listener_id)
+                    && !is_relayed(&listener.asked)
+                {
                     listener.addresses.retain(|known| known != &address);
+                    self.lost(address);
                 }
-                self.lost(address);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let reason = reason.err().map_or_else(|| "closed".to_owned(), |e| e.to_string());
@@ -314,7 +319,7 @@ impl Driver {
             }
         }
         if first {
-            let relayed = remote.iter().any(|part| part == Part::P2pCircuit);
+            let relayed = is_relayed(remote);
             tracing::debug!(%peer, relayed, "connected");
             self.shared.publish(Event::Connected { peer, relayed });
         }
@@ -340,13 +345,21 @@ impl Driver {
     }
 
     fn listening(&mut self, id: ListenerId, address: Multiaddr) {
-        let address = self.with_own_id(address);
-        let relayed = address.iter().any(|part| part == Part::P2pCircuit);
-        if !relayed {
-            // A relay tells its reservations' addresses only if it knows some of its own.
-            self.swarm.add_external_address(address.clone());
-        }
+        let asked = self.listeners.get(&id).map(|listener| &listener.asked);
+        let address = match asked.filter(|asked| is_relayed(asked)) {
+            // A relay lists every address it has; the one that was reached is known to work.
+            Some(asked) => self.with_own_id(asked.clone()),
+            None => {
+                let address = self.with_own_id(address);
+                // A relay tells its reservations' addresses only if it knows some of its own.
+                self.swarm.add_external_address(address.clone());
+                address
+            }
+        };
         let text = address.to_string();
+        if self.listeners.get(&id).is_some_and(|listener| listener.addresses.contains(&text)) {
+            return;
+        }
         {
             let mut listening = lock(&self.shared.listening);
             if !listening.contains(&text) {
@@ -374,7 +387,7 @@ impl Driver {
             Some(reply) => {
                 let _ = reply.send(Err(reason.to_owned()));
             }
-            None if listener.asked.iter().any(|part| part == Part::P2pCircuit) => {
+            None if is_relayed(&listener.asked) => {
                 self.retry(listener.asked, listener.failures);
             }
             None => {}
@@ -400,6 +413,10 @@ impl Driver {
             address.with(Part::P2p(own))
         }
     }
+}
+
+fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Part::P2pCircuit)
 }
 
 fn is_webrtc(address: &Multiaddr) -> bool {

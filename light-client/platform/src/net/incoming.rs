@@ -1,8 +1,6 @@
 //! The queue of accepted streams.
 
-use super::{
-    BUSY, Stream, StreamLimits, TAKEN, driver::Shared, identity, permits::Permits,
-};
+use super::{BUSY, Stream, StreamLimits, TAKEN, driver::Shared, identity, permits::Permits};
 use crate::task::{self, Guard};
 use futures::{AsyncWriteExt as _, StreamExt as _, channel::mpsc};
 use nesa_wire::Protocol;

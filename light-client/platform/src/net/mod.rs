@@ -219,10 +219,10 @@ impl Network {
         let swarm = transport::build(keypair, &config).await?;
         let network = driver::start(swarm, local);
         for address in &config.listen {
-            network.listen(address).await.map_err(|reason| StartError::Listen {
-                address: address.clone(),
-                reason,
-            })?;
+            network
+                .listen(address)
+                .await
+                .map_err(|reason| StartError::Listen { address: address.clone(), reason })?;
         }
         Ok(network)
     }
@@ -251,8 +251,8 @@ impl Network {
     /// its node key. A connection that exists is used as it is. The address is remembered, so
     /// that [`Network::open`] can connect again.
     pub async fn dial(&self, address: &str) -> Result<Address, DialError> {
-        let (multiaddr, _, peer) = identity::target(address)
-            .ok_or_else(|| DialError::Address(address.to_owned()))?;
+        let (multiaddr, _, peer) =
+            identity::target(address).ok_or_else(|| DialError::Address(address.to_owned()))?;
         self.shared.remember(peer, multiaddr.clone());
         if self.shared.connected(&peer) {
             return Ok(peer);
@@ -266,8 +266,8 @@ impl Network {
 
     /// Remembers that `peer` may answer at `address`, without connecting.
     pub fn know(&self, address: &str) -> Result<Address, DialError> {
-        let (multiaddr, _, peer) = identity::target(address)
-            .ok_or_else(|| DialError::Address(address.to_owned()))?;
+        let (multiaddr, _, peer) =
+            identity::target(address).ok_or_else(|| DialError::Address(address.to_owned()))?;
         self.shared.remember(peer, multiaddr);
         Ok(peer)
     }
@@ -275,8 +275,8 @@ impl Network {
     /// Becomes reachable through the relay at `address`, and returns the relayed address to
     /// publish. The reservation is renewed, and made again after a lost connection, by itself.
     pub async fn listen_relay(&self, address: &str) -> Result<String, DialError> {
-        let (relay, _, _) = identity::target(address)
-            .ok_or_else(|| DialError::Address(address.to_owned()))?;
+        let (relay, _, _) =
+            identity::target(address).ok_or_else(|| DialError::Address(address.to_owned()))?;
         let circuit = relay.with(libp2p::multiaddr::Protocol::P2pCircuit).to_string();
         self.listen(&circuit)
             .await
@@ -328,7 +328,11 @@ impl Network {
     }
 
     /// Accepts streams of `protocol`, within `limits`, until the returned queue is dropped.
-    pub fn accept(&self, protocol: Protocol, limits: StreamLimits) -> Result<Incoming, AcceptError> {
+    pub fn accept(
+        &self,
+        protocol: Protocol,
+        limits: StreamLimits,
+    ) -> Result<Incoming, AcceptError> {
         let streams = self
             .control
             .clone()

@@ -38,9 +38,8 @@ struct Inner {
 
 impl Durable {
     pub(super) async fn open(name: &str) -> Result<Durable, StorageError> {
-        let durable = Durable {
-            inner: Rc::new(Inner { name: name.to_owned(), handle: RefCell::new(None) }),
-        };
+        let durable =
+            Durable { inner: Rc::new(Inner { name: name.to_owned(), handle: RefCell::new(None) }) };
         durable.handle().await.map_err(unavailable)?;
         Ok(durable)
     }
@@ -141,9 +140,8 @@ impl Durable {
         set(&algorithm, "name", "AES-GCM".into());
         set(&algorithm, "length", 256.into());
         let usages = Array::of2(&"encrypt".into(), &"decrypt".into());
-        let promise = subtle()?
-            .generate_key_with_object(&algorithm, false, &usages)
-            .map_err(crypto)?;
+        let promise =
+            subtle()?.generate_key_with_object(&algorithm, false, &usages).map_err(crypto)?;
         let fresh = JsFuture::from(promise).await.map_err(crypto)?;
         // Another tab may have stored its key meanwhile: whichever came first is the key.
         let key = self

@@ -230,10 +230,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(dir.path().join("format")).unwrap(), "2\n");
 
         std::fs::write(dir.path().join("format"), "3\n").unwrap();
-        assert_eq!(
-            open(dir.path()).await.unwrap_err(),
-            StorageError::Newer { found: 3, known: 2 }
-        );
+        assert_eq!(open(dir.path()).await.unwrap_err(), StorageError::Newer { found: 3, known: 2 });
     }
 
     #[tokio::test]

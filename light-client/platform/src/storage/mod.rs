@@ -107,10 +107,8 @@ impl Store {
         check(namespace, key)?;
         match &self.backend {
             Backend::Memory(map) => {
-                lock(map).insert(
-                    (namespace.to_owned(), key.to_owned()),
-                    Bytes::copy_from_slice(value),
-                );
+                lock(map)
+                    .insert((namespace.to_owned(), key.to_owned()), Bytes::copy_from_slice(value));
                 Ok(())
             }
             Backend::Durable(durable) => durable.put(namespace, key, value).await,
