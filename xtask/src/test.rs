@@ -4,12 +4,18 @@ use crate::{
     bundle, prerequisites,
     workspace::{
         BROWSER_PACKAGES, NATIVE_PROFILE, WASM_PROFILE, WASM_TARGET, cargo, cargo_with,
-        native_binary, root, run as run_command,
+        native_binary, root, run as run_command, target,
     },
 };
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
-use std::{env, fs, path::PathBuf, process::Command, time::Instant};
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
 
 /// One part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -81,6 +87,7 @@ fn wasm() -> Result<()> {
     let driver = env::var("CHROMEDRIVER")
         .ok()
         .map_or_else(|| prerequisites::find("chromedriver").unwrap_or_default(), PathBuf::from);
+    let _peer = NativePeer::start()?;
     let mut args = vec!["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
     let packages = browser_test_packages()?;
     for package in &packages {
@@ -99,6 +106,40 @@ fn wasm() -> Result<()> {
             ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
         ],
     )
+}
+
+/// The port `light-client/platform/tests/browser.rs` dials.
+const PEER_PORT: &str = "47821";
+
+/// A native libp2p node beside the browser tests; it ends when its standard input closes.
+struct NativePeer(Child);
+
+impl NativePeer {
+    fn start() -> Result<Self> {
+        let example = ["-p", "nesa-platform", "--example", "peer"];
+        cargo(&[&["build", "--locked", "--profile", NATIVE_PROFILE][..], &example].concat())?;
+        let mut child = Command::new(target().join(NATIVE_PROFILE).join("examples/peer"))
+            .arg(PEER_PORT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the native peer of the wasm tests")?;
+        let mut line = String::new();
+        if let Some(out) = child.stdout.take() {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        ensure!(line.starts_with("READY"), "the native peer said {line:?} instead of READY");
+        Ok(Self(child))
+    }
+}
+
+impl Drop for NativePeer {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        if self.0.wait().is_err() {
+            eprintln!("the native peer of the wasm tests did not end by itself");
+        }
+    }
 }
 
 fn browser_test_packages() -> Result<Vec<String>> {
