@@ -1,0 +1,171 @@
+//! The numbers a chain is started with.
+
+use nesa_primitives::{Address, Amount, UNES_PER_NES, codec_struct};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// One hundred per cent, in basis points.
+pub const FULL: u32 = 10_000;
+
+/// How what a client pays for work is split, in basis points that sum to [`FULL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// To the operator of the node that computed.
+    pub compute: u32,
+    /// To the model's owner.
+    pub owner: u32,
+    /// To the validators of the settling block, in equal parts.
+    pub validators: u32,
+    /// To the treasury.
+    pub treasury: u32,
+}
+
+codec_struct!(Shares { compute, owner, validators, treasury });
+
+/// Chain parameters, fixed at genesis. Times are milliseconds of block time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Params {
+    /// Least fee of any transaction, in unes; goes to the block's leader.
+    pub min_tx_fee: Amount,
+    /// Price of drawing one committee, in unes; goes to the treasury and is never returned.
+    pub draw_fee: Amount,
+    /// Price of registering a model, in unes; goes to the treasury.
+    pub model_fee: Amount,
+    /// Least bond of a node, in unes.
+    pub min_bond: Amount,
+    /// Time between `Unbond` and the bond's return.
+    pub unbonding_ms: u64,
+    /// Blocks between two snapshots of the node set.
+    pub snapshot_interval: u64,
+    /// Width of a deadline bucket.
+    pub bucket_ms: u64,
+    /// Least time from inclusion to a query's deadline.
+    pub min_deadline_ms: u64,
+    /// Most time from inclusion to a query's deadline.
+    pub max_deadline_ms: u64,
+    /// Most tokens of one verified batch: what a server may serve unpaid, and the most that is
+    /// burned when a client disputes.
+    pub increment_tokens: u32,
+    /// Most padded tokens of one query.
+    pub max_query_tokens: u32,
+    /// How payments are split.
+    pub shares: Shares,
+    /// How long a settled query stays in the state.
+    pub query_retention_ms: u64,
+    /// Time between blocks while transactions wait.
+    pub block_interval_ms: u64,
+    /// Time between blocks when idle.
+    pub idle_interval_ms: u64,
+    /// Account that gives away coins on a test network; its genesis balance is marked as such
+    /// and the mark travels with the coins.
+    pub faucet: Option<Address>,
+}
+
+codec_struct!(Params {
+    min_tx_fee,
+    draw_fee,
+    model_fee,
+    min_bond,
+    unbonding_ms,
+    snapshot_interval,
+    bucket_ms,
+    min_deadline_ms,
+    max_deadline_ms,
+    increment_tokens,
+    max_query_tokens,
+    shares,
+    query_retention_ms,
+    block_interval_ms,
+    idle_interval_ms,
+    faucet,
+});
+
+/// A parameter that would break a promise of the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("parameter {name} is {got}, expected {expected}")]
+pub struct ParamsError {
+    /// Which one.
+    pub name: &'static str,
+    /// Its value.
+    pub got: u64,
+    /// What it must be.
+    pub expected: &'static str,
+}
+
+impl Params {
+    /// Values for a local network: everything cheap and quick.
+    pub fn local(faucet: Option<Address>) -> Self {
+        Self {
+            min_tx_fee: Amount(10),
+            draw_fee: Amount(1_000),
+            model_fee: Amount(UNES_PER_NES),
+            min_bond: Amount(UNES_PER_NES),
+            unbonding_ms: 24 * 3_600_000,
+            snapshot_interval: 8,
+            bucket_ms: 1_000,
+            min_deadline_ms: 3_000,
+            max_deadline_ms: 600_000,
+            increment_tokens: 4_096,
+            max_query_tokens: 65_536,
+            shares: Shares { compute: 8_500, owner: 500, validators: 700, treasury: 300 },
+            query_retention_ms: 7 * 24 * 3_600_000,
+            block_interval_ms: 250,
+            idle_interval_ms: 1_000,
+            faucet,
+        }
+    }
+
+    /// Checks that the parameters fit together.
+    ///
+    /// # Errors
+    /// The first [`ParamsError`].
+    pub fn check(&self) -> Result<(), ParamsError> {
+        let Shares { compute, owner, validators, treasury } = self.shares;
+        let sum = [compute, owner, validators, treasury].iter().map(|s| u64::from(*s)).sum::<u64>();
+        let rules = [
+            ("shares", sum, sum == u64::from(FULL), "a sum of 10000 basis points"),
+            ("snapshot_interval", self.snapshot_interval, self.snapshot_interval > 0, "at least 1"),
+            ("bucket_ms", self.bucket_ms, (1..=3_600_000).contains(&self.bucket_ms), "1 ms to 1 h"),
+            ("min_deadline_ms", self.min_deadline_ms, self.min_deadline_ms > 0, "at least 1 ms"),
+            (
+                "max_deadline_ms",
+                self.max_deadline_ms,
+                self.max_deadline_ms >= self.min_deadline_ms && self.max_deadline_ms <= DAY_MS,
+                "min_deadline_ms to one day",
+            ),
+            (
+                "unbonding_ms",
+                self.unbonding_ms,
+                self.unbonding_ms >= self.max_deadline_ms && self.unbonding_ms <= 365 * DAY_MS,
+                "max_deadline_ms to one year, so that a bond outlives the queries it was drawn for",
+            ),
+            (
+                "query_retention_ms",
+                self.query_retention_ms,
+                (1..=365 * DAY_MS).contains(&self.query_retention_ms),
+                "1 ms to one year",
+            ),
+            ("min_bond", self.min_bond.0, self.min_bond.0 > 0, "more than nothing"),
+            (
+                "increment_tokens",
+                self.increment_tokens.into(),
+                self.increment_tokens > 0,
+                "at least 1",
+            ),
+            (
+                "max_query_tokens",
+                self.max_query_tokens.into(),
+                self.max_query_tokens > 0,
+                "at least 1",
+            ),
+        ];
+        for (name, got, holds, expected) in rules {
+            if !holds {
+                return Err(ParamsError { name, got, expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+const DAY_MS: u64 = 24 * 3_600_000;

@@ -1,0 +1,111 @@
+//! Why a transaction is refused.
+
+use crate::{action::Side, committee::CommitteeError, state::{Missing, StateError}};
+use nesa_crypto::sign::VerifyError;
+use nesa_primitives::{Address, Amount, Denom, Hash};
+use thiserror::Error;
+
+/// Why a transaction cannot be applied. Nothing of it was written.
+///
+/// [`TxError::State`] is not the sender's fault: `Missing` asks the caller to fetch and run
+/// again, the others mean that the state itself is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "got and expected speak for themselves; the messages name them")]
+pub enum TxError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("transaction of {got} bytes, at most {max} allowed")]
+    TooLong { got: usize, max: usize },
+    #[error("transaction for chain {got}, this is {expected}")]
+    Chain { got: Hash, expected: Hash },
+    #[error("bad signature: {0}")]
+    Signature(VerifyError),
+    #[error("nonce {got}, expected {expected}")]
+    Nonce { got: u64, expected: u64 },
+    #[error("fee of {got} unes, at least {expected} needed")]
+    Fee { got: Amount, expected: Amount },
+    #[error("{account} has {got} of denomination {denom}, {expected} needed")]
+    Funds { account: Address, denom: Denom, got: Amount, expected: Amount },
+    #[error("an amount overflows in {what}")]
+    Overflow { what: &'static str },
+    #[error("denomination {got} is not registered")]
+    UnknownDenom { got: Denom },
+    #[error("denomination {got}, the model is priced in {expected}")]
+    Denom { got: Denom, expected: Denom },
+    #[error("model {digest} is already registered")]
+    ModelExists { digest: Hash },
+    #[error("model {digest} is not registered")]
+    UnknownModel { digest: Hash },
+    #[error("model {digest} stands twice in the list")]
+    ModelTwice { digest: Hash },
+    #[error("lanes {got:#b}, expected some of {expected:#b}")]
+    Lanes { got: u32, expected: u32 },
+    #[error("{what}: {got} already, at most {max} allowed")]
+    Full { what: &'static str, got: usize, max: usize },
+    #[error("node {node} is already registered")]
+    NodeExists { node: Address },
+    #[error("node {node} is not registered")]
+    UnknownNode { node: Address },
+    #[error("node {node} serves no model")]
+    NoModels { node: Address },
+    #[error("the node key does not consent: {0}")]
+    Possession(VerifyError),
+    #[error("bond of {got} unes, at least {expected} needed")]
+    Bond { got: Amount, expected: Amount },
+    #[error("sent by {got}, the node's operator is {expected}")]
+    Operator { got: Address, expected: Address },
+    #[error("node {node} is already unbonding, until {release_ms} ms")]
+    Unbonding { node: Address, release_ms: u64 },
+    #[error("deadline {got} ms, expected {earliest} to {latest} ms")]
+    Deadline { got: u64, earliest: u64, latest: u64 },
+    #[error("{got} tokens, expected 1 to {max}")]
+    Tokens { got: u32, max: u32 },
+    #[error("escrow of {got}, at least {expected} needed")]
+    Escrow { got: Amount, expected: Amount },
+    #[error("no committee can be drawn: {0}")]
+    Committee(#[from] CommitteeError),
+    #[error("query {query} is not known")]
+    UnknownQuery { query: Hash },
+    #[error("query {query} is settled")]
+    Settled { query: Hash },
+    #[error("too late: block time {got} ms, deadline {expected} ms")]
+    Late { got: u64, expected: u64 },
+    #[error("not a seed of view {view}")]
+    Seed { view: u64 },
+    #[error("snapshot of epoch {epoch} is gone")]
+    NoSnapshot { epoch: u64 },
+    #[error("side {side} has no candidate {got}, only {max}")]
+    Seat { side: Side, got: u8, max: usize },
+    #[error("side {side} attempt {attempt} has committed already")]
+    Committed { side: Side, attempt: u8 },
+    #[error("{got} tokens served, at most {max} were asked for")]
+    Served { got: u32, max: u32 },
+    #[error("voucher for query {got}, the claim names {expected}")]
+    VoucherQuery { got: Hash, expected: Hash },
+    #[error("bad voucher: {0}")]
+    Voucher(VerifyError),
+    #[error("node {node} has not committed in this query")]
+    NotCommitted { node: Address },
+    #[error("voucher of {got}, {expected} were claimed already")]
+    VoucherNotLarger { got: Amount, expected: Amount },
+    #[error("voucher of {got}, the tokens served are worth {expected}")]
+    VoucherAboveServed { got: Amount, expected: Amount },
+    #[error("voucher of {got}, side {side} has {expected} left")]
+    Budget { side: Side, got: Amount, expected: Amount },
+}
+
+impl From<Missing> for TxError {
+    fn from(missing: Missing) -> Self {
+        Self::State(StateError::Missing(missing))
+    }
+}
+
+impl TxError {
+    /// The keys to fetch before trying again, if that is all that is wrong.
+    pub const fn missing(&self) -> Option<&Missing> {
+        match self {
+            Self::State(StateError::Missing(missing)) => Some(missing),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Models and compute nodes: registration, addresses, bonds.
+
+use super::{Call, TxError, deadlines, money};
+use crate::{
+    action::{ALL_LANES, RegisterModel, RegisterNode, Unbond, UpdateNode},
+    keys,
+    limits::{MAX_MODELS, MAX_NODES},
+    record::{Coins, Due, ModelRecord, NodeEntry, NodeRecord, NodeSet},
+    state::Overlay,
+};
+use nesa_primitives::{Address, Amount, Denom};
+
+/// `RegisterModel`: the first to register a digest owns it.
+pub(super) fn register_model(
+    overlay: &mut Overlay<'_>,
+    call: &Call<'_>,
+    model: &RegisterModel,
+) -> Result<(), TxError> {
+    let key = keys::model(&model.digest);
+    if overlay.find::<ModelRecord>(&key)?.is_some() {
+        return Err(TxError::ModelExists { digest: model.digest });
+    }
+    if model.lanes == 0 || model.lanes & !ALL_LANES != 0 {
+        return Err(TxError::Lanes { got: model.lanes, expected: ALL_LANES });
+    }
+    money::check_denom(overlay, model.denom)?;
+    let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+    if set.models.len() >= MAX_MODELS {
+        return Err(TxError::Full { what: "models", got: set.models.len(), max: MAX_MODELS });
+    }
+    set.models.push(model.digest);
+    let fee = money::debit(overlay, &call.sender, Denom::NES, call.params.model_fee)?;
+    money::absorb(overlay, Denom::NES, fee.amount, Amount::ZERO)?;
+    let record = ModelRecord {
+        digest: model.digest,
+        owner: call.sender,
+        name: model.name.clone(),
+        bytes: model.bytes,
+        denom: model.denom,
+        price_per_token: model.price_per_token,
+        lanes: model.lanes,
+    };
+    overlay.store(key, &record)?;
+    overlay.store(keys::nodes(), &set)?;
+    Ok(())
+}
+
+/// `RegisterNode`: posts the bond; from the next snapshot on the node can be drawn.
+pub(super) fn register(
+    overlay: &mut Overlay<'_>,
+    call: &Call<'_>,
+    register: &RegisterNode,
+) -> Result<(), TxError> {
+    register.verify_proof(&call.sender, &call.env.chain).map_err(TxError::Possession)?;
+    let key = keys::node(&register.node);
+    if overlay.find::<NodeRecord>(&key)?.is_some() {
+        return Err(TxError::NodeExists { node: register.node });
+    }
+    if register.bond < call.params.min_bond {
+        return Err(TxError::Bond { got: register.bond, expected: call.params.min_bond });
+    }
+    let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+    if set.entries.len() >= MAX_NODES {
+        return Err(TxError::Full { what: "nodes", got: set.entries.len(), max: MAX_NODES });
+    }
+    let models = model_bits(&set, register)?;
+    let bond = money::debit_clean(overlay, &call.sender, Denom::NES, register.bond)?;
+    let entry = NodeEntry {
+        node: register.node,
+        operator: call.sender,
+        bond: bond.amount,
+        faucet_bond: !bond.faucet.is_zero(),
+        models,
+    };
+    match set.entries.binary_search_by_key(&register.node, |entry| entry.node) {
+        Ok(_) => return Err(TxError::NodeExists { node: register.node }),
+        Err(place) => set.entries.insert(place, entry),
+    }
+    let record = NodeRecord {
+        operator: call.sender,
+        node: register.node,
+        bond: bond.amount,
+        faucet: bond.faucet,
+        models: register.models.clone(),
+        addresses: register.addresses.clone(),
+        score: 0,
+        release_ms: None,
+    };
+    overlay.store(key, &record)?;
+    overlay.store(keys::nodes(), &set)?;
+    Ok(())
+}
+
+fn model_bits(set: &NodeSet, register: &RegisterNode) -> Result<u64, TxError> {
+    let mut bits = 0u64;
+    for digest in &register.models {
+        let bit = set.model_bit(digest).ok_or(TxError::UnknownModel { digest: *digest })?;
+        if bits & bit != 0 {
+            return Err(TxError::ModelTwice { digest: *digest });
+        }
+        bits |= bit;
+    }
+    if bits == 0 {
+        return Err(TxError::NoModels { node: register.node });
+    }
+    Ok(bits)
+}
+
+/// `UpdateNode`: replaces the addresses.
+pub(super) fn update(
+    overlay: &mut Overlay<'_>,
+    call: &Call<'_>,
+    update: &UpdateNode,
+) -> Result<(), TxError> {
+    let mut record = owned(overlay, call, &update.node)?;
+    record.addresses.clone_from(&update.addresses);
+    overlay.store(keys::node(&update.node), &record)?;
+    Ok(())
+}
+
+/// `Unbond`: out of the set at once, the bond back after the unbonding time. Snapshots taken
+/// before still hold the node, so it may be drawn for a while and its bond stays where it is.
+pub(super) fn unbond(
+    overlay: &mut Overlay<'_>,
+    call: &Call<'_>,
+    unbond: &Unbond,
+) -> Result<(), TxError> {
+    let mut record = owned(overlay, call, &unbond.node)?;
+    if let Some(release_ms) = record.release_ms {
+        return Err(TxError::Unbonding { node: unbond.node, release_ms });
+    }
+    let release_ms = call
+        .env
+        .timestamp_ms
+        .checked_add(call.params.unbonding_ms)
+        .ok_or(TxError::Overflow { what: "the release time" })?;
+    record.release_ms = Some(release_ms);
+    deadlines::schedule_near(overlay, call.params, release_ms, Due::Release(unbond.node))?;
+    let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+    set.entries.retain(|entry| entry.node != unbond.node);
+    overlay.store(keys::nodes(), &set)?;
+    overlay.store(keys::node(&unbond.node), &record)?;
+    Ok(())
+}
+
+/// The record of a node that the sender operates.
+fn owned(
+    overlay: &Overlay<'_>,
+    call: &Call<'_>,
+    node: &Address,
+) -> Result<NodeRecord, TxError> {
+    let record: NodeRecord =
+        overlay.find(&keys::node(node))?.ok_or(TxError::UnknownNode { node: *node })?;
+    if record.operator != call.sender {
+        return Err(TxError::Operator { got: call.sender, expected: record.operator });
+    }
+    Ok(record)
+}
+
+/// Gives a bond back to its operator and forgets the node.
+pub(super) fn release(overlay: &mut Overlay<'_>, node: &Address) -> Result<(), TxError> {
+    let key = keys::node(node);
+    let Some(record) = overlay.find::<NodeRecord>(&key)? else { return Ok(()) };
+    let coins = Coins { amount: record.bond, faucet: record.faucet };
+    money::credit(overlay, &record.operator, Denom::NES, coins)?;
+    overlay.delete(key);
+    Ok(())
+}
