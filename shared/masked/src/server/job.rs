@@ -1,0 +1,149 @@
+//! The arithmetic of one answer, apart from the session's bookkeeping.
+
+use bytes::Bytes;
+use nesa_kernels::{matmul_full_i64, matmul_mask_u32};
+use nesa_primitives::Hash;
+
+use crate::{
+    message::{Request, Slot},
+    pack,
+    share::{self, Share},
+    spec::Stage,
+};
+
+/// Where a node finds the weights of a stage, `[n, k]` row-major.
+pub trait Weights {
+    /// The weights; a slice of another length is answered as unavailable.
+    fn weights(&self, stage: u16) -> &[i8];
+}
+
+impl Weights for nesa_model::Model {
+    fn weights(&self, stage: u16) -> &[i8] {
+        nesa_model::Model::weights(self, nesa_model::StageId(stage))
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The low k bits, signed.
+    Product,
+    /// The whole 64-bit product, to place blame.
+    Full,
+}
+
+/// One product to compute: a live share, erased when dropped. Prints nothing.
+pub struct Job {
+    pub(crate) slot: Slot,
+    pub(crate) stage: Stage,
+    pub(crate) kind: Kind,
+    pub(crate) request: Hash,
+    share: Share,
+}
+
+/// A computed product, on its way to be packed and signed. Prints nothing.
+pub struct Done {
+    pub(crate) slot: Slot,
+    pub(crate) kind: Kind,
+    pub(crate) request: Hash,
+    pub(crate) bits: u32,
+    pub(crate) values: Values,
+}
+
+pub(crate) enum Values {
+    Product(Vec<u32>),
+    Full(Vec<i64>),
+}
+
+impl Job {
+    /// Reads the share out of a request that [`fits`](Request::fits) its stage; `None` if its
+    /// padding bits are not zero.
+    pub(crate) fn new(request: &Request, stage: Stage, kind: Kind, digest: Hash) -> Option<Self> {
+        let slot = request.slot();
+        let len = stage.k as usize * slot.rows() as usize;
+        let share = match request {
+            Request::Share { share, .. } => {
+                Share::new(pack::unpack(share, len, stage.share_bits()).ok()?)
+            }
+            Request::Seed { seed, .. } => share::expand(&seed.seed(), len, stage.share_bits()),
+        };
+        Some(Self { slot, stage, kind, request: digest, share })
+    }
+
+    /// The stage whose weights are needed.
+    pub const fn stage(&self) -> &Stage {
+        &self.stage
+    }
+
+    /// Rows of the share.
+    pub const fn rows(&self) -> u32 {
+        self.slot.rows()
+    }
+
+    /// The share, `[rows, k]`, for drivers with a kernel of their own.
+    pub fn share(&self) -> &[u32] {
+        &self.share
+    }
+
+    /// Computes the product with the crate's kernels. `None` if the weights have the wrong length.
+    pub fn run(self, weights: &impl Weights) -> Option<Done> {
+        let (n, k) = (self.stage.n as usize, self.stage.k as usize);
+        let rows = self.rows() as usize;
+        let w = weights.weights(self.stage.id);
+        if w.len() != n * k {
+            return None;
+        }
+        let values = match self.kind {
+            Kind::Product => {
+                let mut out = vec![0u32; rows * n];
+                matmul_mask_u32(w, &self.share, n, k, rows, &mut out);
+                Values::Product(out)
+            }
+            Kind::Full => {
+                let mut out = vec![0i64; rows * n];
+                matmul_full_i64(w, &self.share, n, k, rows, &mut out);
+                Values::Full(out)
+            }
+        };
+        Some(Done {
+            slot: self.slot,
+            kind: self.kind,
+            request: self.request,
+            bits: self.stage.share_bits(),
+            values,
+        })
+    }
+}
+
+impl Done {
+    /// Which answer this is.
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// Changes one value of the product by exclusive or with `bits`. For the cheating nodes of test
+    /// networks, which must show that a lie is caught.
+    pub fn corrupt(&mut self, index: usize, bits: u32) {
+        match &mut self.values {
+            Values::Product(values) => {
+                if let Some(v) = values.get_mut(index) {
+                    *v ^= bits;
+                }
+            }
+            Values::Full(values) => {
+                if let Some(v) = values.get_mut(index) {
+                    *v ^= i64::from(bits);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pack(&self) -> Bytes {
+        match &self.values {
+            Values::Product(values) => pack::pack(values, self.bits).into(),
+            Values::Full(values) => {
+                values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
+            }
+        }
+    }
+}
