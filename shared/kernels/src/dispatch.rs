@@ -56,3 +56,17 @@ pub fn matmul_full_i64(
 ) {
     reference::matmul_full_i64(w, share, n, k, tokens, out);
 }
+
+/// `y[t, j] = Σ_i w[j, i] · x[t, i]` for 16-bit operands (attention scores and contexts); sums
+/// outside `i32` wrap.
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn matmul_i16(w: &[i16], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
+    reference::matmul_i16(w, x, n, k, tokens, y);
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2")
+}

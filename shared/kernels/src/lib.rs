@@ -11,10 +11,18 @@
 #![deny(missing_docs)]
 #![deny(clippy::float_arithmetic)]
 
+pub mod ops;
 pub mod reference;
 
 mod dispatch;
 mod freivalds;
 
-pub use dispatch::{matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_mask_u32, path_name};
+pub use dispatch::{matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_i16, matmul_mask_u32, path_name};
 pub use freivalds::{RowFold, P61, rt_w_mod_p};
+
+/// Reads bytes as signed bytes, without copying.
+pub fn as_i8(bytes: &[u8]) -> &[i8] {
+    // SAFETY: `u8` and `i8` have the same size and alignment and every bit pattern is valid for
+    // both; the length and lifetime are those of the input.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}

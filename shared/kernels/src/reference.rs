@@ -20,6 +20,23 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
     }
 }
 
+/// `y[t, j] = Σ_i w[j, i] · x[t, i]` for 16-bit operands, wrapping modulo 2^32.
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn matmul_i16(w: &[i16], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
+    check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
+    for t in 0..tokens {
+        for j in 0..n {
+            let mut sum = 0i32;
+            for i in 0..k {
+                sum = sum.wrapping_add(i32::from(w[j * k + i]) * i32::from(x[t * k + i]));
+            }
+            y[t * n + j] = sum;
+        }
+    }
+}
+
 /// `out[t, j] = Σ_i w[j, i] · share[t, i] mod 2^32`: a server's product over one additive share.
 ///
 /// # Panics

@@ -1,1 +1,38 @@
-//! The exact integer model format, its tokenizer and the reference interpreter that defines its semantics.
+//! The exact integer model: its file format, its tokenizer, and the interpreter that defines it.
+//!
+//! A model in exact form maps the same text to the same integers on every machine. This crate
+//! holds what a client must be able to check for itself, as pure functions: the artifact and its
+//! chunked digest ([`Artifact`]), the accumulator bounds ([`bounds`]), the tokenizer
+//! ([`Tokenizer`]), and the encoder as a state machine that hands each linear stage out to whoever
+//! computes it ([`EncoderRun`]).
+//!
+//! ```text
+//! text ─Tokenizer─▶ TokenIds ─EncoderRun─▶ Step::Linear{stage, x} ─▶ y = x·Wᵀ ─resume─▶ … ─▶ Embedding
+//! ```
+
+#![deny(missing_docs)]
+
+pub mod artifact;
+pub mod bounds;
+mod embedding;
+mod encoder;
+pub mod layout;
+mod linear;
+pub mod manifest;
+mod model;
+mod stage;
+mod tokenizer;
+mod tokens;
+pub mod toy;
+mod unicode;
+mod unicode_tables;
+
+pub use artifact::{Artifact, Assembler, Header, LocalPart};
+pub use embedding::{EMBEDDING_FRACTION_BITS, Embedding};
+pub use encoder::{EncoderRun, ResumeError, StartError, Step};
+pub use layout::ModelLimits;
+pub use linear::{Linear, PlainEngine};
+pub use model::{Model, ModelError};
+pub use stage::{LinearSpec, StageId};
+pub use tokenizer::{Tokenizer, VocabError};
+pub use tokens::TokenIds;

@@ -1,0 +1,34 @@
+//! The result of an encoder: a unit vector in fixed point.
+
+/// Fractional bits of [`Embedding::values`]; 24, so that each value is exact as an `f32`.
+pub const EMBEDDING_FRACTION_BITS: u32 = 24;
+
+/// A sentence embedding of unit length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// `[d_model]` coordinates, fixed point with [`EMBEDDING_FRACTION_BITS`] fractional bits.
+    pub values: Vec<i32>,
+    /// Tokens that entered the mean, special ones included.
+    pub tokens: usize,
+    /// Whether the text had been cut to the model's limit.
+    pub truncated: bool,
+}
+
+impl Embedding {
+    /// The coordinates as floats, for display and JSON. Exact: no value is rounded.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let unit = 1.0 / (1u32 << EMBEDDING_FRACTION_BITS) as f32;
+        self.values.iter().map(|&v| v as f32 * unit).collect()
+    }
+
+    /// Cosine similarity in fixed point (2^24 is one), by an exact integer dot product, so that
+    /// rankings are the same on every machine.
+    ///
+    /// Vectors of different widths share only their common prefix.
+    pub fn similarity(&self, other: &Self) -> i32 {
+        let sum: i64 =
+            self.values.iter().zip(&other.values).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum();
+        let half = 1i64 << (EMBEDDING_FRACTION_BITS - 1);
+        ((sum + half) >> EMBEDDING_FRACTION_BITS) as i32
+    }
+}

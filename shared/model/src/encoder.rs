@@ -1,0 +1,373 @@
+//! The encoder as a state machine: everything but the linear stages, which it hands out.
+//!
+//! A run covers a batch of sequences laid end to end, so that one round trip per stage serves them
+//! all. Rows past the real tokens (padding, which hides lengths in a lane) are zero and ignored.
+//! The arithmetic is `nesa_kernels::ops`; [`crate::interpreter`] states the same in the plainest way.
+
+use nesa_kernels::ops::{self, RowScale};
+use std::ops::Range;
+use thiserror::Error;
+
+use crate::manifest::STAGES_PER_LAYER;
+use crate::{Embedding, LinearSpec, Model, StageId, TokenIds};
+
+/// What a run needs next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A linear stage to compute; give the product to [`EncoderRun::resume`].
+    Linear {
+        /// Which stage.
+        stage: StageId,
+        /// Rows of `x`, padding included.
+        tokens: usize,
+        /// `[tokens, k]`, each value within the stage's `input_bits`.
+        x: Vec<i32>,
+    },
+    /// Finished: one embedding per sequence, in the order given.
+    Done(Vec<Embedding>),
+}
+
+/// A batch that cannot be run.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// A sequence is empty or longer than the model allows.
+    #[error("sequence {index} has {got} tokens, allowed 1 to {max}")]
+    Length {
+        /// Which sequence.
+        index: usize,
+        /// Its tokens.
+        got: usize,
+        /// The model's limit.
+        max: usize,
+    },
+    /// A token is not in the vocabulary.
+    #[error("sequence {index} names token {got}, the vocabulary has {vocab}")]
+    Token {
+        /// Which sequence.
+        index: usize,
+        /// The token.
+        got: u32,
+        /// Size of the vocabulary.
+        vocab: u32,
+    },
+    /// Fewer padded rows than tokens.
+    #[error("{tokens} tokens do not fit {padded} rows")]
+    Padding {
+        /// Tokens in the batch.
+        tokens: usize,
+        /// Rows asked for.
+        padded: usize,
+    },
+}
+
+/// A product that does not fit the stage a run waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ResumeError {
+    /// The wrong number of values.
+    #[error("stage {stage}: {got} values, expected {expected}")]
+    Length {
+        /// The stage waited for.
+        stage: StageId,
+        /// Values given.
+        got: usize,
+        /// Values expected, `tokens · n`.
+        expected: usize,
+    },
+    /// The run is finished.
+    #[error("the run is finished")]
+    Finished,
+}
+
+/// A run over a batch; see the module's description. It never fails once started.
+pub struct EncoderRun {
+    model: Model,
+    /// Rows of each sequence.
+    sequences: Vec<Range<usize>>,
+    truncated: Vec<bool>,
+    /// Rows handed out, padding included.
+    padded: usize,
+    /// Residual stream, `[tokens, d_model]`, 16 fractional bits.
+    hidden: Vec<i32>,
+    stage: usize,
+    /// Input of the stage waited for, `[padded, k]`, and each row's scale.
+    x: Vec<i32>,
+    scales: Vec<RowScale>,
+    done: Option<Vec<Embedding>>,
+}
+
+impl EncoderRun {
+    /// Begins a run without padding.
+    ///
+    /// # Errors
+    /// [`StartError`] when a sequence does not fit the model.
+    pub fn start(model: &Model, batch: &[TokenIds]) -> Result<Self, StartError> {
+        Self::start_padded(model, batch, batch.iter().map(TokenIds::len).sum())
+    }
+
+    /// Begins a run whose linear stages have `padded` rows, at least the batch's tokens.
+    ///
+    /// # Errors
+    /// [`StartError`] when a sequence does not fit the model, or the batch the padding.
+    pub fn start_padded(
+        model: &Model,
+        batch: &[TokenIds],
+        padded: usize,
+    ) -> Result<Self, StartError> {
+        let max = model.max_tokens();
+        let vocab = model.config().vocab;
+        let mut sequences = Vec::with_capacity(batch.len());
+        let mut next = 0;
+        for (index, s) in batch.iter().enumerate() {
+            if s.is_empty() || s.len() > max {
+                return Err(StartError::Length { index, got: s.len(), max });
+            }
+            if let Some(&got) = s.ids.iter().find(|&&id| id >= vocab) {
+                return Err(StartError::Token { index, got, vocab });
+            }
+            sequences.push(next..next + s.len());
+            next += s.len();
+        }
+        if padded < next {
+            return Err(StartError::Padding { tokens: next, padded });
+        }
+        let d = model.d_model();
+        let shift = u32::from(model.config().embed_shift);
+        let mut hidden = vec![0; next * d];
+        let mut rows = hidden.chunks_exact_mut(d);
+        for s in batch {
+            for (&id, position) in s.ids.iter().zip(model.0.position.chunks_exact(d)) {
+                let id = id as usize;
+                if let Some(row) = rows.next() {
+                    let scale = model.0.word_scale[id];
+                    ops::embed_row(model.word_row(id), scale, shift, position, row);
+                }
+            }
+        }
+        let mut run = Self {
+            model: model.clone(),
+            sequences,
+            truncated: batch.iter().map(|s| s.truncated).collect(),
+            padded,
+            hidden,
+            stage: 0,
+            x: Vec::new(),
+            scales: Vec::new(),
+            done: None,
+        };
+        run.normalise(0);
+        if run.sequences.is_empty() {
+            run.done = Some(Vec::new());
+        } else {
+            let hidden = std::mem::take(&mut run.hidden);
+            run.offer(&hidden);
+            run.hidden = hidden;
+        }
+        Ok(run)
+    }
+
+    /// What the run needs now; the same until [`EncoderRun::resume`].
+    pub fn step(&mut self) -> Step {
+        match &self.done {
+            Some(embeddings) => Step::Done(embeddings.clone()),
+            None => Step::Linear {
+                stage: StageId(self.stage as u16),
+                tokens: self.padded,
+                x: self.x.clone(),
+            },
+        }
+    }
+
+    /// Gives the product `[tokens, n]` of the stage [`EncoderRun::step`] named, and advances to the
+    /// next. Any values are safe to give; only right ones give the model's answer.
+    ///
+    /// # Errors
+    /// [`ResumeError`] when the length is wrong or the run is finished; the run is unchanged.
+    pub fn resume(&mut self, y: Vec<i32>) -> Result<(), ResumeError> {
+        if self.done.is_some() {
+            return Err(ResumeError::Finished);
+        }
+        let n = self.spec().n;
+        let expected = self.padded * n;
+        if y.len() != expected {
+            let stage = StageId(self.stage as u16);
+            return Err(ResumeError::Length { stage, got: y.len(), expected });
+        }
+        let layer = self.stage / STAGES_PER_LAYER;
+        let d = self.model.d_model();
+        let tokens = self.hidden.len() / d;
+        match self.stage % STAGES_PER_LAYER {
+            0 => {
+                let context = self.attention(&y, layer);
+                self.stage += 1;
+                self.offer(&context);
+            }
+            part @ (1 | 3) => {
+                let mut delta = vec![0; d];
+                for t in 0..tokens {
+                    self.requantize(&y, t, 0..d, ops::RESIDUAL_LIMIT, &mut delta);
+                    ops::add_residual(&mut self.hidden[t * d..(t + 1) * d], &delta);
+                }
+                self.normalise(1 + 2 * layer + part / 2);
+                self.stage += 1;
+                if self.stage == self.model.stages().len() {
+                    self.finish();
+                } else {
+                    let hidden = std::mem::take(&mut self.hidden);
+                    self.offer(&hidden);
+                    self.hidden = hidden;
+                }
+            }
+            _ => {
+                let mut u = vec![0; tokens * n];
+                for (t, row) in u.chunks_exact_mut(n).enumerate() {
+                    self.requantize(&y, t, 0..n, ops::GELU_LIMIT, row);
+                    ops::gelu_row(row, &self.model.0.gelu);
+                }
+                self.stage += 1;
+                self.offer(&u);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs to the end with one engine for every stage.
+    pub fn run(mut self, engine: &impl crate::Linear) -> Result<Vec<Embedding>, ResumeError> {
+        loop {
+            match self.step() {
+                Step::Done(embeddings) => return Ok(embeddings),
+                Step::Linear { stage, tokens, x } => {
+                    let y = engine.apply(stage, &x, tokens);
+                    self.resume(y)?;
+                }
+            }
+        }
+    }
+
+    fn spec(&self) -> &LinearSpec {
+        &self.model.stages()[self.stage]
+    }
+
+    /// Quantises `rows` (`[tokens, k]`) as the input of the current stage.
+    fn offer(&mut self, rows: &[i32]) {
+        let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
+        let params = &self.model.0.stages[self.stage];
+        self.scales.clear();
+        self.x.clear();
+        self.x.resize(self.padded * k, 0);
+        let mut smoothed = Vec::new();
+        for (row, x) in rows.chunks_exact(k).zip(self.x.chunks_exact_mut(k)) {
+            let row = if params.smooth.is_empty() {
+                row
+            } else {
+                smoothed.clear();
+                smoothed.extend_from_slice(row);
+                ops::smooth_row(&mut smoothed, &params.smooth);
+                &smoothed
+            };
+            self.scales.push(ops::quantize_row(row, q_max, x));
+        }
+    }
+
+    /// Requantises columns `columns` of token `t` of the current stage's product.
+    fn requantize(
+        &self,
+        y: &[i32],
+        t: usize,
+        columns: Range<usize>,
+        limit: i32,
+        out: &mut [i32],
+    ) {
+        let params = &self.model.0.stages[self.stage];
+        let n = self.spec().n;
+        ops::requantize_row(
+            &y[t * n + columns.start..t * n + columns.end],
+            self.scales[t],
+            &params.multiplier[columns.clone()],
+            params.shift,
+            &params.bias[columns],
+            limit,
+            out,
+        );
+    }
+
+    fn normalise(&mut self, norm: usize) {
+        let d = self.model.d_model();
+        let p = &self.model.0.norms[norm];
+        for row in self.hidden.chunks_exact_mut(d) {
+            ops::layer_norm_row(row, p.epsilon, &p.gain, p.shift, &p.bias);
+        }
+    }
+
+    /// Attention of every sequence from the fused product; returns contexts `[tokens, d_model]`.
+    fn attention(&self, y: &[i32], layer: usize) -> Vec<i32> {
+        let d = self.model.d_model();
+        let heads = usize::from(self.model.config().heads);
+        let width = d / heads;
+        let mut context = vec![0; self.hidden.len()];
+        let mut row = vec![0; d];
+        for sequence in &self.sequences {
+            let tokens = sequence.len();
+            // Queries and keys per head as [tokens, width], values transposed to [width, padded];
+            // the padding to 16 columns lets the product run without a tail.
+            let padded = tokens.next_multiple_of(16);
+            let mut queries = vec![0i16; tokens * d];
+            let mut keys = vec![0i16; tokens * d];
+            let mut values = vec![0i16; padded * d];
+            for t in 0..tokens {
+                for (part, split) in [&mut queries, &mut keys].into_iter().enumerate() {
+                    let columns = part * d..(part + 1) * d;
+                    let limit = ops::QUERY_KEY_LIMIT;
+                    self.requantize(y, sequence.start + t, columns, limit, &mut row);
+                    for (h, head) in row.chunks_exact(width).enumerate() {
+                        let to = (h * tokens + t) * width;
+                        for (to, &v) in split[to..to + width].iter_mut().zip(head) {
+                            *to = v as i16;
+                        }
+                    }
+                }
+                let limit = ops::VALUE_LIMIT;
+                self.requantize(y, sequence.start + t, 2 * d..3 * d, limit, &mut row);
+                for (column, &v) in row.iter().enumerate() {
+                    values[column * padded + t] = v as i16;
+                }
+            }
+            let mut scores = vec![0i32; tokens * tokens];
+            let mut weights = vec![0i16; tokens * padded];
+            let mut out = vec![0i32; tokens * width];
+            let multipliers = &self.model.0.scores[layer];
+            for (h, &multiplier) in multipliers.iter().enumerate() {
+                let q = &queries[h * tokens * width..(h + 1) * tokens * width];
+                let k = &keys[h * tokens * width..(h + 1) * tokens * width];
+                let v = &values[h * width * padded..(h + 1) * width * padded];
+                nesa_kernels::matmul_i16(k, q, tokens, width, tokens, &mut scores);
+                for (s, p) in scores.chunks_exact(tokens).zip(weights.chunks_exact_mut(padded)) {
+                    ops::softmax_row(s, multiplier, &self.model.0.exp, &mut p[..tokens]);
+                }
+                nesa_kernels::matmul_i16(v, &weights, width, padded, tokens, &mut out);
+                for (t, head) in out.chunks_exact(width).enumerate() {
+                    let to = (sequence.start + t) * d + h * width;
+                    for (to, &acc) in context[to..to + width].iter_mut().zip(head) {
+                        *to = (acc + (1 << (ops::CONTEXT_SHIFT - 1))) >> ops::CONTEXT_SHIFT;
+                    }
+                }
+            }
+        }
+        context
+    }
+
+    fn finish(&mut self) {
+        let d = self.model.d_model();
+        let embeddings = self
+            .sequences
+            .iter()
+            .zip(&self.truncated)
+            .map(|(s, &truncated)| Embedding {
+                values: ops::mean_unit_vector(&self.hidden[s.start * d..s.end * d], d),
+                tokens: s.len(),
+                truncated,
+            })
+            .collect();
+        self.x = Vec::new();
+        self.done = Some(embeddings);
+    }
+}

@@ -1,0 +1,287 @@
+//! Which tensors a manifest implies, where they lie, and how they are cut into chunks.
+//!
+//! A file's payload has two regions. The *local* one (embeddings, norms, scales, tables,
+//! vocabulary) is what a masked client keeps; the *weights*, in order of execution, it may stream
+//! once and drop. Chunks are whole rows, at most [`MAX_CHUNK_BYTES`], and never span the regions.
+
+use std::ops::Range;
+use thiserror::Error;
+
+use crate::manifest::{Manifest, STAGES_PER_LAYER};
+
+/// Largest chunk, in bytes.
+pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Bounds on a model that outside bytes may ask this machine to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelLimits {
+    /// Largest payload, in bytes.
+    pub max_bytes: usize,
+    /// Largest header, in bytes.
+    pub max_header_bytes: usize,
+}
+
+impl Default for ModelLimits {
+    /// 1 GiB of payload: far above the models of today, far below what harms a machine that only
+    /// allocates as bytes arrive.
+    fn default() -> Self {
+        Self { max_bytes: 1 << 30, max_header_bytes: 1 << 20 }
+    }
+}
+
+/// What a tensor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorKind {
+    /// `[vocab, d_model]` of `i8`.
+    Word,
+    /// `[vocab]` of `u32`, multiplier of each word row.
+    WordScale,
+    /// `[max_tokens, d_model]` of `i32`, position plus segment embedding.
+    Position,
+    /// `[d_model]` of `i32`; norm index 0 is the embedding's, then two per layer.
+    NormGain(usize),
+    /// `[d_model]` of `i32`.
+    NormBias(usize),
+    /// `[n]` of `u32`, requantisation multipliers of a stage.
+    Multiplier(usize),
+    /// `[n]` of `i32`.
+    Bias(usize),
+    /// `[k]` of `u16`, input factors of a smoothed stage.
+    Smooth(usize),
+    /// `[heads]` of `u32`, score multipliers of a layer.
+    Score(usize),
+    /// `u16` entries.
+    GeluTable,
+    /// `u16` entries.
+    ExpTable,
+    /// Bytes.
+    Vocab,
+    /// `[n, k]` of `i8`, the weight of a stage.
+    Weight(usize),
+}
+
+/// One tensor: `rows × row_bytes` bytes at `offset` in the payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tensor {
+    /// What it is for.
+    pub kind: TensorKind,
+    /// Offset in the payload, bytes.
+    pub offset: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Bytes per row.
+    pub row_bytes: usize,
+}
+
+impl Tensor {
+    /// Its bytes' place in the payload.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.rows * self.row_bytes
+    }
+}
+
+/// Whole rows of one stage's weight inside a chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightRows {
+    /// The stage.
+    pub stage: usize,
+    /// The rows of `[n, k]` that the chunk holds, in order.
+    pub rows: Range<usize>,
+    /// Their place within the chunk, bytes.
+    pub bytes: Range<usize>,
+}
+
+/// One chunk of the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Place in the payload, bytes.
+    pub range: Range<usize>,
+    /// Weight rows inside; empty for chunks of the local region.
+    pub weights: Vec<WeightRows>,
+}
+
+/// Everything a manifest implies about its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Tensors in payload order.
+    pub tensors: Vec<Tensor>,
+    /// Bytes of the local region; the weights follow it.
+    pub local_bytes: usize,
+    /// Bytes of the payload.
+    pub total_bytes: usize,
+    /// Chunks in payload order.
+    pub chunks: Vec<Chunk>,
+    /// How many of the chunks are of the local region.
+    pub local_chunks: usize,
+}
+
+/// A manifest whose sizes make no sense or exceed the limits.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LayoutError {
+    /// A size is zero or beyond what the arithmetic allows.
+    #[error("{what} is {got}, allowed {allowed}")]
+    Size {
+        /// Which size.
+        what: &'static str,
+        /// Its value.
+        got: u64,
+        /// The allowed range, in words.
+        allowed: &'static str,
+    },
+    /// The payload would be larger than allowed.
+    #[error("the payload exceeds {max} bytes")]
+    TooLarge {
+        /// The limit, bytes.
+        max: usize,
+    },
+}
+
+fn within(
+    what: &'static str,
+    got: u64,
+    range: std::ops::RangeInclusive<u64>,
+    allowed: &'static str,
+) -> Result<usize, LayoutError> {
+    if range.contains(&got) {
+        Ok(got as usize)
+    } else {
+        Err(LayoutError::Size { what, got, allowed })
+    }
+}
+
+impl Layout {
+    /// Derives the layout, refusing sizes the arithmetic cannot carry.
+    ///
+    /// # Errors
+    /// [`LayoutError`] naming the first size out of range.
+    pub fn of(manifest: &Manifest, limits: &ModelLimits) -> Result<Self, LayoutError> {
+        let e = &manifest.encoder;
+        let vocab = within("vocab", e.vocab.into(), 1..=1 << 20, "1 to 2^20")?;
+        let d = within("d_model", e.d_model.into(), 1..=2048, "1 to 2048")?;
+        let ff = within("d_ff", e.d_ff.into(), 1..=1 << 14, "1 to 2^14")?;
+        let heads = within("heads", e.heads.into(), 1..=128, "1 to 128")?;
+        if d % heads != 0 || d / heads > 32 {
+            return Err(LayoutError::Size {
+                what: "head width",
+                got: (d / heads) as u64,
+                allowed: "a divisor of d_model of at most 32",
+            });
+        }
+        let tokens = within("max_tokens", e.max_tokens.into(), 2..=1024, "2 to 1024")?;
+        within("embed_shift", e.embed_shift.into(), 1..=62, "1 to 62")?;
+        let gelu = within("gelu_entries", e.gelu_entries.into(), 1..=1 << 14, "1 to 2^14")?;
+        let exp = within("exp_entries", e.exp_entries.into(), 2..=1 << 14, "2 to 2^14")?;
+        let vocab_bytes =
+            within("vocab_bytes", manifest.tokenizer.vocab_bytes.into(), 1..=1 << 25, "1 to 2^25")?;
+        for s in &manifest.stages {
+            within("input_bits", s.input_bits.into(), 2..=16, "2 to 16")?;
+            within("row_bound_bits", s.row_bound_bits.into(), 1..=31, "1 to 31")?;
+            within("stage shift", s.shift.into(), 32..=63, "32 to 63")?;
+        }
+        for n in &manifest.norms {
+            within("norm shift", n.shift.into(), 1..=62, "1 to 62")?;
+        }
+
+        let mut plan = Plan { tensors: Vec::new(), offset: 0 };
+        plan.push(TensorKind::Word, vocab, d);
+        plan.push(TensorKind::WordScale, vocab, 4);
+        plan.push(TensorKind::Position, tokens, 4 * d);
+        for norm in 0..manifest.norms.len() {
+            plan.push(TensorKind::NormGain(norm), d, 4);
+            plan.push(TensorKind::NormBias(norm), d, 4);
+        }
+        for (index, stage) in manifest.stages.iter().enumerate() {
+            let (k, n) = stage_shape(index, d, ff);
+            plan.push(TensorKind::Multiplier(index), n, 4);
+            plan.push(TensorKind::Bias(index), n, 4);
+            if stage.smoothed {
+                plan.push(TensorKind::Smooth(index), k, 2);
+            }
+        }
+        for layer in 0..usize::from(e.layers) {
+            plan.push(TensorKind::Score(layer), heads, 4);
+        }
+        plan.push(TensorKind::GeluTable, gelu, 2);
+        plan.push(TensorKind::ExpTable, exp, 2);
+        plan.push(TensorKind::Vocab, vocab_bytes, 1);
+        let local_bytes = plan.offset;
+        let local_tensors = plan.tensors.len();
+        for index in 0..manifest.stages.len() {
+            let (k, n) = stage_shape(index, d, ff);
+            plan.push(TensorKind::Weight(index), n, k);
+        }
+        let total_bytes = plan.offset;
+        if total_bytes > limits.max_bytes {
+            return Err(LayoutError::TooLarge { max: limits.max_bytes });
+        }
+        let tensors = plan.tensors;
+        let mut chunks = cut(&tensors[..local_tensors]);
+        let local_chunks = chunks.len();
+        chunks.extend(cut(&tensors[local_tensors..]));
+        Ok(Self { tensors, local_bytes, total_bytes, chunks, local_chunks })
+    }
+
+    /// The tensor of one kind, if this model has it.
+    pub fn tensor(&self, kind: TensorKind) -> Option<&Tensor> {
+        self.tensors.iter().find(|t| t.kind == kind)
+    }
+}
+
+/// `(k, n)` of a stage by its index.
+pub(crate) fn stage_shape(index: usize, d_model: usize, d_ff: usize) -> (usize, usize) {
+    match index % STAGES_PER_LAYER {
+        0 => (d_model, 3 * d_model),
+        1 => (d_model, d_model),
+        2 => (d_model, d_ff),
+        _ => (d_ff, d_model),
+    }
+}
+
+struct Plan {
+    tensors: Vec<Tensor>,
+    offset: usize,
+}
+
+impl Plan {
+    // Sizes were range-checked by the caller: the sum over 512 stages of at most 2^14 · 2^13 bytes
+    // stays far below 2^63, and 32-bit machines are protected by saturation and the limit.
+    fn push(&mut self, kind: TensorKind, rows: usize, row_bytes: usize) {
+        self.tensors.push(Tensor { kind, offset: self.offset, rows, row_bytes });
+        self.offset = self.offset.saturating_add(rows.saturating_mul(row_bytes));
+    }
+}
+
+/// Greedy cut into chunks of whole rows.
+fn cut(tensors: &[Tensor]) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    let Some(first) = tensors.first() else { return chunks };
+    let mut start = first.offset;
+    let mut weights: Vec<WeightRows> = Vec::new();
+    let mut used = 0usize;
+    for t in tensors {
+        let mut row = 0;
+        while row < t.rows {
+            let free = (MAX_CHUNK_BYTES - used) / t.row_bytes;
+            if free == 0 {
+                chunks.push(Chunk { range: start..start + used, weights: weights.split_off(0) });
+                start += used;
+                used = 0;
+                continue;
+            }
+            let take = free.min(t.rows - row);
+            if let TensorKind::Weight(stage) = t.kind {
+                weights.push(WeightRows {
+                    stage,
+                    rows: row..row + take,
+                    bytes: used..used + take * t.row_bytes,
+                });
+            }
+            used += take * t.row_bytes;
+            row += take;
+        }
+    }
+    if used > 0 {
+        chunks.push(Chunk { range: start..start + used, weights });
+    }
+    chunks
+}

@@ -1,0 +1,314 @@
+//! A model ready to run: checked parameters behind a cheap handle.
+
+use bytes::Bytes;
+use nesa_primitives::Hash;
+use std::ops::Range;
+use std::sync::Arc;
+use thiserror::Error;
+
+use crate::artifact::{Artifact, Header, LocalPart};
+use crate::bounds::{BoundError, check_rows};
+use crate::layout::{TensorKind, stage_shape};
+use crate::manifest::{EncoderConfig, NormConfig, STAGES_PER_LAYER};
+use crate::tokenizer::{Tokenizer, VocabError};
+use crate::{LinearSpec, StageId};
+
+/// Why bytes that form a valid artifact are still no usable model.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ModelError {
+    /// A weight row breaks the accumulator bound.
+    #[error(transparent)]
+    Bound(#[from] BoundError),
+    /// A parameter is outside what the arithmetic allows.
+    #[error("{what}: entry {index} is {got}, allowed {allowed}")]
+    Parameter {
+        /// Which tensor.
+        what: &'static str,
+        /// Which entry.
+        index: usize,
+        /// Its value.
+        got: i64,
+        /// The allowed range, in words.
+        allowed: &'static str,
+    },
+    /// The vocabulary cannot be used.
+    #[error(transparent)]
+    Vocab(#[from] VocabError),
+    /// A tensor the manifest implies is not there.
+    #[error("the payload lacks {0}")]
+    Absent(&'static str),
+}
+
+/// Parameters of one linear stage beside its weight.
+#[derive(Debug)]
+pub(crate) struct StageParams {
+    pub(crate) multiplier: Vec<u32>,
+    pub(crate) bias: Vec<i32>,
+    pub(crate) smooth: Vec<u16>,
+    pub(crate) shift: u32,
+}
+
+/// Parameters of one layer normalisation.
+#[derive(Debug)]
+pub(crate) struct NormParams {
+    pub(crate) gain: Vec<i32>,
+    pub(crate) bias: Vec<i32>,
+    pub(crate) shift: u32,
+    pub(crate) epsilon: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) header: Arc<Header>,
+    pub(crate) specs: Vec<LinearSpec>,
+    pub(crate) stages: Vec<StageParams>,
+    pub(crate) norms: Vec<NormParams>,
+    /// `[layers][heads]`
+    pub(crate) scores: Vec<Vec<u32>>,
+    pub(crate) gelu: Vec<u16>,
+    pub(crate) exp: Vec<u16>,
+    pub(crate) word_scale: Vec<u32>,
+    pub(crate) position: Vec<i32>,
+    word: Range<usize>,
+    weights: Option<Vec<Range<usize>>>,
+    payload: Bytes,
+    tokenizer: Tokenizer,
+}
+
+/// An exact model. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Model(pub(crate) Arc<Inner>);
+
+impl Model {
+    /// Checks a whole artifact and makes it ready, weights included.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the first parameter outside the arithmetic's bounds.
+    pub fn open(artifact: &Artifact) -> Result<Self, ModelError> {
+        Self::build(artifact.header().clone(), artifact.payload().clone(), true)
+    }
+
+    /// Checks and opens the local region alone: everything but the linear stages, which
+    /// [`crate::EncoderRun`] hands out anyway.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_local(local: &LocalPart) -> Result<Self, ModelError> {
+        Self::build(local.header.clone(), local.payload.clone(), false)
+    }
+
+    /// The model's digest.
+    pub fn digest(&self) -> Hash {
+        self.0.header.digest()
+    }
+
+    /// The header this model was opened from.
+    pub fn header(&self) -> &Arc<Header> {
+        &self.0.header
+    }
+
+    /// Its name, as its maker wrote it.
+    pub fn name(&self) -> &str {
+        self.0.header.manifest().name.as_str()
+    }
+
+    /// Sizes of the encoder.
+    pub fn config(&self) -> &EncoderConfig {
+        &self.0.header.manifest().encoder
+    }
+
+    /// Width of an embedding.
+    pub fn d_model(&self) -> usize {
+        self.config().d_model as usize
+    }
+
+    /// Longest sequence, special tokens included.
+    pub fn max_tokens(&self) -> usize {
+        usize::from(self.config().max_tokens)
+    }
+
+    /// The linear stages in order of execution.
+    pub fn stages(&self) -> &[LinearSpec] {
+        &self.0.specs
+    }
+
+    /// One stage.
+    ///
+    /// # Panics
+    /// When the model has no such stage.
+    pub fn stage(&self, id: StageId) -> &LinearSpec {
+        &self.0.specs[usize::from(id.0)]
+    }
+
+    /// The weight of a stage, `[n, k]` row-major; empty if the model was opened without weights.
+    ///
+    /// # Panics
+    /// When the model has no such stage.
+    pub fn weights(&self, id: StageId) -> &[i8] {
+        let range = match &self.0.weights {
+            Some(ranges) => ranges[usize::from(id.0)].clone(),
+            None => 0..0,
+        };
+        nesa_kernels::as_i8(&self.0.payload[range])
+    }
+
+    /// Whether the weights are here.
+    pub fn has_weights(&self) -> bool {
+        self.0.weights.is_some()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
+    }
+
+    /// The word embedding row of a token, `[d_model]` of `i8`.
+    pub(crate) fn word_row(&self, token: usize) -> &[i8] {
+        let d = self.d_model();
+        let start = self.0.word.start + token * d;
+        nesa_kernels::as_i8(&self.0.payload[start..start + d])
+    }
+
+    fn build(header: Arc<Header>, payload: Bytes, weights: bool) -> Result<Self, ModelError> {
+        let manifest = header.manifest();
+        let layout = header.layout();
+        let bytes = |kind, what| -> Result<&[u8], ModelError> {
+            let tensor = layout.tensor(kind).ok_or(ModelError::Absent(what))?;
+            payload.get(tensor.range()).ok_or(ModelError::Absent(what))
+        };
+        let e = &manifest.encoder;
+        let (d, ff) = (e.d_model as usize, e.d_ff as usize);
+
+        let mut specs = Vec::with_capacity(manifest.stages.len());
+        let mut stages = Vec::with_capacity(manifest.stages.len());
+        for (i, s) in manifest.stages.iter().enumerate() {
+            let (k, n) = stage_shape(i, d, ff);
+            let part = ["qkv", "attn_out", "ffn_in", "ffn_out"][i % STAGES_PER_LAYER];
+            specs.push(LinearSpec {
+                id: StageId(i as u16),
+                name: format!("layer{}.{part}", i / STAGES_PER_LAYER),
+                k,
+                n,
+                input_bits: s.input_bits,
+                row_bound_bits: s.row_bound_bits,
+            });
+            let multiplier = u32s(bytes(TensorKind::Multiplier(i), "multiplier")?);
+            below_2_31("multiplier", &multiplier)?;
+            let bias = i32s(bytes(TensorKind::Bias(i), "bias")?);
+            let smooth = if s.smoothed {
+                u16s(bytes(TensorKind::Smooth(i), "smoothing factor")?)
+            } else {
+                Vec::new()
+            };
+            stages.push(StageParams { multiplier, bias, smooth, shift: s.shift.into() });
+        }
+        let mut norms = Vec::with_capacity(manifest.norms.len());
+        for (i, &NormConfig { shift, epsilon }) in manifest.norms.iter().enumerate() {
+            let gain = i32s(bytes(TensorKind::NormGain(i), "norm gain")?);
+            if let Some(index) = gain.iter().position(|&g| g == i32::MIN) {
+                return Err(ModelError::Parameter {
+                    what: "norm gain",
+                    index,
+                    got: i32::MIN.into(),
+                    allowed: "above −2^31",
+                });
+            }
+            let bias = i32s(bytes(TensorKind::NormBias(i), "norm bias")?);
+            norms.push(NormParams { gain, bias, shift: shift.into(), epsilon: epsilon.into() });
+        }
+        let mut scores = Vec::with_capacity(usize::from(e.layers));
+        for layer in 0..usize::from(e.layers) {
+            let score = u32s(bytes(TensorKind::Score(layer), "score multiplier")?);
+            below_2_31("score multiplier", &score)?;
+            scores.push(score);
+        }
+        let gelu = u16s(bytes(TensorKind::GeluTable, "GELU table")?);
+        let exp = u16s(bytes(TensorKind::ExpTable, "exponential table")?);
+        check_exp_table(&exp)?;
+        let word_scale = u32s(bytes(TensorKind::WordScale, "word scale")?);
+        below_2_31("word scale", &word_scale)?;
+        let position = i32s(bytes(TensorKind::Position, "position embedding")?);
+        let word = layout.tensor(TensorKind::Word).ok_or(ModelError::Absent("words"))?.range();
+        if word.end > payload.len() {
+            return Err(ModelError::Absent("words"));
+        }
+        let tokenizer = Tokenizer::new(
+            &manifest.tokenizer,
+            bytes(TensorKind::Vocab, "vocabulary")?,
+            e.vocab as usize,
+            usize::from(e.max_tokens),
+        )?;
+
+        let weights = if weights {
+            let mut ranges = Vec::with_capacity(specs.len());
+            for (i, spec) in specs.iter().enumerate() {
+                let rows = bytes(TensorKind::Weight(i), "weight")?;
+                check_rows(spec, 0, nesa_kernels::as_i8(rows))?;
+                let tensor = layout.tensor(TensorKind::Weight(i));
+                ranges.push(tensor.ok_or(ModelError::Absent("weight"))?.range());
+            }
+            Some(ranges)
+        } else {
+            None
+        };
+        Ok(Self(Arc::new(Inner {
+            specs,
+            stages,
+            norms,
+            scores,
+            gelu,
+            exp,
+            word_scale,
+            position,
+            word,
+            weights,
+            tokenizer,
+            header: header.clone(),
+            payload: payload.clone(),
+        })))
+    }
+}
+
+/// The table must start above 2^14, never rise, stay within 15 bits and end in 0: that is what
+/// bounds the sums in `softmax_row`.
+fn check_exp_table(table: &[u16]) -> Result<(), ModelError> {
+    let fail = |index: usize, allowed| {
+        let got = i64::from(table.get(index).copied().unwrap_or(0));
+        Err(ModelError::Parameter { what: "exponential table", index, got, allowed })
+    };
+    match table.first() {
+        Some(16385..=32767) => {}
+        _ => return fail(0, "above 2^14, at most 32767"),
+    }
+    if let Some(index) = table.windows(2).position(|w| w[1] > w[0]) {
+        return fail(index + 1, "never rising");
+    }
+    if table.last() != Some(&0) {
+        return fail(table.len().saturating_sub(1), "0 at the end");
+    }
+    Ok(())
+}
+
+fn below_2_31(what: &'static str, values: &[u32]) -> Result<(), ModelError> {
+    match values.iter().position(|&v| v >> 31 != 0) {
+        None => Ok(()),
+        Some(index) => Err(ModelError::Parameter {
+            what,
+            index,
+            got: values[index].into(),
+            allowed: "below 2^31",
+        }),
+    }
+}
+
+fn u32s(bytes: &[u8]) -> Vec<u32> {
+    bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect()
+}
+
+fn i32s(bytes: &[u8]) -> Vec<i32> {
+    bytes.as_chunks::<4>().0.iter().map(|&b| i32::from_le_bytes(b)).collect()
+}
+
+fn u16s(bytes: &[u8]) -> Vec<u16> {
+    bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b)).collect()
+}

@@ -1,0 +1,22 @@
+//! Token sequences.
+
+/// One tokenised text, `[CLS] … [SEP]` included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenIds {
+    /// Vocabulary indices.
+    pub ids: Vec<u32>,
+    /// Whether the text was longer than the model's limit and has been cut.
+    pub truncated: bool,
+}
+
+impl TokenIds {
+    /// Number of tokens, special ones included.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether the sequence holds no token at all.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}

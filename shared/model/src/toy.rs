@@ -1,0 +1,125 @@
+//! Small models with made-up weights, for tests of the lanes and the format.
+
+use bytes::Bytes;
+use nesa_primitives::Text;
+
+use crate::artifact::{Artifact, ArtifactError};
+use crate::bounds::row_bound;
+use crate::layout::{Layout, ModelLimits, TensorKind};
+use crate::manifest::{
+    EncoderConfig, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig, TokenizerConfig,
+};
+
+/// Shape of a made-up model.
+#[derive(Clone, Copy, Debug)]
+pub struct ToyConfig {
+    /// Width of the residual stream, a multiple of `heads`.
+    pub d_model: u32,
+    /// Width of the feed-forward layer.
+    pub d_ff: u32,
+    /// Attention heads.
+    pub heads: u16,
+    /// Layers.
+    pub layers: u16,
+    /// Longest sequence.
+    pub max_tokens: u16,
+    /// Bits of every stage's input.
+    pub input_bits: u8,
+    /// Seed of the weights.
+    pub seed: u64,
+}
+
+impl Default for ToyConfig {
+    fn default() -> Self {
+        Self { d_model: 32, d_ff: 64, heads: 2, layers: 2, max_tokens: 32, input_bits: 12, seed: 1 }
+    }
+}
+
+/// Builds a model of two dozen tokens (specials, letters, a few words) with random weights.
+///
+/// # Errors
+/// [`ArtifactError`] when the shape is not a possible one.
+pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
+    let mut vocab = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
+    let mut count = 4u32;
+    for c in 'a'..='z' {
+        vocab.push_str(&format!("{c}\n##{c}\n"));
+        count += 2;
+    }
+    let mut random = SplitMix(config.seed);
+    let layers = usize::from(config.layers);
+    let stage =
+        StageConfig { input_bits: config.input_bits, row_bound_bits: 31, shift: 46, smoothed: false };
+    let mut manifest = Manifest {
+        name: Text::new("toy").unwrap_or_default(),
+        encoder: EncoderConfig {
+            vocab: count,
+            d_model: config.d_model,
+            d_ff: config.d_ff,
+            heads: config.heads,
+            layers: config.layers,
+            max_tokens: config.max_tokens,
+            embed_shift: 20,
+            gelu_entries: 1024,
+            exp_entries: 256,
+        },
+        tokenizer: TokenizerConfig {
+            vocab_bytes: vocab.len() as u32,
+            unknown: 1,
+            start: 2,
+            end: 3,
+            max_word_chars: 100,
+        },
+        stages: vec![stage; layers * STAGES_PER_LAYER],
+        norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
+    };
+    let limits = ModelLimits::default();
+    let layout = Layout::of(&manifest, &limits).map_err(crate::artifact::HeaderError::from)?;
+    let mut payload = vec![0u8; layout.total_bytes];
+    for tensor in &layout.tensors {
+        let bytes = &mut payload[tensor.range()];
+        let mut words = |f: &mut dyn FnMut(usize, u64) -> u32, width: usize| {
+            for (i, word) in bytes.chunks_exact_mut(width).enumerate() {
+                word.copy_from_slice(&f(i, random.next()).to_le_bytes()[..width]);
+            }
+        };
+        match tensor.kind {
+            TensorKind::Word | TensorKind::Weight(_) => words(&mut |_, r| (r % 255) as u32 ^ 0x80, 1),
+            TensorKind::WordScale | TensorKind::Score(_) => {
+                words(&mut |_, r| (1 << 29) + (r % (1 << 28)) as u32, 4)
+            }
+            TensorKind::Position => words(&mut |_, r| (r as i32 >> 12) as u32, 4),
+            TensorKind::NormGain(_) => words(&mut |_, r| (1 << 26) + (r % (1 << 25)) as u32, 4),
+            TensorKind::NormBias(_) | TensorKind::Bias(_) => {
+                words(&mut |_, r| (r as i32 >> 20) as u32, 4)
+            }
+            TensorKind::Multiplier(_) => words(&mut |_, r| (1 << 30) + (r % (1 << 29)) as u32, 4),
+            TensorKind::Smooth(_) => words(&mut |_, _| 1 << 14, 2),
+            TensorKind::GeluTable => words(&mut |i, _| 696u32.saturating_sub(i as u32), 2),
+            TensorKind::ExpTable => words(&mut |i, _| (255 - i as u32) * 128, 2),
+            TensorKind::Vocab => bytes.copy_from_slice(vocab.as_bytes()),
+        }
+    }
+    for (i, stage) in manifest.stages.iter_mut().enumerate() {
+        if let Some(tensor) = layout.tensor(TensorKind::Weight(i)) {
+            let rows = nesa_kernels::as_i8(&payload[tensor.range()]);
+            let max = (1 << (config.input_bits - 1)) - 1;
+            let bound = rows.chunks_exact(tensor.row_bytes).map(|r| row_bound(r, max)).max();
+            stage.row_bound_bits = (64 - bound.unwrap_or(1).leading_zeros()) as u8;
+        }
+    }
+    Artifact::build(manifest, Bytes::from(payload))
+}
+
+/// Sebastiano Vigna's splitmix64: enough for made-up weights, and the same everywhere.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
