@@ -7,10 +7,11 @@
 use nesa_crypto::merkle;
 use nesa_primitives::{Hash, domain};
 
-/// H(blind ‖ Merkle root of the leaves), in the order answered.
-pub fn blinded_root<T: AsRef<[u8]>>(chain: &Hash, blind: &Hash, leaves: &[T]) -> Hash {
+/// H(blind ‖ Merkle root of the leaf digests), in the order answered; a leaf is
+/// [`Statement::leaf`](crate::message::Statement::leaf).
+pub fn blinded_root(chain: &Hash, blind: &Hash, leaves: &[Hash]) -> Hash {
     let mut hasher = domain("masked commitment", chain);
     hasher.update(blind.as_ref());
-    hasher.update(merkle::root(leaves).as_ref());
+    hasher.update(merkle::root_of_hashes(leaves).as_ref());
     hasher.finalize().into()
 }

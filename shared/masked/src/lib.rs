@@ -26,6 +26,7 @@ pub mod commitment;
 pub mod field;
 pub mod freivalds;
 pub mod message;
+pub mod opened;
 pub mod pack;
 pub mod preparation;
 mod run;

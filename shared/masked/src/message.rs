@@ -272,9 +272,9 @@ impl Statement {
         Hash::of_bytes("masked product", chain, values)
     }
 
-    /// Its leaf in the server's commitment.
-    pub fn leaf(&self) -> Bytes {
-        self.encode()
+    /// Its leaf digest in the server's commitment.
+    pub fn leaf(&self) -> Hash {
+        nesa_crypto::merkle::leaf_hash(&self.encode())
     }
 }
 

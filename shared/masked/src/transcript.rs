@@ -4,41 +4,13 @@
 //! client's own keeping; of a [`Transcript`] only the [`SignedCommit`]s may become public. The
 //! [`OpenedPart`]s exist only if the user asked for an opened receipt before the query ran.
 
-use bytes::Bytes;
-use nesa_crypto::sign::Signature;
 use nesa_primitives::{Amount, Hash};
 
 use crate::{
     client::{Candidate, Link, Rejection},
-    message::{SeedBytes, SignedCommit, Slot},
+    message::SignedCommit,
+    opened::OpenedPart,
 };
-
-/// A packed product with its server's signature.
-#[derive(Clone)]
-pub struct SignedProduct {
-    /// Who gave it.
-    pub link: Link,
-    /// Digest of the request it answers.
-    pub request: Hash,
-    /// `rows × n` values of k bits, packed.
-    pub values: Bytes,
-    /// Over the [`Statement`](crate::message::Statement).
-    pub signature: Signature,
-}
-
-/// One verified message in the open: with the model and the prompt it shows what each server was
-/// asked and what it answered. It reveals the prompt.
-#[derive(Clone)]
-pub struct OpenedPart {
-    /// Its place.
-    pub slot: Slot,
-    /// The mask's seed.
-    pub seed: SeedBytes,
-    /// A's answer.
-    pub a: SignedProduct,
-    /// B's answer.
-    pub b: SignedProduct,
-}
 
 /// One server's end of the query.
 #[derive(Clone, Debug)]
@@ -56,8 +28,8 @@ pub struct Served {
     pub served_tokens: u32,
     /// Its running total.
     pub paid: Amount,
-    /// The leaves of its commitment, for an opened receipt.
-    pub leaves: Vec<Bytes>,
+    /// The leaf digests of its commitment, for an opened receipt.
+    pub leaves: Vec<Hash>,
 }
 
 /// The record of one query.

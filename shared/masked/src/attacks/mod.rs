@@ -9,3 +9,4 @@ mod secrets;
 mod soundness;
 mod traces;
 mod views;
+mod opening;

@@ -14,7 +14,6 @@ const PROMPT: &[i32] = &[1, 2, 3];
 
 /// The frames an honest client sent to one link, in order.
 fn frames(prompts: &[&[i32]], side: Side) -> Vec<Vec<u8>> {
-    use commonware_codec::Encode;
     let scene = Scene::new();
     let mut session = scene.session(prompts);
     let mut server = server(&scene, side);
@@ -36,7 +35,6 @@ fn frames(prompts: &[&[i32]], side: Side) -> Vec<Vec<u8>> {
             actions.extend(session.received(link, &reply));
         }
     }
-    let _ = Hash::ZERO.encode();
     sent
 }
 

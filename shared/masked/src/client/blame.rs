@@ -9,7 +9,7 @@ use crate::{
     preparation::StageSecrets,
     share::{self, Share},
     spec::Stage,
-    transcript::SignedProduct,
+    opened::SignedProduct,
 };
 
 /// One server's part of a blame in progress.

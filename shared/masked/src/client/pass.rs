@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
 use crate::message::{Request, SeedBytes};
-use crate::transcript::SignedProduct;
+use crate::opened::SignedProduct;
 
 /// One message's worth of rows.
 pub(crate) struct Part {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
 use nesa_primitives::Hash;
 
 use super::types::{Candidate, Link};
@@ -29,7 +28,7 @@ pub(crate) struct Peer {
     pub(crate) candidate: Candidate,
     pub(crate) owed: VecDeque<Expected>,
     /// Leaves of its commitment, in the order it answered.
-    pub(crate) leaves: Vec<Bytes>,
+    pub(crate) leaves: Vec<Hash>,
     /// The last pass it was asked to work on.
     pub(crate) pass: Option<u32>,
     /// Padded tokens of all passes it took part in.

@@ -23,7 +23,7 @@ use crate::{
     run::Run,
     signing,
     spec::{Lane, MAX_PASS_TOKENS},
-    transcript::{OpenedPart, SignedProduct},
+    opened::{OpenedPart, SignedProduct},
 };
 
 pub(super) type Actions<R> = Vec<Action<<R as Run>::Output>>;

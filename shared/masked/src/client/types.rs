@@ -35,6 +35,15 @@ pub struct Committee {
     pub b: Vec<Candidate>,
 }
 
+impl From<&nesa_chain::Committee> for Committee {
+    fn from(drawn: &nesa_chain::Committee) -> Self {
+        let seats = |seats: &[nesa_chain::Seat]| {
+            seats.iter().map(|s| Candidate { node: s.node, operator: s.operator }).collect()
+        };
+        Self { a: seats(&drawn.a), b: seats(&drawn.b) }
+    }
+}
+
 impl Committee {
     /// The candidates of one side.
     pub fn side(&self, side: Side) -> &[Candidate] {

@@ -19,7 +19,7 @@ use crate::{
     pack,
     run::{Run, RunStep},
     share, signing, spec,
-    transcript::{OpenedPart, SignedProduct},
+    opened::{OpenedPart, SignedProduct},
 };
 
 impl<R: Run, G: CryptoRng> Session<R, G> {

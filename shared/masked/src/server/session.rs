@@ -145,7 +145,7 @@ pub struct Session {
     pass: Option<Pass>,
     blames: u8,
     /// One leaf digest for each answer.
-    leaves: Vec<Bytes>,
+    leaves: Vec<Hash>,
 }
 
 impl Session {
@@ -335,6 +335,11 @@ impl Session {
     pub fn abandon(&mut self, blind: &Hash) -> Option<Outcome> {
         self.closed = true;
         (self.ledger.served_tokens() > 0).then(|| self.outcome(self.commit(blind).blinded_root))
+    }
+
+    /// The largest running total received so far, for a node that writes it down before it goes on.
+    pub fn latest_voucher(&self) -> Option<&Voucher> {
+        self.ledger.voucher()
     }
 
     /// What the query may still be told: padded tokens served, and the total paid.
