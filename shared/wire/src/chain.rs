@@ -51,7 +51,8 @@ impl Default for Limits {
             finalization: 2 << 10,
             transaction: 16 << 10,
             value: 64 << 10,
-            proof: 32 << 10,
+            // A proof of absence holds the neighbouring record, 64 KiB at most, and its path.
+            proof: 80 << 10,
             seed: 256,
         }
     }

@@ -30,12 +30,12 @@ impl Protocol {
 
     /// The longest frame, in bytes, that a reader of this protocol accepts in either direction.
     ///
-    /// Chain answers hold at most a few hundred headers or one block; a masked stage of the widest
+    /// Chain answers hold at most [`crate::chain::MAX_KEYS`] large records with their proofs; a masked stage of the widest
     /// supported batch (a few hundred tokens by a few thousand columns of packed shares) fits in
     /// 16 MiB; a weight chunk with its proof stays below 2 MiB.
     pub const fn max_frame(self) -> usize {
         match self {
-            Protocol::Chain => 4 << 20,
+            Protocol::Chain => 10 << 20,
             Protocol::Masked => 16 << 20,
             Protocol::Chunks => 2 << 20,
             Protocol::Echo => 1 << 20,

@@ -65,6 +65,12 @@ const TAKEN: u8 = 1;
 /// The first byte of an accepted stream: refused, the acceptor is at its limit.
 const BUSY: u8 = 0;
 
+/// The libp2p peer id of a node key, as multiaddresses spell it; `None` if the bytes are no point on
+/// the curve.
+pub fn peer_id(node: &Address) -> Option<String> {
+    identity::peer_id(node).map(|id| id.to_string())
+}
+
 /// How a [`Network`] is set up.
 pub struct NetConfig {
     /// The secret of the ed25519 node key.

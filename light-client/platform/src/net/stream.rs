@@ -89,6 +89,12 @@ impl Stream {
         self.reader.recv().await
     }
 
+    /// Like [`Stream::recv`], with a limit in bytes of the caller's own where the protocol's is
+    /// larger.
+    pub async fn recv_up_to(&mut self, limit: usize) -> Result<Option<Bytes>, FrameError> {
+        self.reader.recv_up_to(limit).await
+    }
+
     /// Sends one frame and receives the answer to it.
     pub async fn ask(&mut self, payload: &[u8]) -> Result<Bytes, FrameError> {
         self.send(payload).await?;
@@ -121,7 +127,13 @@ impl Reader {
     ///
     /// A frame is lost if this future is dropped before it completes.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, FrameError> {
-        frames::read_frame(&mut self.io, self.protocol.max_frame(), self.idle).await
+        self.recv_up_to(self.protocol.max_frame()).await
+    }
+
+    /// Like [`Reader::recv`], with a limit in bytes of the caller's own where the protocol's is
+    /// larger.
+    pub async fn recv_up_to(&mut self, limit: usize) -> Result<Option<Bytes>, FrameError> {
+        frames::read_frame(&mut self.io, limit.min(self.protocol.max_frame()), self.idle).await
     }
 }
 
