@@ -16,6 +16,7 @@
 
 pub mod certificate;
 pub mod equivocation;
+pub mod receipt;
 pub mod state;
 pub mod transaction;
 

@@ -1,0 +1,388 @@
+//! One paid, private, verified query: from the price to the receipt.
+//!
+//! # Design
+//!
+//! ```text
+//!  texts ─tokenise─> plan ─price─> PayForQuery ─final─> seed of the draw view ─> committee
+//!                                                                                   │
+//!   vectors <─PassDone── masked Session <── frames ──> A and B (links) <── proven node records
+//!      │                      └─ vouchers, blame, replacement, commitments
+//!      └──> settlement proven in state ──> ladder, payment receipt, opened receipt
+//! ```
+//!
+//! Every await may be the last: dropping the future closes the links and leaves a journal entry
+//! that tells the query's fate. Masks live in the session alone and die with it.
+
+mod drive;
+pub mod journal;
+mod links;
+mod pay;
+pub mod report;
+mod settle;
+
+use std::{sync::Arc, time::Duration};
+
+use nesa_chain::{action::Named, query::QueryRecord};
+use nesa_crypto::SecretKey;
+use nesa_masked::{
+    batch::LengthError,
+    client::{SessionError, StartError},
+    spec::SpecError,
+};
+use nesa_model::{Embedding, TokenIds};
+use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
+use nesa_primitives::{Amount, Hash};
+
+use crate::{
+    AskError, LightClient,
+    accounts::Accounts,
+    client::since,
+    ladder::{Ladder, LadderStep},
+    models::{ModelStore, ModelStoreError, PieceSource, Prepared},
+    receipt::{OpenedReceipt, PaymentReceipt},
+};
+use journal::{Fate, Journal};
+use report::{
+    Answer, BytesMoved, Cost, Listener, NodeRef, Phase, Progress, Quote, Rejected, Timings,
+};
+
+/// Texts of one query at most: a search over a few documents fits.
+pub const MAX_TEXTS: usize = 512;
+/// Time allowed for the draw, the links and the commitments of a query.
+const BASE_DEADLINE: Duration = Duration::from_secs(20);
+/// Time allowed for each padded token besides: 40 tokens a second is a slow link.
+const TOKEN_DEADLINE: Duration = Duration::from_millis(25);
+
+/// Choices for one query.
+#[derive(Clone, Default)]
+pub struct QueryOptions {
+    /// A node the user chose, and its side.
+    pub named: Option<Named>,
+    /// Keep what an opened receipt needs. Only after explicit consent: it contains the prompt.
+    pub open_receipt: bool,
+    /// Refuse to escrow more than this.
+    pub max_fee: Option<Amount>,
+    /// From inclusion to settlement; `None` takes a time that fits the work.
+    pub deadline: Option<Duration>,
+    /// Hears what happens.
+    pub listener: Listener,
+    /// Return as soon as the answer is checked, without waiting for settlement. The payment
+    /// receipt then waits for [`QueryClient::settle`].
+    pub answer_only: bool,
+}
+
+/// Why a query gave no answer. What was escrowed and not spent returns at the deadline.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// Nothing to compute, or too much for one query.
+    #[error("{got} texts; one query takes 1 to {MAX_TEXTS}")]
+    Texts {
+        /// How many were given.
+        got: usize,
+    },
+    /// The chain does not know the model, or not in this lane.
+    #[error("model {model} is not offered on this chain: {reason}")]
+    Model {
+        /// Its digest.
+        model: Hash,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// The price is above what the caller allows.
+    #[error("the query needs an escrow of {needed} unes, allowed are {allowed}")]
+    TooDear {
+        /// Escrow needed.
+        needed: Amount,
+        /// The caller's limit.
+        allowed: Amount,
+    },
+    /// The wallet does not cover it.
+    #[error("the wallet holds {balance}, the query needs {needed}")]
+    Funds {
+        /// Proven balance in the query's denomination.
+        balance: Amount,
+        /// Needed, fees included.
+        needed: Amount,
+    },
+    /// The query is too long for one payment.
+    #[error("{tokens} padded tokens; one query takes at most {max}")]
+    TooLong {
+        /// Padded tokens.
+        tokens: u64,
+        /// The chain's limit.
+        max: u32,
+    },
+    /// The chain could not be asked.
+    #[error(transparent)]
+    Chain(#[from] AskError),
+    /// The record on the chain is not what was paid for.
+    #[error("the query's record says {got} for {what}, expected {expected}")]
+    Record {
+        /// Which field.
+        what: &'static str,
+        /// What the chain says.
+        got: String,
+        /// What was signed.
+        expected: String,
+    },
+    /// No committee can be drawn.
+    #[error("no nodes could be drawn: {0}")]
+    Committee(#[from] nesa_chain::committee::CommitteeError),
+    /// A text cannot be sent masked.
+    #[error(transparent)]
+    Length(#[from] LengthError),
+    /// The model's stages cannot be sent masked.
+    #[error(transparent)]
+    Lane(#[from] SpecError),
+    /// The model cannot run the batch.
+    #[error("the batch cannot be run: {0}")]
+    Run(#[from] nesa_model::StartError),
+    /// The session could not begin.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The session ended without an answer.
+    #[error("no answer: {error}")]
+    Session {
+        /// Why.
+        error: SessionError,
+        /// Nodes that were rejected on the way.
+        rejected: Vec<Rejected>,
+    },
+    /// A new preparation was needed and could not be made.
+    #[error(transparent)]
+    ModelStore(#[from] ModelStoreError),
+    /// The journal could not be written, so nothing was paid.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The deadline came first.
+    #[error("the deadline passed before the answer was complete")]
+    Deadline {
+        /// Nodes that were rejected on the way.
+        rejected: Vec<Rejected>,
+    },
+}
+
+/// Everything about a finished query.
+#[derive(Clone)]
+pub struct QueryOutcome {
+    /// The query's id on the chain.
+    pub query: Hash,
+    /// The model's digest.
+    pub model: Hash,
+    /// The checked answer.
+    pub answer: Arc<Answer>,
+    /// Indices of texts that were cut at the model's limit.
+    pub truncated: Vec<usize>,
+    /// The verification ladder.
+    pub ladder: Vec<LadderStep>,
+    /// The public record; `None` until settled.
+    pub receipt: Option<PaymentReceipt>,
+    /// The private record, if it was asked for.
+    pub opened: Option<OpenedReceipt>,
+    /// Where the time went.
+    pub timings: Timings,
+    /// Bytes moved.
+    pub bytes: BytesMoved,
+    /// Attempts used: 1 plus the replacements.
+    pub attempts: u32,
+    /// Nodes that were replaced.
+    pub rejected: Vec<Rejected>,
+    /// The nodes at the end.
+    pub nodes: Vec<NodeRef>,
+    /// Where the money went.
+    pub cost: Cost,
+    /// What settlement needs later.
+    pub pending: Option<Pending>,
+}
+
+pub use pay::commitment;
+pub use settle::Pending;
+
+/// Runs queries for one wallet over one chain.
+#[derive(Clone)]
+pub struct QueryClient {
+    light: LightClient,
+    network: Network,
+    accounts: Accounts,
+    journal: Journal,
+    models: ModelStore,
+    sources: Arc<Vec<Arc<dyn PieceSource>>>,
+}
+
+/// What is known of a query before it is paid.
+pub(crate) struct Planned {
+    pub(crate) tokens: Vec<TokenIds>,
+    pub(crate) plan: nesa_masked::batch::Plan,
+    pub(crate) quote: Quote,
+    pub(crate) price: Amount,
+    pub(crate) denom: nesa_primitives::Denom,
+    pub(crate) deadline: Duration,
+}
+
+impl QueryClient {
+    /// A client over a running light client and network; `store` keeps the journal and models.
+    pub fn new(
+        light: LightClient,
+        network: Network,
+        accounts: Accounts,
+        store: Store,
+        sources: Vec<Arc<dyn PieceSource>>,
+    ) -> Self {
+        let journal = Journal::new(store.clone(), light.chain());
+        Self {
+            light,
+            network,
+            accounts,
+            journal,
+            models: ModelStore::new(store),
+            sources: Arc::new(sources),
+        }
+    }
+
+    /// The journal of this device's queries.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// The light client behind it.
+    pub fn light(&self) -> &LightClient {
+        &self.light
+    }
+
+    /// The accounts behind it.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The models kept on this device.
+    pub fn models(&self) -> &ModelStore {
+        &self.models
+    }
+
+    /// Where pieces of models come from.
+    pub fn sources(&self) -> &[Arc<dyn PieceSource>] {
+        &self.sources
+    }
+
+    /// What `texts` would cost and move, without sending anything.
+    ///
+    /// # Errors
+    /// [`QueryError`] when the texts cannot be computed in one query.
+    pub async fn quote(
+        &self,
+        prepared: &Prepared,
+        texts: &[String],
+        options: &QueryOptions,
+    ) -> Result<Quote, QueryError> {
+        Ok(self.plan(prepared, texts, options).await?.quote)
+    }
+
+    /// Embeds `texts`: one unit vector each, every layer checked by this device.
+    ///
+    /// # Errors
+    /// [`QueryError`]. Once paid, the journal knows the query; its unspent escrow returns.
+    pub async fn embed(
+        &self,
+        prepared: &Prepared,
+        wallet: &SecretKey,
+        texts: &[String],
+        options: &QueryOptions,
+    ) -> Result<QueryOutcome, QueryError> {
+        let start = Instant::now();
+        let say = &options.listener;
+        let mut ladder = Ladder::new();
+        say.say(Progress::Phase(Phase::Tokenizing));
+        let planned = self.plan(prepared, texts, options).await?;
+        say.say(Progress::Quote(planned.quote.clone()));
+
+        let planning_ms = since(start);
+        let chain_start = Instant::now();
+        let mut paid = self.pay(prepared, wallet, texts, &planned, options, &mut ladder).await?;
+        let drawn = match self.draw(&paid, options, &mut ladder).await {
+            Ok(drawn) => drawn,
+            Err(error) => return Err(self.give_up(&mut paid, error).await),
+        };
+        let chain_ms = since(chain_start);
+
+        let driven =
+            self.drive(prepared, &planned, &paid, drawn, options, &mut ladder, texts).await;
+        let driven = match driven {
+            Ok(driven) => driven,
+            Err(error) => return Err(self.give_up(&mut paid, error).await),
+        };
+        paid.entry.fate = Fate::Answered;
+        self.journal.put(&paid.entry).await?;
+        say.say(Progress::Answer(driven.answer.clone()));
+
+        let mut timings = driven.timings.clone();
+        timings.chain_ms = chain_ms;
+        timings.device_ms += planning_ms;
+        timings.total_ms = since(start);
+        let mut outcome = QueryOutcome {
+            query: paid.entry.query,
+            model: prepared.model.digest(),
+            answer: driven.answer,
+            truncated: planned.quote.truncated.clone(),
+            ladder: Vec::new(),
+            receipt: None,
+            opened: driven.opened,
+            timings,
+            bytes: driven.bytes,
+            attempts: 1 + driven.rejected.len() as u32,
+            rejected: driven.rejected,
+            nodes: driven.nodes,
+            cost: Cost {
+                escrowed: planned.quote.max_fee,
+                fees: sum(planned.quote.draw_fee, planned.quote.tx_fee),
+                ..Cost::default()
+            },
+            pending: Some(Pending {
+                entry: paid.entry,
+                ladder,
+                evidence: Box::new(driven.evidence),
+                answered: Instant::now(),
+            }),
+        };
+        if options.answer_only {
+            outcome.ladder =
+                outcome.pending.as_ref().map(|p| p.ladder.steps().to_vec()).unwrap_or_default();
+        } else {
+            self.settle(&mut outcome, say).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Notes that a paid query gave no answer, and passes the error on.
+    async fn give_up(&self, paid: &mut pay::Paid, error: QueryError) -> QueryError {
+        paid.entry.fate = Fate::Failed { reason: error.to_string() };
+        if let Err(storage) = self.journal.put(&paid.entry).await {
+            tracing::warn!(error = %storage, "the query's end was not written down");
+        }
+        error
+    }
+
+    /// What became of an earlier query, from the chain's own record.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn fate(&self, query: &Hash) -> Result<Option<QueryRecord>, AskError> {
+        let key = nesa_chain::keys::query(query);
+        Ok(self.light.record::<QueryRecord>(key, "query", 0).await?.0)
+    }
+}
+
+pub(crate) fn sum(a: Amount, b: Amount) -> Amount {
+    a.checked_add(b).unwrap_or(Amount(u64::MAX))
+}
+
+/// BLAKE3 over the integers of the vectors: the name of an answer's bytes.
+pub fn answer_digest(model: &Hash, vectors: &[Embedding]) -> Hash {
+    let mut hasher = nesa_primitives::domain("embeddings", model);
+    for vector in vectors {
+        hasher.update(&(vector.values.len() as u64).to_le_bytes());
+        for value in &vector.values {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    hasher.finalize().into()
+}

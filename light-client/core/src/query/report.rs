@@ -1,0 +1,277 @@
+//! What a query says about itself: before, during and after.
+
+use std::sync::Arc;
+
+use nesa_platform::{MaybeSend, MaybeSync};
+use nesa_primitives::{Address, Amount, Hash};
+use serde::{Deserialize, Serialize};
+
+use crate::ladder::LadderStep;
+
+/// The two halves of the split, as JSON and the page name them.
+pub use nesa_chain::Side;
+
+/// The price and the exposure, before anything leaves the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quote {
+    /// Texts to be computed.
+    pub texts: usize,
+    /// Indices of texts that are cut at the model's limit.
+    pub truncated: Vec<usize>,
+    /// Tokens of each pass after padding to its bucket; what the nodes bill and see.
+    pub passes: Vec<usize>,
+    /// Their sum.
+    pub padded_tokens: u64,
+    /// Linear stages in a pass.
+    pub stages: usize,
+    /// Bytes to both nodes.
+    pub bytes_up: u64,
+    /// Bytes from both nodes.
+    pub bytes_down: u64,
+    /// What both nodes earn if they serve everything, in unes.
+    pub compute: Amount,
+    /// What the draws may cost; not returned.
+    pub draw_fee: Amount,
+    /// Fee of the transaction.
+    pub tx_fee: Amount,
+    /// What is escrowed; the unspent part returns.
+    pub max_fee: Amount,
+}
+
+/// Where a query stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Splitting and tokenising on this device.
+    Tokenizing,
+    /// Paying into escrow.
+    Escrowing,
+    /// Waiting for the view whose seed draws the nodes.
+    Drawing,
+    /// Opening both links.
+    Connecting,
+    /// Stage by stage.
+    Computing,
+    /// Collecting signed commitments.
+    Binding,
+    /// Answer known; waiting for the chain to settle.
+    Settling,
+    /// Nothing left to do.
+    Finished,
+}
+
+/// A node on one side of a query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRef {
+    /// Which half it gets.
+    pub side: SideName,
+    /// Its key.
+    pub node: Address,
+    /// Who runs it, by its own word.
+    pub operator: Address,
+    /// Whether the user named it.
+    pub named: bool,
+}
+
+/// [`Side`] with names in JSON.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum SideName {
+    /// Gets x − PRG(seed).
+    A,
+    /// Gets the seed.
+    B,
+}
+
+impl From<Side> for SideName {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::A => Self::A,
+            Side::B => Self::B,
+        }
+    }
+}
+
+impl From<SideName> for Side {
+    fn from(side: SideName) -> Self {
+        match side {
+            SideName::A => Self::A,
+            SideName::B => Self::B,
+        }
+    }
+}
+
+/// A node that was replaced, or not used any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// Its key.
+    pub node: Address,
+    /// Who runs it.
+    pub operator: Address,
+    /// Its side.
+    pub side: SideName,
+    /// Opaque: `wrong product` or `no answer`, never which check.
+    pub reason: String,
+}
+
+/// How far the computation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageProgress {
+    /// Pass under way, from 0.
+    pub pass: usize,
+    /// Passes in all.
+    pub passes: usize,
+    /// Stages checked in this pass.
+    pub stage: usize,
+    /// Stages in a pass.
+    pub stages: usize,
+    /// Bytes sent so far, both sides.
+    pub bytes_up: u64,
+    /// Bytes received so far, both sides.
+    pub bytes_down: u64,
+}
+
+/// What happens while a query runs.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// A new phase.
+    Phase(Phase),
+    /// The price, before the payment is signed.
+    Quote(Quote),
+    /// The payment was handed to the network under this id.
+    Paid {
+        /// The query.
+        query: Hash,
+        /// What it may cost at most.
+        max_fee: Amount,
+    },
+    /// These nodes serve from now on.
+    Nodes {
+        /// Attempts so far, from 1.
+        attempt: u32,
+        /// Both sides.
+        nodes: Vec<NodeRef>,
+    },
+    /// A stage was checked.
+    Stage(StageProgress),
+    /// A node was replaced.
+    Rejected(Rejected),
+    /// A rung changed.
+    Step(Box<LadderStep>),
+    /// The answer, before settlement.
+    Answer(Arc<Answer>),
+    /// Something worth a line in the query's timeline, with the height where the chain had part.
+    Note {
+        /// In words.
+        what: String,
+        /// Height.
+        height: Option<u64>,
+    },
+}
+
+/// The checked answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// One unit vector per text, in the order given.
+    pub vectors: Vec<nesa_model::Embedding>,
+    /// BLAKE3 over the vectors' integers: what "the displayed bytes" means.
+    pub digest: Hash,
+}
+
+/// A listener for progress. Called in order, must not block.
+#[derive(Clone)]
+pub struct Listener(Arc<dyn Listen>);
+
+/// What a listener does; implemented for closures.
+pub trait Listen: MaybeSend + MaybeSync {
+    /// Takes one event.
+    fn take(&self, progress: Progress);
+}
+
+impl<F: Fn(Progress) + MaybeSend + MaybeSync> Listen for F {
+    fn take(&self, progress: Progress) {
+        self(progress);
+    }
+}
+
+impl Listener {
+    /// A listener that calls `f`.
+    pub fn new(f: impl Listen + 'static) -> Self {
+        Self(Arc::new(f))
+    }
+
+    /// A listener that ignores everything.
+    pub fn none() -> Self {
+        Self::new(|_| {})
+    }
+
+    pub(crate) fn say(&self, progress: Progress) {
+        self.0.take(progress);
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self::none()
+    }
+}
+
+/// Where the time went, in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timings {
+    /// Call to answer.
+    pub total_ms: f64,
+    /// Escrow and draw on the chain.
+    pub chain_ms: f64,
+    /// On the wire and waiting, without the nodes' own time.
+    pub network_ms: f64,
+    /// Reported by the slower node of each stage for its products (not checked).
+    pub nodes_ms: f64,
+    /// Masking, norms, attention on this device.
+    pub device_ms: f64,
+    /// Checking every product on this device.
+    pub check_ms: f64,
+    /// Answer to settlement, once settled.
+    pub settle_ms: Option<f64>,
+}
+
+/// Bytes moved, frames included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BytesMoved {
+    /// Sent to A.
+    pub a_up: u64,
+    /// Received from A.
+    pub a_down: u64,
+    /// Sent to B.
+    pub b_up: u64,
+    /// Received from B.
+    pub b_down: u64,
+}
+
+impl BytesMoved {
+    /// Sent to both.
+    pub fn up(&self) -> u64 {
+        self.a_up + self.b_up
+    }
+
+    /// Received from both.
+    pub fn down(&self) -> u64 {
+        self.a_down + self.b_down
+    }
+}
+
+/// Where the money went, in unes. Proven in state once settled.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Escrowed.
+    pub escrowed: Amount,
+    /// Paid to the nodes, the model's owner, the validators and the treasury.
+    pub paid: Amount,
+    /// Burned because it was disputed.
+    pub burned: Amount,
+    /// Draw and transaction fees.
+    pub fees: Amount,
+    /// Returned to the payer; `None` until settled.
+    pub returned: Option<Amount>,
+}

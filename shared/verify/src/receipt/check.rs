@@ -1,0 +1,472 @@
+//! The checks of a payment receipt, in the order of its [picture](super).
+
+use super::{
+    CertifiedPart, Check, DOES_NOT_SHOW, Failure, PaymentReceipt, Report, StatePart,
+};
+use crate::{
+    certificate::{Finalization, Verifier, decode_finalization, decode_header},
+    state, transaction,
+};
+use commonware_codec::{Decode, Encode};
+use nesa_chain::{
+    action::{Action, PayForQuery, Side},
+    committee::{self, Committee},
+    fees,
+    header::Header,
+    keys,
+    params::Params,
+    query::{CommitRecord, QueryRecord, Role, Settlement, Status},
+    record::{ModelRecord, NodeRecord, Snapshot},
+    trust::TrustRoot,
+    tx::SignedTx,
+};
+use nesa_primitives::{Address, Amount, Hash, Verdict, decode_exact};
+use rand_core::CryptoRng;
+use serde::Serialize;
+
+/// What a payment receipt says, once it has been checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PaymentSummary {
+    /// The query.
+    pub query: Hash,
+    /// Who paid.
+    pub payer: Address,
+    /// The model asked.
+    pub model: Hash,
+    /// Its name on the chain.
+    pub model_name: String,
+    /// Block that holds the payment.
+    pub included_height: u64,
+    /// Time of that block, ms since the Unix epoch.
+    pub included_ms: u64,
+    /// View whose seed drew the nodes.
+    pub draw_view: u64,
+    /// Everyone who could have been asked, in order of attempt.
+    pub seats: Vec<SeatSummary>,
+    /// What was escrowed.
+    pub escrow: Amount,
+    /// What the nodes, the owner, the validators and the treasury got.
+    pub paid: Amount,
+    /// What was burned.
+    pub burned: Amount,
+    /// What returned to the payer.
+    pub returned: Amount,
+    /// Block that settled it.
+    pub settled_height: u64,
+}
+
+/// One candidate of the committee and what it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SeatSummary {
+    /// Which half.
+    pub side: Side,
+    /// Which candidate of the side.
+    pub attempt: u8,
+    /// The node.
+    pub node: Address,
+    /// Who ran it when the snapshot was taken.
+    pub operator: Address,
+    /// Its blinded commitment, if it served.
+    pub blinded_root: Option<Hash>,
+    /// Padded tokens it committed to.
+    pub served_tokens: u32,
+    /// What the payer's vouchers granted it.
+    pub claimed: Amount,
+}
+
+type Held<T> = Result<T, Failure>;
+
+/// Checks a payment receipt against `trust` alone. `rng` weighs the batched certificate check.
+///
+/// # Errors
+/// [`Failure`] names the first thing that does not hold, with got and expected.
+pub fn verify(
+    receipt: &PaymentReceipt,
+    trust: &TrustRoot,
+    rng: &mut impl CryptoRng,
+) -> Result<Report<PaymentSummary>, Failure> {
+    let mut checks = Vec::new();
+    let mut note = |what: String| checks.push(Check { what });
+    let expected = trust.to_hex();
+    let got = hex::encode(&receipt.trust_root.0);
+    same("trust root", got, expected)?;
+    let verifier = Verifier::new(trust)
+        .map_err(|error| Failure::new("trust root", error, "a usable group key"))?;
+    note(format!("the record belongs to chain {} ({})", trust.chain_id, trust.digest()));
+
+    // The payment and its block.
+    let signed = SignedTx::from_bytes(&receipt.payment.0)
+        .map_err(|error| Failure::new("payment", error, "a signed transaction"))?;
+    same("chain of the payment", signed.tx.chain, trust.digest())?;
+    signed
+        .verify()
+        .map_err(|error| Failure::new("payment's signature", error, "the payer's signature"))?;
+    let Action::PayForQuery(pay) = &signed.tx.action else {
+        return Err(Failure::new("payment", signed.tx.action.name(), "pay-for-query"));
+    };
+    note(format!("{} signed the payment for query {}", signed.tx.sender, signed.id()));
+    let block = certified_chain(&verifier, rng, &receipt.inclusion)?;
+    note(format!("block {} is final under the trust root's group key", block.height()));
+    held(transaction::verify_inclusion(&block, &signed, &receipt.inclusion_proof.0))?;
+    note(format!("the payment is in block {}", block.height()));
+
+    // The escrow.
+    let id = signed.id();
+    let query_key = keys::query(&id);
+    let (at, values) = proven(&verifier, rng, "open query", &receipt.opened, &[query_key])?;
+    let opened: QueryRecord = decoded("open query", values.first())?;
+    check_opening(&opened, &signed, pay, &block, at.height())?;
+    note(format!("{} unes were escrowed, to be settled at {} ms", opened.escrow, opened.deadline_ms));
+
+    // The draw.
+    held(verifier.verify_seed(opened.draw_view, &receipt.seed.0))?;
+    let snapshot_key = keys::snapshot(opened.snapshot_epoch);
+    let (_, values) = proven(&verifier, rng, "snapshot", &receipt.snapshot, &[snapshot_key])?;
+    let snapshot: Snapshot = decoded("snapshot", values.first())?;
+    same("epoch of the snapshot", snapshot.epoch, opened.snapshot_epoch)?;
+    let drawn = committee::derive(
+        &receipt.seed.0,
+        &id,
+        &snapshot.set,
+        &opened.model,
+        opened.named.as_ref(),
+    )
+    .map_err(|error| Failure::new("committee", error, "a committee from the snapshot"))?;
+    note(format!(
+        "the committee follows from the seed of view {} and the snapshot of epoch {} ({} nodes)",
+        opened.draw_view,
+        snapshot.epoch,
+        snapshot.set.entries.len()
+    ));
+    check_nodes(&verifier, rng, receipt, &drawn)?;
+    note("the candidates' records are in the state".into());
+
+    // The settlement.
+    let wanted = [query_key, keys::params(), keys::model(&opened.model)];
+    let (at, values) = proven(&verifier, rng, "settled query", &receipt.settled, &wanted)?;
+    let settled: QueryRecord = decoded("settled query", values.first())?;
+    let params: Params = decoded("parameters", values.get(1))?;
+    let model: ModelRecord = decoded("model", values.get(2))?;
+    let settlement = check_settled(&opened, &settled, &drawn, &trust.digest(), at.height())?;
+    note("every commitment is by a drawn node, every voucher by the payer's key".into());
+    let (paid, burned) = check_money(&settled, settlement, &params, &model)?;
+    note(format!(
+        "settled in block {}: {} paid, {} burned, {} returned, which is the whole escrow",
+        settlement.height, paid, burned, settlement.returned
+    ));
+
+    let summary = PaymentSummary {
+        query: id,
+        payer: opened.payer,
+        model: opened.model,
+        model_name: model.name.as_str().to_owned(),
+        included_height: opened.included_height,
+        included_ms: opened.included_ms,
+        draw_view: opened.draw_view,
+        seats: seats(&drawn, &settled),
+        escrow: opened.escrow,
+        paid,
+        burned,
+        returned: settlement.returned,
+        settled_height: settlement.height,
+    };
+    Ok(Report { checks, summary, does_not_show: DOES_NOT_SHOW.to_vec() })
+}
+
+fn same<T: PartialEq + std::fmt::Display>(what: &str, got: T, expected: T) -> Held<()> {
+    if got == expected { Ok(()) } else { Err(Failure::new(what, got, expected)) }
+}
+
+fn held<T>(verdict: Verdict<T>) -> Held<T> {
+    match verdict {
+        Verdict::Valid(value) => Ok(value),
+        Verdict::Invalid { what, got, expected } => Err(Failure::new(what, got, expected)),
+        Verdict::Undecided { missing } => {
+            Err(Failure::new("completeness", format!("{missing} is missing"), "all of it"))
+        }
+    }
+}
+
+fn header_of(part: &CertifiedPart) -> Held<(Header, Option<Finalization>)> {
+    let header = decode_header(&part.header.0)
+        .map_err(|error| Failure::new("header", error, "a canonical header"))?;
+    let finalization = part
+        .finalization
+        .as_ref()
+        .map(|bytes| decode_finalization(&bytes.0))
+        .transpose()
+        .map_err(|error| Failure::new("certificate", error, "a canonical certificate"))?;
+    Ok((header, finalization))
+}
+
+/// The first header of a chain that ends in its only certificate.
+fn certified_chain(
+    verifier: &Verifier,
+    rng: &mut impl CryptoRng,
+    parts: &[CertifiedPart],
+) -> Held<Header> {
+    /// Blocks finalized through a descendant are rare, and the descendant is near.
+    const MOST: usize = 64;
+    let items: Vec<_> = parts.iter().take(MOST).map(header_of).collect::<Held<_>>()?;
+    let certificates: Vec<usize> =
+        items.iter().enumerate().filter_map(|(i, item)| item.1.is_some().then_some(i)).collect();
+    if parts.is_empty() || parts.len() > MOST || certificates != [parts.len() - 1] {
+        return Err(Failure::new(
+            "headers of the payment's block",
+            format!("{} headers with certificates at {certificates:?}", parts.len()),
+            format!("1 to {MOST} headers, the last one certified"),
+        ));
+    }
+    for pair in items.windows(2) {
+        held(verifier.verify_link(&pair[0].0, &pair[1].0))?;
+    }
+    for verdict in verifier.verify_batch(rng, &items) {
+        held(verdict)?;
+    }
+    match items.into_iter().next() {
+        Some((header, _)) => Ok(header),
+        None => Err(Failure::new("headers of the payment's block", "none", "at least one")),
+    }
+}
+
+/// The header and the values proven against its state root, one per key.
+fn proven(
+    verifier: &Verifier,
+    rng: &mut impl CryptoRng,
+    what: &str,
+    part: &StatePart,
+    wanted: &[Hash],
+) -> Held<(Header, Vec<Option<Vec<u8>>>)> {
+    let (header, finalization) = header_of(&part.at)?;
+    let finalization =
+        finalization.ok_or_else(|| Failure::new(what, "no certificate", "a certificate"))?;
+    held(verifier.verify_header(rng, &header, &finalization))?;
+    same(&format!("entries of {what}"), part.entries.len(), wanted.len())?;
+    let mut values = Vec::with_capacity(wanted.len());
+    for (entry, key) in part.entries.iter().zip(wanted) {
+        let value = entry.value.as_ref().map(|value| value.0.clone());
+        held(state::verify(header.state_root(), key, value.as_deref(), &entry.proof.0))?;
+        values.push(value);
+    }
+    Ok((header, values))
+}
+
+fn decoded<T: Decode<Cfg = ()> + Encode>(what: &str, value: Option<&Option<Vec<u8>>>) -> Held<T> {
+    let Some(Some(bytes)) = value else {
+        return Err(Failure::new(what, "proven absent", "a record"));
+    };
+    decode_exact(bytes, &()).map_err(|error| Failure::new(what, error, "a canonical record"))
+}
+
+/// The record says what the transaction says, and draws where the rules say.
+fn check_opening(
+    record: &QueryRecord,
+    signed: &SignedTx,
+    pay: &PayForQuery,
+    block: &Header,
+    proven_at: u64,
+) -> Held<()> {
+    same("query of the record", record.id, signed.id())?;
+    same("payer", record.payer, signed.tx.sender)?;
+    same("model", record.model, pay.model)?;
+    same("denomination", record.denom, pay.denom)?;
+    same("escrow", record.escrow, pay.max_fee)?;
+    same("commitment", record.commitment, pay.commitment)?;
+    same("client key", record.client_key, pay.client_key)?;
+    same("deadline", record.deadline_ms, pay.deadline_ms)?;
+    same("most tokens", record.max_tokens, pay.max_tokens)?;
+    same("height of inclusion", record.included_height, block.height())?;
+    same("view of inclusion", record.included_view, block.view())?;
+    same("time of inclusion", record.included_ms, block.timestamp_ms())?;
+    same(
+        "draw view",
+        Some(record.draw_view).map(|v| v.to_string()).unwrap_or_default(),
+        record.included_view.saturating_add(committee::DRAW_DELAY_VIEWS).to_string(),
+    )?;
+    if record.named != pay.named || record.lane != pay.lane {
+        return Err(Failure::new("named node or lane", "another", "the payment's"));
+    }
+    if record.verification != pay.verification {
+        return Err(Failure::new("verification", "another", "the payment's"));
+    }
+    if proven_at < record.included_height || !record.status.is_open() {
+        return Err(Failure::new(
+            "state of the query at its opening",
+            format!("{:?} at height {proven_at}", record.status),
+            format!("open, at height {} or later", record.included_height),
+        ));
+    }
+    Ok(())
+}
+
+fn check_nodes(
+    verifier: &Verifier,
+    rng: &mut impl CryptoRng,
+    receipt: &PaymentReceipt,
+    drawn: &Committee,
+) -> Held<()> {
+    let nodes: Vec<Address> = drawn.a.iter().chain(&drawn.b).map(|seat| seat.node).collect();
+    let wanted: Vec<Hash> = nodes.iter().map(keys::node).collect();
+    let (_, values) = proven(verifier, rng, "node records", &receipt.nodes, &wanted)?;
+    for (node, value) in nodes.iter().zip(&values) {
+        // A node that left since the snapshot is proven absent; its seat stays drawn.
+        if value.is_some() {
+            let record: NodeRecord = decoded("node record", Some(value))?;
+            same("node of a record", record.node, *node)?;
+        }
+    }
+    Ok(())
+}
+
+/// The settled record is the opened one, grown by commits of drawn nodes and a settlement.
+fn check_settled<'a>(
+    opened: &QueryRecord,
+    settled: &'a QueryRecord,
+    drawn: &Committee,
+    chain: &Hash,
+    proven_at: u64,
+) -> Held<&'a Settlement> {
+    let bare = |record: &QueryRecord| QueryRecord {
+        committee: None,
+        commits: Vec::new(),
+        status: Status::Open,
+        ..record.clone()
+    };
+    if bare(opened) != bare(settled) {
+        return Err(Failure::new("terms of the settled query", "changed", "those of its opening"));
+    }
+    let Some(settlement) = settled.status.settlement() else {
+        return Err(Failure::new("state of the query", "open", "settled"));
+    };
+    if settlement.height > proven_at || settlement.timestamp_ms < settled.deadline_ms {
+        return Err(Failure::new(
+            "settlement",
+            format!("block {} at {} ms", settlement.height, settlement.timestamp_ms),
+            format!("after {} ms, at most block {proven_at}", settled.deadline_ms),
+        ));
+    }
+    if settled.committee.as_ref().is_some_and(|committee| committee != drawn) {
+        return Err(Failure::new("committee in the record", "another", "the one recomputed"));
+    }
+    for commit in &settled.commits {
+        let seat = drawn.seat(commit.side, commit.attempt);
+        let expected = seat.map(|seat| (seat.node, seat.operator));
+        if expected != Some((commit.node, commit.operator)) {
+            return Err(Failure::new(
+                "a commitment",
+                format!("by node {} of {}", commit.node, commit.operator),
+                format!("by the drawn node {expected:?}"),
+            ));
+        }
+        if let Some(voucher) = &commit.voucher {
+            same("query of a voucher", voucher.query, settled.id)?;
+            same("node of a voucher", voucher.node, commit.node)?;
+            voucher
+                .verify(&settled.client_key, chain)
+                .map_err(|error| Failure::new("voucher", error, "the payer's signature"))?;
+        }
+    }
+    Ok(settlement)
+}
+
+/// Recomputes every payment from the vouchers, the parameters and the model's record.
+fn check_money(
+    record: &QueryRecord,
+    settlement: &Settlement,
+    params: &Params,
+    model: &ModelRecord,
+) -> Held<(Amount, Amount)> {
+    let overflow = || Failure::new("amounts", "more than 2^64", "sums that fit");
+    let add = |a: Amount, b: Amount| a.checked_add(b).ok_or_else(overflow);
+    let mut payments = settlement.paid.iter();
+    let mut expect = |to: Option<Address>, role: Role, amount: Amount| -> Held<Address> {
+        let Some(payment) = payments.next() else {
+            return Err(Failure::new("payments", "too few", format!("{amount} to {to:?}")));
+        };
+        if payment.role != role
+            || payment.amount != amount
+            || to.is_some_and(|to| to != payment.to)
+        {
+            return Err(Failure::new(
+                "a payment",
+                format!("{} to {} as {:?}", payment.amount, payment.to, payment.role),
+                format!("{amount} to {to:?} as {role:?}"),
+            ));
+        }
+        Ok(payment.to)
+    };
+    let (mut owner, mut validators) = (Amount::ZERO, Amount::ZERO);
+    let (mut treasury, mut claimed) = (Amount::ZERO, Amount::ZERO);
+    for commit in &record.commits {
+        let split = fees::split(commit.claimed(), &params.shares).ok_or_else(overflow)?;
+        if !split.compute.is_zero() {
+            expect(Some(commit.operator), Role::Compute, split.compute)?;
+        }
+        owner = add(owner, split.owner)?;
+        validators = add(validators, split.validators)?;
+        treasury = add(treasury, split.treasury)?;
+        claimed = add(claimed, commit.claimed())?;
+    }
+    if !owner.is_zero() {
+        expect(Some(model.owner), Role::Owner, owner)?;
+    }
+    let count = settlement.paid.iter().filter(|p| p.role == Role::Validator).count() as u64;
+    let each = validators.ratio(1, count).unwrap_or(Amount::ZERO);
+    for _ in 0..count {
+        expect(None, Role::Validator, each)?;
+    }
+    let handed = each.checked_mul(count).ok_or_else(overflow)?;
+    treasury = add(treasury, validators.checked_sub(handed).ok_or_else(overflow)?)?;
+    if payments.next().is_some() {
+        return Err(Failure::new("payments", "more than vouchers cover", "those recomputed"));
+    }
+    same("treasury's share", settlement.treasury, treasury)?;
+    let burned = burned(record, params)?;
+    same("burned", settlement.burned, burned)?;
+    let spent = add(claimed, burned)?;
+    let returned = record.escrow.checked_sub(spent).ok_or_else(overflow)?;
+    same("returned to the payer", settlement.returned, returned)?;
+    Ok((claimed, burned))
+}
+
+/// Disputed increments, each side's within what its budget leaves.
+fn burned(record: &QueryRecord, params: &Params) -> Held<Amount> {
+    let overflow = || Failure::new("amounts", "more than 2^64", "sums that fit");
+    let mut burned = Amount::ZERO;
+    for side in [Side::A, Side::B] {
+        let commits: Vec<&CommitRecord> =
+            record.commits.iter().filter(|commit| commit.side == side).collect();
+        let mut left = fees::side_budget(record.escrow);
+        for commit in &commits {
+            left = left.checked_sub(commit.claimed()).ok_or_else(overflow)?;
+        }
+        for commit in commits {
+            let price = record.price_per_token;
+            let disputed = fees::disputed(price, commit.served_tokens, commit.claimed(), params)
+                .ok_or_else(overflow)?
+                .min(left);
+            left = left.checked_sub(disputed).ok_or_else(overflow)?;
+            burned = burned.checked_add(disputed).ok_or_else(overflow)?;
+        }
+    }
+    Ok(burned)
+}
+
+fn seats(drawn: &Committee, settled: &QueryRecord) -> Vec<SeatSummary> {
+    let mut seats = Vec::new();
+    for side in [Side::A, Side::B] {
+        for (attempt, seat) in drawn.side(side).iter().enumerate() {
+            let commit = settled.commits.iter().find(|commit| commit.node == seat.node);
+            seats.push(SeatSummary {
+                side,
+                attempt: attempt as u8,
+                node: seat.node,
+                operator: seat.operator,
+                blinded_root: commit.map(|commit| commit.blinded_root),
+                served_tokens: commit.map_or(0, |commit| commit.served_tokens),
+                claimed: commit.map_or(Amount::ZERO, CommitRecord::claimed),
+            });
+        }
+    }
+    seats
+}
