@@ -41,6 +41,22 @@ async fn echoes_over_websocket() {
         stream.ask(&payload).await.unwrap();
     }
     let rate = 32.0 / before.elapsed().as_secs_f64();
+    // Frames sent ahead of their echoes: both directions are busy at once.
+    let (mut reader, mut writer) = stream.split();
+    let before = Instant::now();
+    let up = async {
+        for _ in 0..32 {
+            writer.send(&payload).await.unwrap();
+        }
+    };
+    let down = async {
+        for _ in 0..32 {
+            reader.recv().await.unwrap().unwrap();
+        }
+    };
+    futures::join!(up, down);
+    let both = 64.0 / before.elapsed().as_secs_f64();
+    wasm_bindgen_test::console_log!("sent ahead: {both:.1} MiB/s both ways");
     wasm_bindgen_test::console_log!(
         "dial {dial} ms, 1 kB round trip {round:.2} ms, 1 MiB echoes {rate:.1} MiB/s both ways"
     );

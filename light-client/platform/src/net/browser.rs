@@ -1,6 +1,6 @@
 //! The browser's swarm: WebSocket, relay client, and on a page webrtc-direct.
 
-use super::{NetConfig, StartError};
+use super::{NetConfig, StartError, websocket::WebSockets};
 use libp2p::{
     Swarm, SwarmBuilder, Transport as _,
     connection_limits::{self, ConnectionLimits},
@@ -9,7 +9,7 @@ use libp2p::{
     identity::Keypair,
     noise, ping, relay,
     swarm::NetworkBehaviour,
-    websocket_websys, yamux,
+    yamux,
 };
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) async fn build(
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_wasm_bindgen()
         .with_other_transport(|key| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
-            let ws = websocket_websys::Transport::default()
+            let ws = WebSockets
                 .upgrade(upgrade::Version::V1Lazy)
                 .authenticate(noise::Config::new(key)?)
                 .multiplex(muxer());

@@ -37,6 +37,8 @@ mod transport;
 #[cfg(not(target_family = "wasm"))]
 #[path = "native.rs"]
 mod transport;
+#[cfg(target_family = "wasm")]
+mod websocket;
 
 pub use frames::{FrameError, read_frame, write_frame};
 pub use incoming::Incoming;
