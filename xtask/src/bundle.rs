@@ -99,6 +99,40 @@ pub(crate) fn build() -> Result<Built> {
     Ok(Built { sizes: out.sizes })
 }
 
+/// Builds the page alone. A test server answers for the worker, whose name stays as it is.
+pub(crate) fn page() -> Result<()> {
+    cargo(&["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE, "-p", PAGE])?;
+    let folder = target().join("www-page");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let mut out = Dist { folder, files: BTreeMap::new(), sizes: BTreeMap::new() };
+    let page = bindgen(&target().join("www-stage"), PAGE)?;
+    let statics = root().join("www/static");
+    out.write("nesa-ui.wasm", &page.wasm)?;
+    out.write("nesa-ui.js", &page.glue)?;
+    out.write("style.css", stylesheet(&statics)?.as_bytes())?;
+    other_statics(&statics, &mut out)?;
+    let boot = fs::read_to_string(statics.join("boot.js"))?;
+    let boot = boot.replace("__GLUE__", "nesa-ui.js").replace("__WASM__", "nesa-ui.wasm");
+    out.write("boot.js", boot.as_bytes())?;
+    let mut html = fs::read_to_string(statics.join("index.html"))?;
+    for (placeholder, value) in [
+        ("__WORKER__", "node-worker.js"),
+        ("__CSS__", "style.css"),
+        ("__BOOT__", "boot.js"),
+        ("__UI_GLUE__", "nesa-ui.js"),
+        ("__UI_WASM__", "nesa-ui.wasm"),
+        ("__BUILD__", &out.digest()),
+    ] {
+        html = html.replace(placeholder, value);
+    }
+    out.write("index.html", html.as_bytes())?;
+    eprintln!("page alone: {} B raw, {} B br", page.wasm.len(), brotli(&page.wasm)?.len());
+    Ok(())
+}
+
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.
 pub(crate) fn verifier() -> Result<(u64, u64)> {
     prerequisites::for_build()?;

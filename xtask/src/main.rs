@@ -47,6 +47,9 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// The page alone, without its worker, into target/www-page; for work on its looks.
+    #[command(hide = true)]
+    Page,
     /// The wasm-bindgen test runner cargo calls; not for people.
     #[command(hide = true)]
     WasmTestRunner {
@@ -59,6 +62,7 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Task::Up { args } => up(&args),
         Task::Build => bundle::build().map(|_| ()),
+        Task::Page => bundle::page(),
         Task::Test { only, filter } => test::run(&only, filter.as_deref()),
         Task::Bench { name, list } => bench::run(name.as_deref(), list),
         Task::WasmTestRunner { args } => {

@@ -168,6 +168,16 @@ pub struct Progress {
     pub elapsed_ms: f64,
 }
 
+impl Progress {
+    /// Share of all stages checked, 0 to 1000.
+    pub fn permille(&self) -> u64 {
+        let stages = u64::from(self.stages.max(1));
+        let all = u64::from(self.passes.max(1)) * stages;
+        let done = u64::from(self.pass) * stages + u64::from(self.stage.min(self.stages));
+        done.min(all) * 1000 / all
+    }
+}
+
 /// A query, whole. Replaces the page's previous view of the same id.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -346,4 +356,21 @@ pub struct Draft {
     pub question: String,
     /// Options chosen.
     pub options: JobOptions,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Progress;
+
+    #[test]
+    fn progress_runs_from_nothing_to_all_and_never_past_it() {
+        let at = |pass, stage| {
+            Progress { pass, passes: 2, stage, stages: 24, ..Progress::default() }.permille()
+        };
+        assert_eq!(at(0, 0), 0);
+        assert_eq!(at(1, 0), 500);
+        assert_eq!(at(1, 24), 1000);
+        assert_eq!(at(9, 99), 1000);
+        assert_eq!(Progress::default().permille(), 0);
+    }
 }

@@ -22,6 +22,7 @@
 #![deny(missing_docs)]
 
 mod chain;
+mod claim;
 mod donate;
 mod from_worker;
 mod job;
@@ -34,6 +35,7 @@ mod units;
 mod wallet;
 
 pub use chain::{BlockDetail, BlockRow, Collusion, ConflictView, NetworkView, NodeRow, TxRow};
+pub use claim::{Claim, claim};
 pub use donate::{AdapterReport, DonateLimits, DonatePhase, DonateView, SelfTest};
 pub use from_worker::FromWorker;
 pub use job::{

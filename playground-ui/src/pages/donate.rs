@@ -1,0 +1,182 @@
+//! One button: this browser serves noise products for others and is paid.
+
+use leptos::prelude::*;
+use nesa_messages::{AdapterReport, DonateLimits, DonatePhase, ToWorker};
+
+use crate::{
+    bridge,
+    format::{bytes, millis, thousands},
+    parts::{HashText, ProblemNote, icon},
+    route::Route,
+    state::App,
+};
+
+/// The page.
+#[component]
+pub(crate) fn Donate() -> impl IntoView {
+    let app = App::get();
+    let phase = Memo::new(move |_| app.donate.with(|d| d.phase));
+    let off = Memo::new(move |_| matches!(phase.get(), DonatePhase::Off | DonatePhase::Failed));
+    let limits = RwSignal::new(app.donate.with_untracked(|d| d.limits.clone()));
+    let ready =
+        Memo::new(move |_| app.status.with(|s| s.network == nesa_messages::NetworkPhase::Live));
+    view! {
+        <div class="frame"><div class="page">
+            <header><h1>"Lend this browser"</h1>
+                <p class="lede">"It multiplies numbers that are noise to you, for queries you cannot read. \
+                    The asker checks every product and pays for the right ones."</p></header>
+            <section class="block" aria-label="Serving">
+                <div class="row">
+                    <Show when=move || off.get() fallback=move || view! {
+                        <button type="button" class="btn big-btn" data-test="donate-stop"
+                            disabled=move || phase.get() == DonatePhase::Stopping
+                            on:click=move |_| bridge::send(&ToWorker::DonateStop)>{icon("stop")} "Stop serving"</button>
+                    }>
+                        <button type="button" class="btn main big-btn" data-test="donate-start" disabled=move || !ready.get()
+                            on:click=move |_| bridge::send(&ToWorker::Donate { limits: limits.get_untracked() })>
+                            "Start serving"</button>
+                    </Show>
+                    <p role="status" data-test="donate-phase">{move || match phase.get() {
+                        DonatePhase::Off if !ready.get() => "Waiting for the network…",
+                        DonatePhase::Off => "Not serving.",
+                        DonatePhase::Funding => "Taking a small bond from the faucet…",
+                        DonatePhase::Loading => "Fetching and checking the model’s weights…",
+                        DonatePhase::Reserving => "Reserving a place at a relay…",
+                        DonatePhase::Registering => "Registering on the chain…",
+                        DonatePhase::Serving => "Serving. Queries come when the chain draws this browser.",
+                        DonatePhase::Stopping => "Finishing what is under way…",
+                        DonatePhase::Failed => "Stopped.",
+                    }}</p>
+                </div>
+                {move || app.donate.with(|d| d.problem.clone()).map(|p| view! { <ProblemNote problem=p/> })}
+                <Limits limits=limits serving=Signal::derive(move || !off.get())/>
+            </section>
+            <Show when=move || !off.get() fallback=|| view! { <Uses/> }><Meter/></Show>
+            <Adapter/>
+        </div></div>
+    }
+}
+
+/// What it will use, before the button is pressed.
+#[component]
+fn Uses() -> impl IntoView {
+    let app = App::get();
+    let size = move || {
+        app.status.with(|s| {
+            s.model.as_ref().map_or_else(
+                || "the model’s weights".to_owned(),
+                |m| format!("{} of weights", bytes(m.bytes)),
+            )
+        })
+    };
+    view! {
+        <section class="block" aria-labelledby="uses-title">
+            <h2 id="uses-title">"What it will use"</h2>
+            <div class="prose"><ul>
+                <li>"One processor core, only while a query is being served."</li>
+                <li>{size} ", downloaded once, checked, and kept on this device."</li>
+                <li>"Your connection: about a quarter of a megabyte for each token served, within the limit you set."</li>
+                <li>"A small bond from the local network’s faucet. A bond from a faucet is only ever drawn for the seed’s side."</li>
+                <li>"Your network address, which the relay sees."</li>
+            </ul></div>
+            <p class="small muted">"Closing the page ends it. Unfinished work is not paid, and the asker’s device moves on to another node."</p>
+        </section>
+    }
+}
+
+#[component]
+fn Limits(limits: RwSignal<DonateLimits>, #[prop(into)] serving: Signal<bool>) -> impl IntoView {
+    let changed = move || {
+        if serving.get_untracked() {
+            bridge::send(&ToWorker::DonateLimits { limits: limits.get_untracked() });
+        }
+    };
+    view! {
+        <div class="forms">
+            <div class="field">
+                <label for="max-queries">{move || format!("At one time: {}", crate::format::plural(u64::from(limits.get().max_queries), "query").replace("querys", "queries"))}</label>
+                <input id="max-queries" type="range" min="1" max="8" step="1"
+                    prop:value=move || limits.get().max_queries.to_string()
+                    on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_queries = n); changed(); } }/>
+            </div>
+            <div class="field">
+                <label for="max-mb">{move || format!("Each hour: {}", bytes(u64::from(limits.get().max_mb_per_hour) * 1_000_000))}</label>
+                <input id="max-mb" type="range" min="100" max="10000" step="100"
+                    prop:value=move || limits.get().max_mb_per_hour.to_string()
+                    on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_mb_per_hour = n); changed(); } }/>
+            </div>
+        </div>
+    }
+}
+
+#[component]
+fn Meter() -> impl IntoView {
+    let app = App::get();
+    view! {
+        <section class="block" aria-labelledby="meter-title">
+            <h2 id="meter-title">"Meter"</h2>
+            {move || { let d = app.donate.get(); view! {
+                <dl class="facts" id="meter">
+                    <div><dt>"Layers served"</dt><dd data-test="donate-layers">{thousands(d.layers)}</dd></div>
+                    <div><dt>"Queries"</dt><dd>{thousands(d.queries)}<small>{format!("{} under way", d.active)}</small></dd></div>
+                    <div><dt>"Moved"</dt><dd>{bytes(d.bytes_in.saturating_add(d.bytes_out))}
+                        <small>{format!("{} in, {} out", bytes(d.bytes_in), bytes(d.bytes_out))}</small></dd></div>
+                    <div><dt>"Earned"</dt><dd data-test="donate-earned">{format!("{} NES", d.earned)}<small>{format!("promised so far: {} NES", d.vouchers)}</small></dd></div>
+                    <div><dt>"Peers"</dt><dd>{d.peers}</dd></div>
+                    <div><dt>"Time"</dt><dd>{millis(d.serving_ms)}<small>{format!("{} computing", millis(d.busy_ms))}</small></dd></div>
+                    <div><dt>"Bond"</dt><dd>{format!("{} NES", d.bond)}</dd></div>
+                </dl>
+                {d.node.map(|n| view! { <p class="small muted">"This browser’s node key " <HashText hash=n name="node key"/></p> })}
+            }}}
+            <p class="small muted">"Earned counts what the chain has paid, proven from its state; promised is what askers have signed. "
+                <a href=Route::Wallet.href()>"Wallet"</a></p>
+        </section>
+    }
+}
+
+#[component]
+fn Adapter() -> impl IntoView {
+    let app = App::get();
+    let running = Memo::new(move |_| app.adapter.with(|a| a.as_ref().is_some_and(|a| a.running)));
+    view! {
+        <section class="block" data-test="adapter" aria-labelledby="adapter-title">
+            <div class="row between">
+                <h2 id="adapter-title">"Graphics adapter"</h2>
+                <button type="button" class="btn tiny" data-test="probe" disabled=move || running.get()
+                    on:click=move |_| bridge::send(&ToWorker::ProbeAdapter)>
+                    {move || if running.get() { "Testing…" } else { "Test it" }}</button>
+            </div>
+            {move || app.adapter.get().map_or_else(
+                || view! { <p class="muted">"The test multiplies known numbers and compares every bit with the reference. \
+                    An adapter that differs by one bit is never used."</p> }.into_any(),
+                |a| report(a).into_any(),
+            )}
+        </section>
+    }
+}
+
+fn report(a: AdapterReport) -> impl IntoView {
+    let has_tests = !a.tests.is_empty();
+    view! {
+        {a.problem.map(|p| view! { <ProblemNote problem=p/> })}
+        {a.available.then(|| view! {
+            <dl class="defs">
+                <dt>"Adapter"</dt><dd>{a.name}</dd>
+                <dt>"Vendor"</dt><dd>{a.vendor}</dd>
+                <dt>"Kind"</dt><dd>{a.device_type}</dd>
+                <dt>"Largest buffer"</dt><dd>{bytes(a.max_binding)}</dd>
+            </dl>
+        })}
+        {has_tests.then(|| view! {
+            <div class="scroll" tabindex="0" role="region" aria-label="Bit self-test"><table id="self-test">
+                <thead><tr><th>"Computed"</th><th>"On"</th><th>"Bits"</th><th class="r">"Time"</th></tr></thead>
+                <tbody>{a.tests.into_iter().map(|t| view! {
+                    <tr><td>{t.what}</td><td>{t.on}</td>
+                        <td>{if t.equal { view! { <span class="state verified">{icon("verified")} "Identical"</span> }.into_any() }
+                            else { view! { <span class="state failed">{icon("failed")} "Different"</span> }.into_any() }}</td>
+                        <td class="r">{millis(t.took_ms)}</td></tr>
+                }).collect_view()}</tbody></table></div>
+        })}
+        {(!a.conclusion.is_empty()).then(|| view! { <p>{a.conclusion}</p> })}
+    }
+}

@@ -1,0 +1,241 @@
+//! Documents and a question.
+
+use std::time::Duration;
+
+use leptos::{ev, html, prelude::*};
+use nesa_messages::ToWorker;
+use wasm_bindgen::JsCast;
+
+use super::preflight::Preflight;
+use crate::{
+    bridge,
+    format::plural,
+    parts::icon,
+    sample,
+    shell::ModelProgress,
+    state::{App, Gate, QuoteState},
+};
+
+/// Quiet time after the last change before the draft is stored and priced.
+const DEBOUNCE: Duration = Duration::from_millis(350);
+
+/// The input. `first` shows the examples; a follow-up under an answer does without.
+#[component]
+pub(crate) fn Compose(first: bool) -> impl IntoView {
+    let app = App::get();
+    keep_and_price(app);
+    let empty = Memo::new(move |_| app.draft.with(|d| d.documents.is_empty()));
+    let question = NodeRef::<html::Textarea>::new();
+    let send = move |e: ev::SubmitEvent| {
+        e.prevent_default();
+        app.ask();
+    };
+    let keys = move |e: ev::KeyboardEvent| {
+        if e.key() == "Enter" && !e.shift_key() && !e.is_composing() {
+            e.prevent_default();
+            app.ask();
+        }
+    };
+    let gate = Memo::new(move |_| app.gate());
+    // What was sent too early goes out once it can.
+    Effect::new(move |_| {
+        if app.armed.get() && gate.get() == Gate::Open {
+            app.ask();
+        }
+    });
+    let said = move || match gate.get() {
+        Gate::Open => "Enter sends, Shift Enter starts a new line.",
+        Gate::Waiting(why) | Gate::Shut(why) => why,
+    };
+    view! {
+        <section class="block" aria-labelledby="documents-title">
+            <div class="row between">
+                <h2 id="documents-title">{move || {
+                    let count = app.draft.with(|d| d.documents.len()) as u64;
+                    if count == 0 { "Documents".to_owned() } else { plural(count, "document") }
+                }}</h2>
+                <div class="row">
+                    <button type="button" class="btn tiny" data-test="use-samples" on:click=move |_| app.use_sample()>
+                        "Use the sample collection"</button>
+                    <Show when=move || !empty.get()>
+                        <button type="button" class="btn tiny" on:click=move |_| app.clear_documents()>
+                            "Remove all"</button>
+                    </Show>
+                </div>
+            </div>
+            <Documents/>
+            <DropZone/>
+        </section>
+        <form class="block" on:submit=send>
+            <label for="question">{if first { "Question" } else { "Ask another question of these documents" }}</label>
+            <div class="ask">
+                <textarea id="question" rows="2" node_ref=question
+                    placeholder="Ask in plain words" aria-describedby="gate" data-test="question"
+                    prop:value=move || app.draft.with(|d| d.question.clone())
+                    on:input:target=move |e| {
+                        let text = e.target().value();
+                        app.armed.set(false);
+                        app.draft.update(|d| d.question = text);
+                    }
+                    on:keydown=keys></textarea>
+                <div class="row between">
+                    <p class="small muted" id="gate" role="status">
+                        {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
+                    </p>
+                    <button type="submit" class="btn main" data-test="ask"
+                        disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
+                        {icon("send")} "Search privately"
+                    </button>
+                </div>
+            </div>
+            <Show when=move || first>
+                <div class="stack">
+                    <p class="small muted">"Or try one on the sample collection:"</p>
+                    <div class="examples">
+                        {sample::QUESTIONS.map(|q| view! {
+                            <button type="button" class="example" on:click=move |_| {
+                                app.draft.update(|d| {
+                                    if d.documents.is_empty() { d.documents = sample::documents(); }
+                                    q.clone_into(&mut d.question);
+                                });
+                                if let Some(field) = question.get_untracked() { let _ = field.focus(); }
+                            }>{q}</button>
+                        }).collect_view()}
+                    </div>
+                </div>
+            </Show>
+            <ModelProgress/>
+            <Preflight/>
+        </form>
+    }
+}
+
+/// Stores the draft on the device and asks for its price, once typing pauses.
+fn keep_and_price(app: App) {
+    let timer = StoredValue::new(None::<TimeoutHandle>);
+    // A new wallet, a new block of money or a loaded model can change the answer too.
+    let ground = Memo::new(move |_| {
+        (
+            app.status.with(|s| s.model.as_ref().map(|m| m.digest.clone())),
+            app.wallet.with(|w| (w.state, w.balances.clone())),
+        )
+    });
+    Effect::new(move |first: Option<()>| {
+        let draft = app.draft.get();
+        let (model, _) = ground.get();
+        let priced = model.is_some() && !draft.documents.is_empty();
+        app.priced.set(false);
+        if let Some(Some(timer)) = timer.try_update_value(Option::take) {
+            timer.clear();
+        }
+        let handle = set_timeout_with_handle(
+            move || {
+                if first.is_some() {
+                    bridge::send(&ToWorker::SaveDraft { draft: draft.clone() });
+                }
+                let Some(task) = untrack(|| app.task()).filter(|_| priced) else {
+                    app.quote.set(QuoteState::Nothing);
+                    return;
+                };
+                let request = app.next_serial();
+                app.quote_request.set(request);
+                if app.quote.with_untracked(|q| !matches!(q, QuoteState::Ready(_))) {
+                    app.quote.set(QuoteState::Asking);
+                }
+                let options = draft.options.clone();
+                bridge::send(&ToWorker::Quote { request, task, options });
+            },
+            DEBOUNCE,
+        );
+        timer.set_value(handle.ok());
+    });
+    on_cleanup(move || {
+        if let Some(Some(timer)) = timer.try_update_value(Option::take) {
+            timer.clear();
+        }
+    });
+}
+
+#[component]
+fn Documents() -> impl IntoView {
+    let app = App::get();
+    let documents = Memo::new(move |_| {
+        app.draft.with(|d| {
+            d.documents.iter().map(|d| (d.id.clone(), d.title.clone())).collect::<Vec<_>>()
+        })
+    });
+    view! {
+        <Show when=move || documents.with(|d| !d.is_empty())>
+            <ul class="docs" tabindex="0" aria-label="Documents to search">
+                <For each=move || documents.get() key=|d| d.0.clone() let((id, title))>
+                    <li class="doc">
+                        <span class="doc-title">{title.clone()}</span>
+                        <button type="button" class="icon-btn" aria-label=format!("Remove {title}")
+                            on:click=move |_| app.remove_document(&id)>{icon("close")}</button>
+                    </li>
+                </For>
+            </ul>
+        </Show>
+    }
+}
+
+#[component]
+fn DropZone() -> impl IntoView {
+    let app = App::get();
+    let over = RwSignal::new(false);
+    let pasted = RwSignal::new(String::new());
+    let add = move || {
+        let text = pasted.get_untracked();
+        if !text.trim().is_empty() {
+            app.add_text(None, &text);
+            pasted.set(String::new());
+            app.announce("Document added.");
+        }
+    };
+    let dropped = move |e: ev::DragEvent| {
+        e.prevent_default();
+        over.set(false);
+        let Some(data) = e.data_transfer() else { return };
+        let files = list(data.files());
+        if files.is_empty() {
+            if let Ok(text) = data.get_data("text/plain") {
+                app.add_text(None, &text);
+            }
+        } else {
+            app.add_files(files);
+        }
+    };
+    let chosen = move |e: ev::Event| {
+        let Some(input) = e.target().and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok())
+        else {
+            return;
+        };
+        app.add_files(list(input.files()));
+        input.set_value("");
+    };
+    view! {
+        <div class="drop" class:over=move || over.get() on:drop=dropped
+            on:dragover=move |e| { e.prevent_default(); over.set(true); }
+            on:dragleave=move |_| over.set(false)>
+            <label class="sr" for="paste">"Paste text to search in"</label>
+            <textarea id="paste" rows="2" data-test="docs-input" placeholder="Paste text here, or drop text and markdown files"
+                prop:value=pasted on:input:target=move |e| pasted.set(e.target().value())
+                on:keydown=move |e: ev::KeyboardEvent| {
+                    if e.key() == "Enter" && (e.ctrl_key() || e.meta_key()) { e.prevent_default(); add(); }
+                }></textarea>
+            <div class="row">
+                <button type="button" class="btn tiny" disabled=move || pasted.with(|p| p.trim().is_empty())
+                    on:click=move |_| add()>"Add as a document"</button>
+                <input class="file-input" type="file" id="files" data-test="docs-file" multiple accept=".txt,.md,.markdown,text/plain,text/markdown"
+                    on:change=chosen/>
+                <label class="btn tiny" for="files">"Choose files"</label>
+            </div>
+        </div>
+    }
+}
+
+/// Files of a drop or a picker.
+pub(crate) fn list(files: Option<web_sys::FileList>) -> Vec<web_sys::File> {
+    let Some(files) = files else { return Vec::new() };
+    (0..files.length()).filter_map(|i| files.get(i)).collect()
+}

@@ -1,0 +1,69 @@
+//! Private search: compose, see the price, send, read, check.
+
+mod answer;
+mod compose;
+mod preflight;
+mod progress;
+
+use leptos::prelude::*;
+use nesa_messages::{JobId, ToWorker};
+
+pub(crate) use compose::list;
+
+use crate::{bridge, parts::Rail, state::App};
+
+/// The input, ready to be used.
+#[component]
+pub(crate) fn Playground() -> impl IntoView {
+    view! {
+        <div class="frame two">
+            <Rail/>
+            <div class="page">
+                <header>
+                    <h1>"Search your documents. Nobody else reads them."</h1>
+                    <p class="lede">
+                        "Two strangers’ computers do the work, each on a half that is noise to it. \
+                        This device puts the halves together and checks every layer."
+                    </p>
+                </header>
+                <compose::Compose first=true/>
+            </div>
+        </div>
+    }
+}
+
+/// One query: running, answered or failed, with its ladder beside it.
+#[component]
+pub(crate) fn Answer(id: JobId) -> impl IntoView {
+    let app = App::get();
+    if app.jobs.with_untracked(|all| !all.contains_key(&id)) {
+        bridge::send(&ToWorker::OpenJob { job: id });
+    }
+    let job = Memo::new(move |_| app.jobs.with(|all| all.get(&id).cloned()));
+    let known = Memo::new(move |_| job.with(Option::is_some));
+    let steps = Signal::derive(move || {
+        job.with(|j| j.as_ref().map(|j| j.ladder.clone()).unwrap_or_default())
+    });
+    view! {
+        <div class="frame three">
+            <Rail/>
+            <div class="page">
+                {move || if known.get() {
+                    view! { <answer::Body id=id job=job/> }.into_any()
+                } else {
+                    view! {
+                        <header><h1>"Looking on this device…"</h1>
+                        <p class="muted">"Answers are kept only on the device that asked. \
+                            If this link came from another one, there is nothing here to show."</p></header>
+                    }.into_any()
+                }}
+            </div>
+            <aside class="side stack" id="ladder" data-test="ladder" tabindex="-1" aria-labelledby="ladder-title">
+                <Show when=move || known.get()>
+                    <h2 id="ladder-title">"What this device checked"</h2>
+                    <crate::parts::Ladder steps=steps/>
+                </Show>
+            </aside>
+        </div>
+    }
+}

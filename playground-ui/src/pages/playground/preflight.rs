@@ -1,0 +1,179 @@
+//! Before anything leaves the device: the price, the lane, and who will see what.
+
+use leptos::prelude::*;
+use nesa_messages::{NamedNode, NodeRow, Quote, Side, ToWorker, WalletState};
+
+use crate::{
+    bridge,
+    format::{bytes, plural, short},
+    parts::ProblemNote,
+    route::Route,
+    state::{App, QuoteState},
+};
+
+/// The panel above the send button's consequences.
+#[component]
+pub(crate) fn Preflight() -> impl IntoView {
+    let app = App::get();
+    view! {
+        <Funds/>
+        {move || match app.quote.get() {
+            QuoteState::Nothing => ().into_any(),
+            QuoteState::Asking => view! { <p class="small muted" role="status">"Working out the price on this device…"</p> }.into_any(),
+            QuoteState::Failed(problem) => view! { <ProblemNote problem=problem/> }.into_any(),
+            QuoteState::Ready(quote) => view! { <Price quote=quote/> }.into_any(),
+        }}
+        <Show when=move || app.draft.with(|d| !d.documents.is_empty())><Options/></Show>
+    }
+}
+
+#[component]
+fn Price(quote: Quote) -> impl IntoView {
+    let sent = quote.passages.saturating_sub(quote.cached);
+    let fees = nesa_messages::Unes(quote.draw_fee.0.saturating_add(quote.tx_fee.0));
+    let truncated = quote.truncated.clone();
+    view! {
+        <section class="pre" data-test="quote" aria-labelledby="quote-title">
+            <h2 id="quote-title">"Before it leaves this device"</h2>
+            <dl class="facts">
+                <div><dt>"Cost"</dt><dd data-test="quote-cost">{format!("{} NES", quote.compute)}
+                    <small>{format!("plus {fees} NES draw and transaction fees")}</small></dd></div>
+                <div><dt>"Held until settled"</dt><dd>{format!("{} NES", quote.max_fee)}
+                    <small>"what is not spent comes back"</small></dd></div>
+                <div><dt>"Passages to send"</dt><dd>{plural(u64::from(sent), "passage")}
+                    <small>{format!("and the question; {} already on this device", quote.cached)}</small></dd></div>
+                <div><dt>"Traffic"</dt><dd>{bytes(quote.bytes_up.saturating_add(quote.bytes_down))}
+                    <small>{format!("in {}", plural(u64::from(quote.round_trips), "round trip"))}</small></dd></div>
+                <div><dt>"Lane"</dt><dd>"Split between two strangers"
+                    <small>"masked lane (HSS-EE), checked with Freivalds"</small></dd></div>
+            </dl>
+            <div class="sees">
+                <div class="stack"><h3>"The two nodes will see"</h3><ul>
+                    <li>"noise the size of your text, layer by layer"</li>
+                    <li>{format!("the padded length: {} tokens in all", quote.padded_tokens)}</li>
+                    <li>"which model, how many batches, and when"</li>
+                    <li>"an address on the chain that pays"</li>
+                </ul></div>
+                <div class="stack"><h3>"Neither of them alone will see"</h3><ul>
+                    <li>"a word of the documents or the question"</li>
+                    <li>"the vectors, the ranking or the answer"</li>
+                </ul>
+                <p class="small muted">{match &quote.collusion {
+                    Some(c) => format!(
+                        "If both were one person in secret they could read it. {} could be drawn from {}; \
+                        the largest two hold {:.0} % of the bond. Name one node yourself to rule that out.",
+                        plural(u64::from(quote.candidates), "node"),
+                        plural(u64::from(c.operators), "self-declared operator"), c.largest_two * 100.0),
+                    None => "If both were one person in secret they could read it. \
+                        Name one node yourself to rule that out.".to_owned(),
+                }}</p></div>
+            </div>
+            {(!truncated.is_empty()).then(|| view! {
+                <div class="note pending"><p><strong>"Some texts are too long for this model"</strong></p>
+                <p>{format!("Only the beginning counts for: {}.", truncated.join(", "))}</p></div>
+            })}
+        </section>
+    }
+}
+
+#[component]
+fn Funds() -> impl IntoView {
+    let app = App::get();
+    let live =
+        Memo::new(move |_| app.status.with(|s| s.identity.as_ref().is_some_and(|i| i.faucet)));
+    let state = Memo::new(move |_| app.wallet.with(|w| w.state));
+    let short_of =
+        Memo::new(move |_| app.quote.with(|q| matches!(q, QuoteState::Ready(q) if !q.affordable)));
+    view! {
+        {move || match (state.get(), live.get()) {
+            (WalletState::Absent, true) => Some(view! {
+                <div class="note">
+                    <p><strong>"The nodes are paid, so you need a wallet"</strong></p>
+                    <p>"One click makes a key on this device and takes test NES from the local network’s faucet."</p>
+                    <div class="row"><button type="button" class="btn main" data-test="wallet-create"
+                        disabled=move || app.fund_next.get() on:click=move |_| app.create_and_fund()>
+                        "Make a wallet with test NES"</button>
+                    <a href=Route::Wallet.href()>"More choices"</a></div>
+                </div>
+            }.into_any()),
+            (WalletState::Absent, false) => Some(view! {
+                <div class="note"><p><strong>"The nodes are paid, so you need a wallet"</strong></p>
+                <p><a href=Route::Wallet.href()>"Make or import one"</a></p></div>
+            }.into_any()),
+            (WalletState::Locked, _) => Some(view! {
+                <div class="note"><p><strong>"Your wallet is locked"</strong></p>
+                <p><a href=Route::Wallet.href()>"Unlock it"</a></p></div>
+            }.into_any()),
+            (WalletState::Ready, faucet) if short_of.get() => Some(view! {
+                <div class="note pending">
+                    <p><strong>"Not enough NES to hold the fee"</strong></p>
+                    {faucet.then(|| view! { <div class="row"><button type="button" class="btn" id="top-up"
+                        on:click=move |_| bridge::send(&ToWorker::Wallet {
+                            command: nesa_messages::WalletCommand::Faucet })>
+                        "Take test NES from the faucet"</button></div> })}
+                </div>
+            }.into_any()),
+            _ => None,
+        }}
+    }
+}
+
+#[component]
+fn Options() -> impl IntoView {
+    let app = App::get();
+    let nodes = Memo::new(move |_| {
+        app.network.with(|n| n.as_ref().map(|n| n.nodes.clone()).unwrap_or_default())
+    });
+    let side = Memo::new(move |_| {
+        app.draft.with(|d| d.options.named.as_ref().map_or(Side::A, |n| n.side))
+    });
+    let named = Memo::new(move |_| {
+        app.draft.with(|d| d.options.named.as_ref().map(|n| n.node.clone()).unwrap_or_default())
+    });
+    let name = move |node: String, side: Side| {
+        app.draft.update(|d| {
+            d.options.named = (!node.is_empty()).then_some(NamedNode { side, node });
+        });
+    };
+    view! {
+        <details on:toggle=move |_| bridge::send(&ToWorker::Nodes)>
+            <summary>"Choices"</summary>
+            <div class="options">
+                <div class="field">
+                    <label for="named">"Name one of the two nodes yourself"</label>
+                    <select id="named" on:change:target=move |e| name(e.target().value(), side.get_untracked())
+                        prop:value=named>
+                        <option value="">"Both drawn by the chain"</option>
+                        {move || nodes.get().iter().map(|n| option(n, &named.get())).collect_view()}
+                    </select>
+                    <p class="small">"Your own machine, or an operator you trust. Then no stranger can hold both halves."</p>
+                </div>
+                <Show when=move || !named.with(String::is_empty)>
+                    <fieldset class="field">
+                        <legend>"It gets"</legend>
+                        {[(Side::A, "the masked half (A)"), (Side::B, "the seed (B)")].map(|(s, words)| view! {
+                            <label class="check"><input type="radio" name="side" prop:checked=move || side.get() == s
+                                on:change=move |_| name(named.get_untracked(), s)/>{words}</label>
+                        }).collect_view()}
+                    </fieldset>
+                </Show>
+                <label class="check">
+                    <input type="checkbox" id="keep-opening" data-test="allow-opened"
+                        prop:checked=move || app.draft.with(|d| d.options.keep_opening)
+                        on:change:target=move |e| { let on = e.target().checked();
+                            app.draft.update(|d| d.options.keep_opening = on); }/>
+                    <span>"Keep what an opened receipt needs"
+                        <span class="small muted"> " Lets you hand this query to someone else to re-check, words included. Stored on this device until deleted."</span></span>
+                </label>
+            </div>
+        </details>
+    }
+}
+
+fn option(node: &NodeRow, chosen: &str) -> impl IntoView + use<> {
+    let operator =
+        node.operator_name.clone().unwrap_or_else(|| format!("operator {}", short(&node.operator)));
+    let faucet = if node.faucet_bond { ", faucet bond" } else { "" };
+    let label = format!("{} · {operator} · bond {} NES{faucet}", short(&node.node), node.bond);
+    view! { <option value=node.node.clone() selected=node.node == chosen>{label}</option> }
+}

@@ -1,0 +1,68 @@
+//! A running query: where it is, how much has moved, and the way to stop it.
+
+use leptos::prelude::*;
+use nesa_messages::{JobId, JobPhase};
+
+use crate::{
+    format::{bytes, millis},
+    parts::icon,
+    state::App,
+};
+
+const PHASES: [(JobPhase, &str); 7] = [
+    (JobPhase::Tokenizing, "Split on this device"),
+    (JobPhase::Escrowing, "Hold the fee"),
+    (JobPhase::Drawing, "Draw two nodes"),
+    (JobPhase::Connecting, "Connect"),
+    (JobPhase::Computing, "Compute and check"),
+    (JobPhase::Binding, "Collect signatures"),
+    (JobPhase::Settling, "Settle"),
+];
+
+fn order(phase: JobPhase) -> usize {
+    PHASES.iter().position(|(p, _)| *p == phase).unwrap_or(PHASES.len())
+}
+
+/// The panel.
+#[component]
+pub(crate) fn Running(id: JobId) -> impl IntoView {
+    let app = App::get();
+    let progress =
+        Memo::new(move |_| app.progress.with(|all| all.get(&id).cloned().unwrap_or_default()));
+    let words = move || {
+        let p = progress.get();
+        match p.phase {
+            JobPhase::Computing if p.layers > 0 => format!(
+                "Batch {} of {}, layer {} of {}",
+                (p.pass + 1).min(p.passes.max(1)),
+                p.passes.max(1),
+                p.layer,
+                p.layers
+            ),
+            phase => {
+                PHASES.iter().find(|(p, _)| *p == phase).map_or("Finishing", |(_, w)| w).to_owned()
+            }
+        }
+    };
+    view! {
+        <section class="running" aria-label="Progress">
+            <div class="row between">
+                <p id="progress-words"><strong>{words}</strong></p>
+                <button type="button" class="btn" data-test="cancel" on:click=move |_| app.cancel(id)>
+                    {icon("stop")} "Stop" <kbd>"Esc"</kbd></button>
+            </div>
+            <progress aria-labelledby="progress-words" max="1000"
+                value=move || progress.get().permille().to_string()></progress>
+            <ol class="phases">
+                {PHASES.into_iter().map(|(phase, name)| view! {
+                    <li class={move || if order(progress.get().phase) > order(phase) { "done" } else { "" }}
+                        aria-current=move || (progress.get().phase == phase).then_some("step")>{name}</li>
+                }).collect_view()}
+            </ol>
+            <p class="small muted num">{move || {
+                let p = progress.get();
+                format!("{} sent, {} received, {}", bytes(p.bytes_up), bytes(p.bytes_down), millis(p.elapsed_ms))
+            }}</p>
+        </section>
+    }
+}

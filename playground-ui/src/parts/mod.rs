@@ -1,0 +1,23 @@
+//! Parts that several pages share.
+
+mod badge;
+mod dialog;
+mod hash;
+mod icon;
+mod ladder;
+mod palette;
+mod problem;
+mod rail;
+mod spark;
+mod toast;
+
+pub(crate) use badge::{StateBadge, state_class, state_icon, state_word};
+pub(crate) use dialog::Confirm;
+pub(crate) use hash::{HashText, copy};
+pub(crate) use icon::icon;
+pub(crate) use ladder::Ladder;
+pub(crate) use palette::Palette;
+pub(crate) use problem::ProblemNote;
+pub(crate) use rail::Rail;
+pub(crate) use spark::{Sparkline, SplitBar};
+pub(crate) use toast::Toasts;

@@ -1,0 +1,142 @@
+//! What each message from the worker changes.
+
+use js_sys::Uint8Array;
+use leptos::prelude::*;
+use nesa_messages::{
+    FromWorker, JobId, JobState, JobView, Problem, RequestId, ToWorker, WalletCommand, WalletState,
+    WalletView,
+};
+
+use super::{App, BLOCKS_KEPT, QuoteState, download};
+use crate::bridge;
+
+impl App {
+    /// Applies one message.
+    pub(crate) fn receive(self, message: FromWorker, bytes: Option<Uint8Array>) {
+        match message {
+            FromWorker::Status { status } => self.status.set(status),
+            FromWorker::Blocks { blocks } => self.blocks.update(|kept| {
+                for row in blocks {
+                    // A reconnect may repeat the last few; the list stays strictly increasing.
+                    if kept.back().is_none_or(|last| last.height < row.height) {
+                        kept.push_back(row);
+                    }
+                }
+                let surplus = kept.len().saturating_sub(BLOCKS_KEPT);
+                kept.drain(..surplus);
+            }),
+            FromWorker::Block { block } => self.block.set(Some(*block)),
+            FromWorker::Conflict { conflict } => {
+                self.announce("Two different final blocks were seen at one height.");
+                self.conflict.set(Some(conflict));
+            }
+            FromWorker::Network { network } => self.network.set(Some(network)),
+            FromWorker::Wallet { wallet } => self.receive_wallet(wallet),
+            FromWorker::Quote { quote } => {
+                if quote.request == self.quote_request.get_untracked() {
+                    self.quote.set(QuoteState::Ready(quote));
+                    self.priced.set(true);
+                }
+            }
+            FromWorker::Job { job } => self.receive_job(*job),
+            FromWorker::Progress { job, progress } => {
+                self.progress.update(|all| {
+                    all.insert(job, progress);
+                });
+            }
+            FromWorker::History { items } => self.history.set(Some(items)),
+            FromWorker::Draft { draft } => {
+                // What was typed while the worker was starting wins over what was stored.
+                if self.draft.with_untracked(|d| d.documents.is_empty() && d.question.is_empty()) {
+                    self.draft.set(draft);
+                }
+            }
+            FromWorker::File { name, mime } => match bytes {
+                Some(bytes) if download(&name, &mime, &bytes).is_ok() => {
+                    self.toast(format!("Saved {name}"), None);
+                }
+                _ => self.problem.set(Some(Problem::new(
+                    "no-file",
+                    format!("{name} could not be saved."),
+                    "Allow downloads for this page and try again.",
+                ))),
+            },
+            FromWorker::Receipt { report } => {
+                self.checking.set(false);
+                self.announce(if report.valid {
+                    "Every check of this receipt held."
+                } else {
+                    "This receipt is not valid."
+                });
+                self.report.set(Some(*report));
+            }
+            FromWorker::Donate { donate } => self.donate.set(donate),
+            FromWorker::Adapter { adapter } => self.adapter.set(Some(adapter)),
+            FromWorker::Failed { request, job, problem } => self.fail(request, job, problem),
+        }
+    }
+
+    fn receive_wallet(self, wallet: WalletView) {
+        let ready = wallet.state == WalletState::Ready;
+        self.wallet.set(wallet);
+        if ready && self.fund_next.get_untracked() {
+            self.fund_next.set(false);
+            bridge::send(&ToWorker::Wallet { command: WalletCommand::Faucet });
+        }
+    }
+
+    fn receive_job(self, job: JobView) {
+        let before = self.jobs.with_untracked(|all| all.get(&job.id).map(|j| j.state));
+        if before == Some(JobState::Running) && job.state != JobState::Running {
+            self.announce(match job.state {
+                JobState::Answered => "The answer is here.",
+                JobState::Cancelled => "Stopped.",
+                _ => "The query ended without an answer.",
+            });
+        }
+        if self.rechecking.get_untracked() == Some(job.id) {
+            self.rechecking.set(None);
+            self.announce("Checked again.");
+        }
+        self.progress.update(|all| {
+            all.insert(job.id, job.progress.clone());
+        });
+        self.jobs.update(|all| {
+            all.insert(job.id, job);
+        });
+    }
+
+    fn fail(self, request: Option<RequestId>, job: Option<JobId>, problem: Problem) {
+        if request.is_some_and(|r| r == self.quote_request.get_untracked()) {
+            self.quote.set(QuoteState::Failed(problem));
+            self.priced.set(true);
+            self.armed.set(false);
+            return;
+        }
+        // An older quote's refusal concerns nobody any more.
+        if request.is_some_and(|r| r < self.quote_request.get_untracked())
+            && !self.checking.get_untracked()
+        {
+            return;
+        }
+        self.checking.set(false);
+        self.rechecking.set(None);
+        self.fund_next.set(false);
+        self.armed.set(false);
+        if let Some(id) = job {
+            let known = self.jobs.with_untracked(|all| all.get(&id).map(|j| j.state));
+            if known == Some(JobState::Running) {
+                self.jobs.update(|all| {
+                    if let Some(view) = all.get_mut(&id) {
+                        view.state = JobState::Failed;
+                        view.problem = Some(problem);
+                    }
+                });
+                self.announce("The query ended without an answer.");
+                return;
+            }
+        }
+        self.announce(problem.what.clone());
+        self.problem.set(Some(problem));
+    }
+}

@@ -1,0 +1,33 @@
+// The dedicated worker: light client, query client and volunteer node in one wasm module.
+// A message is [json, Uint8Array | undefined] in both directions.
+import init, { start } from "./__GLUE__";
+
+const post = (json, bytes) => {
+  // A copy of its own buffer, so that it can be transferred whatever the module handed over.
+  const own = bytes?.slice();
+  postMessage([json, own], own ? [own.buffer] : []);
+};
+
+const stopped = (error) => post(JSON.stringify({
+  t: "failed", request: null, job: null,
+  problem: {
+    code: "worker-stopped",
+    what: `The worker stopped: ${error?.message ?? error}`,
+    nextStep: "Reload the page. Your wallet and history are kept on this device.",
+  },
+}));
+
+self.addEventListener("error", (event) => stopped(event.error ?? event.message));
+self.addEventListener("unhandledrejection", (event) => stopped(event.reason));
+
+// Whatever the page says while the module is loading waits its turn.
+const early = [];
+self.onmessage = ({ data }) => early.push(data);
+try {
+  await init({ module_or_path: new URL("./__WASM__", import.meta.url) });
+  const node = start(post);
+  self.onmessage = ({ data: [json, bytes] }) => node.receive(json, bytes);
+  for (const [json, bytes] of early) node.receive(json, bytes);
+} catch (error) {
+  stopped(error);
+}
