@@ -1,0 +1,21 @@
+//! Test scenarios: nodes that misbehave on purpose.
+//!
+//! Only `--scenario` networks set these. They exist so that tests and demonstrations can show that
+//! each misbehaviour is caught, paid for by the one who did it, and survived by the client.
+
+/// How a node of a test network misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Flips the lowest bit of one value in one product of every query.
+    FlipOneBit {
+        /// Which product, counted from 0 over the query.
+        product: u64,
+    },
+    /// Accepts every query and then never answers.
+    NeverAnswer,
+    /// Serves some products of a query, then drops everything and takes no further stream.
+    DieMidQuery {
+        /// Products served before.
+        after: u64,
+    },
+}

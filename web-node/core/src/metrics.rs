@@ -1,0 +1,142 @@
+//! What a node has done, for its operator.
+
+use nesa_platform::time::Instant;
+use nesa_primitives::Amount;
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+/// Where a node stands on its way to serving.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for the first verified header.
+    #[default]
+    Syncing,
+    /// Fetches the bond from the faucet.
+    Funding,
+    /// Reserves a place at a relay.
+    Reserving,
+    /// Registers on the chain.
+    Registering,
+    /// Can be drawn.
+    Serving,
+    /// Finishes what is under way.
+    Stopping,
+    /// Stopped.
+    Stopped,
+}
+
+/// A copy of a node's counters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    /// Where the node stands.
+    pub phase: Phase,
+    /// What keeps it from going on, in words; it tries again by itself.
+    pub problem: Option<String>,
+    /// Addresses it is registered with.
+    pub addresses: Vec<String>,
+    /// Bond posted, in unes.
+    pub bond: Amount,
+    /// Queries under way.
+    pub active: u32,
+    /// Queries served to their end.
+    pub queries: u64,
+    /// Queries that were refused, for whatever reason.
+    pub refused: u64,
+    /// Products served: one per linear stage and part of a pass.
+    pub layers: u64,
+    /// Bytes received in queries.
+    pub bytes_in: u64,
+    /// Bytes sent in queries.
+    pub bytes_out: u64,
+    /// Sum of the running totals that clients signed, before the split.
+    pub vouchers: Amount,
+    /// Paid out by settlements, as proven in state.
+    pub earned: Amount,
+    /// Time spent in kernels.
+    pub busy: Duration,
+    /// Time since serving began.
+    pub serving: Duration,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) active: AtomicU32,
+    pub(crate) queries: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) layers: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) vouchers: AtomicU64,
+    pub(crate) earned: AtomicU64,
+    pub(crate) busy_us: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    phase: Phase,
+    problem: Option<String>,
+    addresses: Vec<String>,
+    bond: Amount,
+    since: Option<Instant>,
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, value: u64) {
+        counter.fetch_add(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        let mut state = self.state();
+        tracing::debug!(?phase, "phase");
+        if phase == Phase::Serving && state.since.is_none() {
+            state.since = Some(Instant::now());
+        }
+        state.phase = phase;
+        state.problem = None;
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    pub(crate) fn problem(&self, problem: impl std::fmt::Display) {
+        self.state().problem = Some(problem.to_string());
+    }
+
+    pub(crate) fn registered(&self, addresses: Vec<String>, bond: Amount) {
+        let mut state = self.state();
+        state.addresses = addresses;
+        state.bond = bond;
+    }
+
+    pub(crate) fn snapshot(&self) -> Metrics {
+        let state = self.state();
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Metrics {
+            phase: state.phase,
+            problem: state.problem.clone(),
+            addresses: state.addresses.clone(),
+            bond: state.bond,
+            active: self.active.load(Ordering::Relaxed),
+            queries: load(&self.queries),
+            refused: load(&self.refused),
+            layers: load(&self.layers),
+            bytes_in: load(&self.bytes_in),
+            bytes_out: load(&self.bytes_out),
+            vouchers: Amount(load(&self.vouchers)),
+            earned: Amount(load(&self.earned)),
+            busy: Duration::from_micros(load(&self.busy_us)),
+            serving: state.since.map_or(Duration::ZERO, |since| since.elapsed()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

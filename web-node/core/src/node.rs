@@ -1,0 +1,289 @@
+//! The node as a whole: starting, staying registered, stopping.
+
+use crate::{
+    admission::Admission,
+    chunks,
+    fault::Fault,
+    journal::Journal,
+    limits::Limits,
+    metrics::{Counters, Metrics, Phase},
+    register::{RegisterError, Registrar},
+    service::Service,
+    settle::Settler,
+};
+use futures::StreamExt as _;
+use nesa_crypto::SecretKey;
+use nesa_light::{LightClient, accounts::Accounts};
+use nesa_masked::{Lane, spec::SpecError};
+use nesa_model::{Artifact, Model, ModelError};
+use nesa_platform::{
+    net::{AcceptError, Event, Incoming, Network, StreamLimits},
+    storage::Store,
+    task::{self, Guard},
+    time,
+};
+use nesa_primitives::{Address, Amount, Hash};
+use nesa_wire::Protocol;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+/// Pause before a failed registration is tried again.
+const RETRY: Duration = Duration::from_secs(3);
+/// How long stopping waits for queries under way.
+const GRACE: Duration = Duration::from_secs(20);
+/// Streams that one peer may open to the lane: a few queries at once through one relay.
+const PER_PEER: usize = 8;
+
+/// What a node is made of.
+pub struct NodeConfig {
+    /// The network, whose identity must be the node key.
+    pub network: Network,
+    /// The node's own view of the chain.
+    pub light: LightClient,
+    /// Transactions of the operator; shared with whoever else sends for it on this device.
+    pub accounts: Accounts,
+    /// Where running totals are kept.
+    pub store: Store,
+    /// Pays the bond, commits and is paid.
+    pub operator: SecretKey,
+    /// Signs answers; also the libp2p identity.
+    pub node: SecretKey,
+    /// The models served, weights included.
+    pub models: Vec<Artifact>,
+    /// Bond to post, in unes.
+    pub bond: Amount,
+    /// Relays to be reached through: multiaddresses ending in `/p2p/…`.
+    pub relays: Vec<String>,
+    /// Addresses to publish besides those the network listens on.
+    pub announce: Vec<String>,
+    /// Whether to ask the faucet of a local network for the bond.
+    pub faucet: bool,
+    /// Whether to serve the models' weights as well.
+    pub serve_weights: bool,
+    /// What may be spent.
+    pub limits: Limits,
+    /// Misbehaviour of a test scenario.
+    pub fault: Option<Fault>,
+}
+
+/// A node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The network runs under another key than the node's.
+    #[error("the network's identity is {got}, the node key is {expected}")]
+    Identity {
+        /// The network's.
+        got: Address,
+        /// The node's.
+        expected: Address,
+    },
+    /// There is nothing to serve.
+    #[error("no model is given")]
+    NoModel,
+    /// A model cannot be computed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model cannot be served masked.
+    #[error(transparent)]
+    Lane(#[from] SpecError),
+    /// The network accepts the lane's streams already.
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+}
+
+/// A running node. Dropping it stops serving at once; [`ComputeNode::stop`] lets queries end.
+pub struct ComputeNode {
+    address: Address,
+    counters: Arc<Counters>,
+    admission: Arc<Admission>,
+    registrar: Arc<Registrar>,
+    _tasks: Vec<Guard>,
+}
+
+impl std::fmt::Debug for ComputeNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ComputeNode({})", self.address)
+    }
+}
+
+impl ComputeNode {
+    /// Starts serving. Funding and registration go on in the background and are tried again until
+    /// they succeed; [`ComputeNode::metrics`] tells how far they are.
+    pub async fn start(config: NodeConfig) -> Result<ComputeNode, StartError> {
+        let NodeConfig { network, light, accounts, operator, node, .. } = config;
+        let address = node.public();
+        if network.address() != address {
+            return Err(StartError::Identity { got: network.address(), expected: address });
+        }
+        if config.models.is_empty() {
+            return Err(StartError::NoModel);
+        }
+        let mut models = HashMap::new();
+        for artifact in &config.models {
+            let opening = artifact.clone();
+            let model = task::compute(move || Model::open(&opening)).await?;
+            let lane = Lane::of_model(model.stages())?;
+            models.insert(artifact.digest(), (model, lane));
+        }
+        let digests: Vec<Hash> = config.models.iter().map(Artifact::digest).collect();
+        let counters = Arc::new(Counters::default());
+        let admission = Admission::new(config.limits, counters.clone());
+        let journal = Journal::new(config.store);
+        let settler =
+            Settler::new(accounts.clone(), operator.clone(), journal.clone(), counters.clone());
+        let lane_limits =
+            StreamLimits { total: config.limits.queries as usize * 4, per_peer: PER_PEER };
+        let incoming = network.accept(Protocol::Masked, lane_limits)?;
+        let mut tasks = Vec::new();
+        if config.serve_weights {
+            tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
+        }
+        let service = Arc::new(Service {
+            light: light.clone(),
+            key: node.clone(),
+            models,
+            journal,
+            settler: settler.clone(),
+            counters: counters.clone(),
+            admission: admission.clone(),
+            limits: config.limits,
+            fault: config.fault,
+            live: Mutex::new(HashSet::new()),
+        });
+        tasks.push(task::spawn(accept(service, incoming, admission.clone())).abort_on_drop());
+        let registrar = Arc::new(Registrar {
+            accounts,
+            operator,
+            node,
+            models: digests,
+            bond: config.bond,
+            faucet: config.faucet,
+            counters: counters.clone(),
+        });
+        let presence = Presence {
+            network,
+            light,
+            relays: config.relays,
+            announce: config.announce,
+            registrar: registrar.clone(),
+            counters: counters.clone(),
+        };
+        tasks.push(task::spawn(presence.keep()).abort_on_drop());
+        tasks.push(task::spawn(async move { settler.recover().await }).abort_on_drop());
+        Ok(ComputeNode { address, counters, admission, registrar, _tasks: tasks })
+    }
+
+    /// The node key.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// The counters as they are now.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.snapshot()
+    }
+
+    /// Whether the node takes queries; false once stopped or, in a scenario, dead.
+    pub fn is_open(&self) -> bool {
+        !self.admission.is_closed()
+    }
+
+    /// Takes the node out of future draws; its bond returns after the unbonding time.
+    pub async fn unbond(&self) -> Result<(), RegisterError> {
+        self.registrar.unbond().await
+    }
+
+    /// Takes no more queries, and waits a little for those under way.
+    pub async fn stop(self) {
+        self.admission.close();
+        self.counters.enter(Phase::Stopping);
+        // Queries that outlast the wait lose at most one increment; the journal has the rest.
+        let _ = time::timeout(GRACE, async {
+            while self.metrics().active > 0 {
+                time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        self.counters.enter(Phase::Stopped);
+    }
+}
+
+async fn accept(service: Arc<Service>, mut incoming: Incoming, admission: Arc<Admission>) {
+    while let Some(stream) = incoming.next().await {
+        if admission.is_closed() {
+            return;
+        }
+        task::spawn(service.clone().serve(stream));
+    }
+}
+
+/// Keeps a node reachable and its record true.
+struct Presence {
+    network: Network,
+    light: LightClient,
+    relays: Vec<String>,
+    announce: Vec<String>,
+    registrar: Arc<Registrar>,
+    counters: Arc<Counters>,
+}
+
+impl Presence {
+    async fn keep(self) {
+        let mut events = self.network.events();
+        while let Err(error) = self.light.ready(RETRY).await {
+            self.counters.problem(&error);
+        }
+        self.until(|| self.registrar.fund()).await;
+        if !self.relays.is_empty() {
+            self.counters.enter(Phase::Reserving);
+            self.until(|| self.reserve()).await;
+        }
+        self.counters.enter(Phase::Registering);
+        self.until(|| self.registrar.register(self.addresses())).await;
+        self.counters.enter(Phase::Serving);
+        // New addresses, of a relay that came back for instance, are published.
+        while let Some(event) = events.next().await {
+            let serving = self.counters.phase() == Phase::Serving;
+            if serving && matches!(event, Event::Listening { .. }) {
+                self.until(|| self.registrar.register(self.addresses())).await;
+            }
+        }
+    }
+
+    /// Tries until it works, and shows what is in the way.
+    async fn until<F>(&self, attempt: impl Fn() -> F)
+    where
+        F: Future<Output = Result<(), RegisterError>>,
+    {
+        while let Err(error) = attempt().await {
+            tracing::debug!(%error, "registration waits");
+            self.counters.problem(&error);
+            time::sleep(RETRY).await;
+        }
+    }
+
+    /// Reserves a place at one relay at least; the network keeps it from then on.
+    async fn reserve(&self) -> Result<(), RegisterError> {
+        let mut reserved = false;
+        for relay in &self.relays {
+            match self.network.listen_relay(relay).await {
+                Ok(_) => reserved = true,
+                Err(error) => tracing::debug!(%error, relay, "a relay does not take us"),
+            }
+        }
+        if reserved { Ok(()) } else { Err(RegisterError::Unreachable) }
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        let mut all = self.announce.clone();
+        for address in self.network.listen_addresses() {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all
+    }
+}
