@@ -14,8 +14,13 @@
 pub mod ops;
 pub mod reference;
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod dispatch;
 mod freivalds;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+mod tile;
 
 pub use dispatch::{matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_i16, matmul_mask_u32, path_name};
 pub use freivalds::{RowFold, P61, rt_w_mod_p};

@@ -1,0 +1,55 @@
+//! WebAssembly `simd128` versions; the whole crate is built with the feature in the browser.
+
+use std::arch::wasm32::{
+    i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane, i32x4_splat, v128,
+    v128_load,
+};
+
+use crate::tile::{Lanes, Weight, matmul};
+
+struct Simd128;
+
+impl Lanes for Simd128 {
+    type Operand = v128;
+    type Sum = v128;
+    const WIDTH: usize = 8;
+
+    #[inline(always)]
+    unsafe fn load_i8(at: *const i8) -> v128 {
+        // SAFETY: 8 bytes are readable, promised by the caller.
+        unsafe { i16x8_load_extend_i8x8(at) }
+    }
+    #[inline(always)]
+    unsafe fn load_i16(at: *const i16) -> v128 {
+        // SAFETY: 16 bytes are readable, promised by the caller.
+        unsafe { v128_load(at.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn zero() -> v128 {
+        i32x4_splat(0)
+    }
+    #[inline(always)]
+    unsafe fn multiply_add(sum: v128, a: v128, b: v128) -> v128 {
+        i32x4_add(sum, i32x4_dot_i16x8(a, b))
+    }
+    #[inline(always)]
+    unsafe fn reduce(sum: v128) -> i32 {
+        let low = i32x4_extract_lane::<0>(sum).wrapping_add(i32x4_extract_lane::<1>(sum));
+        let high = i32x4_extract_lane::<2>(sum).wrapping_add(i32x4_extract_lane::<3>(sum));
+        low.wrapping_add(high)
+    }
+}
+
+/// `y = x · wᵀ`, wrapping.
+pub(crate) fn matmul_into<W: Weight>(
+    w: &[W],
+    x: &[i16],
+    n: usize,
+    k: usize,
+    tokens: usize,
+    y: &mut [i32],
+) {
+    assert_eq!(y.len(), tokens * n);
+    // SAFETY: this module exists only where `simd128` is enabled at compile time.
+    unsafe { matmul::<Simd128, W>(w, x, n, k, tokens, &mut |at, v| y[at] = v) };
+}
