@@ -28,6 +28,7 @@ use nesa_chain::{
     header::{Context, Digest, Header, HeaderFields, SeedSignature, StateCommitment, to_digest},
     trust::TrustRoot,
 };
+use nesa_crypto::SecretKey;
 use nesa_light::sync::Certified;
 use nesa_primitives::{ChainId, Hash};
 use nesa_verify::{Finalization, Scheme};
@@ -109,7 +110,9 @@ impl Quorum {
             parent_seed,
             skipped_seeds: Vec::new(),
         };
-        Header::sign(fields, &self.trust.digest(), leader)
+        let mut secret = [0; 32];
+        secret.copy_from_slice(&leader.encode());
+        Header::sign(fields, &self.trust.digest(), &SecretKey::from_seed(&secret))
     }
 
     /// The certificate of three of the four for `header`.
