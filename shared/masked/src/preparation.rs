@@ -138,7 +138,8 @@ impl Preparation {
         self.stages.iter().map(|s| &s.stage).eq(lane.stages())
     }
 
-    pub(crate) fn stage(&self, index: usize) -> Option<&StageSecrets> {
+    /// The secrets of the stage at `index` of the lane: opaque, but able to check a product.
+    pub fn stage(&self, index: usize) -> Option<&StageSecrets> {
         self.stages.get(index)
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use nesa_kernels::{matmul_full_i64, matmul_mask_u32};
 use nesa_primitives::Hash;
+use zeroize::Zeroizing;
 
 use crate::{
     message::{Request, Slot},
@@ -50,9 +51,10 @@ pub struct Done {
     pub(crate) values: Values,
 }
 
+/// Erased when dropped, like the share they come from.
 pub(crate) enum Values {
-    Product(Vec<u32>),
-    Full(Vec<i64>),
+    Product(Zeroizing<Vec<u32>>),
+    Full(Zeroizing<Vec<i64>>),
 }
 
 impl Job {
@@ -95,12 +97,12 @@ impl Job {
         }
         let values = match self.kind {
             Kind::Product => {
-                let mut out = vec![0u32; rows * n];
+                let mut out = Zeroizing::new(vec![0u32; rows * n]);
                 matmul_mask_u32(w, &self.share, n, k, rows, &mut out);
                 Values::Product(out)
             }
             Kind::Full => {
-                let mut out = vec![0i64; rows * n];
+                let mut out = Zeroizing::new(vec![0i64; rows * n]);
                 matmul_full_i64(w, &self.share, n, k, rows, &mut out);
                 Values::Full(out)
             }

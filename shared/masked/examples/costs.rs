@@ -1,0 +1,46 @@
+//! Prints what the masked lane costs per token for a compiled model, as JSON:
+//! `cargo run --profile local -p nesa-masked --example costs -- models/all-minilm-l6-v2.nesa`
+
+use std::time::Instant;
+
+use nesa_masked::{Lane, bench};
+use nesa_model::{Artifact, Model, ModelLimits};
+use rand::{SeedableRng, rngs::StdRng};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let file = std::env::args().nth(1).ok_or("name a compiled model")?;
+    let artifact = Artifact::open(std::fs::read(file)?, &ModelLimits::default())?;
+    let model = Model::open(&artifact)?;
+    let lane = Lane::of_model(model.stages())?;
+    let origin = Instant::now();
+    let clock = || origin.elapsed().as_secs_f64() * 1e3;
+    let mut best: Option<bench::Costs> = None;
+    for _ in 0..5 {
+        let costs = bench::costs(&lane, &model, 32, &mut StdRng::seed_from_u64(1), clock)?;
+        if best.is_none_or(|b| costs.client_ms() < b.client_ms()) {
+            best = Some(costs);
+        }
+    }
+    let c = best.ok_or("nothing was measured")?;
+    println!(
+        "{{\"kernel\":\"{}\",\"bytes_to_a\":{},\"bytes_from_a\":{},\"bytes_from_b\":{},\
+         \"plain_product_ms\":{:.4},\"share_product_ms\":{:.4},\"mask_ms\":{:.4},\"pack_ms\":{:.4},\
+         \"unpack_ms\":{:.4},\"freivalds_ms\":{:.4},\"digest_ms\":{:.4},\"client_ms\":{:.4},\
+         \"preparation_ms\":{:.1},\"floor_ms_at_100_mbit\":{:.3}}}",
+        nesa_kernels::path_name(),
+        c.bytes.to_a,
+        c.bytes.from_a,
+        c.bytes.from_b,
+        c.plain_product_ms,
+        c.share_product_ms,
+        c.mask_ms,
+        c.pack_ms,
+        c.unpack_ms,
+        c.freivalds_ms,
+        c.digest_ms,
+        c.client_ms(),
+        c.preparation_ms,
+        c.floor_ms(12_500.0),
+    );
+    Ok(())
+}
