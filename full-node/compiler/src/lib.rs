@@ -1,1 +1,16 @@
 //! Compiles safetensors models to the exact form and measures their accuracy.
+//!
+//! Floats live here and nowhere behind: the compiler reads the published weights, chooses scales
+//! from a fixed calibration text, and writes integers. It uses IEEE operations in a fixed order and
+//! `libm` for everything else, so that the same weights give the same file on every machine.
+
+#![deny(missing_docs)]
+
+mod calibrate;
+mod compile;
+pub mod eval;
+mod quantize;
+pub mod source;
+pub mod yardstick;
+
+pub use compile::{CompileError, Options, Progress, Summary, compile, compile_with};

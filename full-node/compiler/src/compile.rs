@@ -1,0 +1,364 @@
+//! Assembles the exact form of a model.
+
+use bytes::Bytes;
+use nesa_kernels::ops::{
+    CONTEXT_SHIFT, GELU_FRACTION_BITS, PROBABILITY_ONE, QUERY_KEY_LIMIT, SCORE_SHIFT,
+};
+use nesa_model::artifact::{ArtifactError, HeaderError};
+use nesa_model::bounds::row_bound;
+use nesa_model::layout::{Layout, TensorKind};
+use nesa_model::manifest::{EncoderConfig, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig};
+use nesa_model::{Artifact, Model, ModelError, ModelLimits, Tokenizer, VocabError};
+use nesa_primitives::{Hash, Text, TextError};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+use crate::calibrate::{Statistics, calibrate, vocabulary};
+use crate::quantize::{
+    EXP_STEPS, exp_table, fixed_point, gelu_table, quantize_embedding_row, quantize_weight_row,
+};
+use crate::source::{Bert, Dense, Norm, SourceError};
+
+/// Fractional bits of the residual stream after a normalisation.
+const HIDDEN_BITS: u32 = 16;
+/// Fractional bits of the embedding sum, whose values are much smaller.
+const EMBED_BITS: u32 = 20;
+/// Room left above the largest query, key or value seen in calibration.
+const HEADROOM: f64 = 1.5;
+
+/// Choices a compilation makes; the default is what measured best.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Bits of the input of each of a layer's four stages: QKV, attention output, feed-forward in
+    /// and out.
+    pub input_bits: [u8; STAGES_PER_LAYER],
+    /// Per stage, how much of the inputs' unevenness moves into the weights (SmoothQuant's alpha);
+    /// `None` leaves a stage as it is.
+    pub smoothing: [Option<f64>; STAGES_PER_LAYER],
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { input_bits: [12; STAGES_PER_LAYER], smoothing: [None; STAGES_PER_LAYER] }
+    }
+}
+
+/// Where a compilation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done, such as `calibrate`.
+    pub step: &'static str,
+    /// Units done.
+    pub done: usize,
+    /// Units in this step.
+    pub total: usize,
+}
+
+/// What a compilation made.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The model's digest.
+    pub digest: Hash,
+    /// Size of the file, bytes.
+    pub bytes: usize,
+    /// Linear stages.
+    pub stages: usize,
+    /// Chunks.
+    pub chunks: usize,
+}
+
+/// Why a model could not be compiled.
+#[derive(Debug, Error)]
+pub enum CompileError {
+    /// The source is unusable.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// A number does not fit the arithmetic.
+    #[error("{what} does not fit the exact arithmetic")]
+    Range {
+        /// Which numbers.
+        what: String,
+    },
+    /// The sizes do not fit the format.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The parts do not fit together.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// The result does not pass a client's checks.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The vocabulary cannot be used.
+    #[error(transparent)]
+    Vocab(#[from] VocabError),
+    /// The name is too long.
+    #[error(transparent)]
+    Name(#[from] TextError),
+    /// The file could not be written.
+    #[error("{path}: {error}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Compiles the model in `dir` and writes it to `out`, reporting progress as it goes.
+///
+/// The same weights give the same bytes on every machine.
+///
+/// # Errors
+/// [`CompileError`]; nothing is written unless the result passes every check a client makes.
+pub fn compile(
+    dir: &Path,
+    out: &Path,
+    mut progress: impl FnMut(Progress),
+) -> Result<Summary, CompileError> {
+    progress(Progress { step: "read", done: 0, total: 1 });
+    let bert = Bert::load(dir)?;
+    let artifact = compile_with(&bert, &Options::default(), &mut progress)?;
+    let file = artifact.to_file();
+    std::fs::write(out, &file)
+        .map_err(|error| CompileError::Write { path: out.into(), error })?;
+    Ok(Summary {
+        digest: artifact.digest(),
+        bytes: file.len(),
+        stages: artifact.header().manifest().stages.len(),
+        chunks: artifact.header().layout().chunks.len(),
+    })
+}
+
+/// Compiles with chosen options.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    bert: &Bert,
+    options: &Options,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Artifact, CompileError> {
+    let (vocab, tokenizer_config) = vocabulary(bert);
+    let tokenizer =
+        Tokenizer::new(&tokenizer_config, &vocab, bert.config.vocab_size, bert.max_tokens)?;
+    let statistics = calibrate(bert, &tokenizer, |done, total| {
+        progress(Progress { step: "calibrate", done, total });
+    });
+    let mut builder = Builder { bert, options, statistics, tensors: BTreeMap::new(), stages: vec![], norms: vec![] };
+    builder.tensors.insert(key(TensorKind::Vocab), vocab);
+    let gelu = gelu_table();
+    let exp = exp_table();
+    let mut encoder = EncoderConfig {
+        vocab: bert.config.vocab_size as u32,
+        d_model: bert.config.hidden_size as u32,
+        d_ff: bert.config.intermediate_size as u32,
+        heads: bert.config.num_attention_heads as u16,
+        layers: bert.layers.len() as u16,
+        max_tokens: bert.max_tokens as u16,
+        embed_shift: 0,
+        gelu_entries: gelu.len() as u16,
+        exp_entries: exp.len() as u16,
+    };
+    builder.put(TensorKind::GeluTable, gelu.iter().flat_map(|v| v.to_le_bytes()));
+    builder.put(TensorKind::ExpTable, exp.iter().flat_map(|v| v.to_le_bytes()));
+    encoder.embed_shift = builder.embeddings()?;
+    builder.norm(0, &bert.embed_norm, EMBED_BITS)?;
+    for i in 0..bert.layers.len() {
+        builder.layer(i)?;
+        progress(Progress { step: "quantise", done: i + 1, total: bert.layers.len() });
+    }
+
+    let manifest = Manifest {
+        name: Text::new(bert.name.clone())?,
+        encoder,
+        tokenizer: tokenizer_config,
+        stages: builder.stages,
+        norms: builder.norms,
+    };
+    let layout = Layout::of(&manifest, &ModelLimits::default()).map_err(HeaderError::from)?;
+    let mut payload = Vec::with_capacity(layout.total_bytes);
+    for tensor in &layout.tensors {
+        match builder.tensors.get(&key(tensor.kind)) {
+            Some(bytes) if bytes.len() == tensor.range().len() => payload.extend_from_slice(bytes),
+            _ => return Err(CompileError::Range { what: format!("{:?}", tensor.kind) }),
+        }
+    }
+    let artifact = Artifact::build(manifest, Bytes::from(payload))?;
+    Model::open(&artifact)?;
+    progress(Progress { step: "check", done: 1, total: 1 });
+    Ok(artifact)
+}
+
+fn key(kind: TensorKind) -> String {
+    format!("{kind:?}")
+}
+
+struct Builder<'a> {
+    bert: &'a Bert,
+    options: &'a Options,
+    statistics: Statistics,
+    tensors: BTreeMap<String, Vec<u8>>,
+    stages: Vec<StageConfig>,
+    norms: Vec<NormConfig>,
+}
+
+impl Builder<'_> {
+    fn put(&mut self, kind: TensorKind, bytes: impl Iterator<Item = u8>) {
+        self.tensors.insert(key(kind), bytes.collect());
+    }
+
+    fn put_i32(&mut self, kind: TensorKind, values: &[i64]) -> Result<(), CompileError> {
+        if values.iter().any(|&v| i32::try_from(v).is_err()) {
+            return Err(CompileError::Range { what: format!("{kind:?}") });
+        }
+        self.put(kind, values.iter().flat_map(|&v| (v as i32).to_le_bytes()));
+        Ok(())
+    }
+
+    fn embeddings(&mut self) -> Result<u8, CompileError> {
+        let d = self.bert.config.hidden_size;
+        let rows: Vec<_> = self.bert.word.chunks_exact(d).map(quantize_embedding_row).collect();
+        let unit = f64::from(1u32 << EMBED_BITS);
+        let scales: Vec<f64> = rows.iter().map(|r| r.scale * unit).collect();
+        let (scales, shift) = fixed_point(&scales, 1..=40)
+            .ok_or_else(|| CompileError::Range { what: "word scale".into() })?;
+        self.put(TensorKind::Word, rows.iter().flat_map(|r| r.q.iter().map(|&q| q as u8)));
+        self.put_i32(TensorKind::WordScale, &scales)?;
+        let position: Vec<i64> =
+            self.bert.position.iter().map(|&p| (f64::from(p) * unit).round() as i64).collect();
+        self.put_i32(TensorKind::Position, &position)?;
+        Ok(shift as u8)
+    }
+
+    fn norm(&mut self, index: usize, norm: &Norm, input_bits: u32) -> Result<(), CompileError> {
+        let n = norm.gain.len() as f64;
+        // `t` has 30 fractional bits and lacks the factor √N; the result has HIDDEN_BITS.
+        let unit = libm::ldexp(n.sqrt(), HIDDEN_BITS as i32 - 30);
+        let gain: Vec<f64> = norm.gain.iter().map(|&g| f64::from(g) * unit).collect();
+        let (gain, shift) = fixed_point(&gain, 1..=62)
+            .ok_or_else(|| CompileError::Range { what: "norm gain".into() })?;
+        let bias: Vec<i64> = norm
+            .bias
+            .iter()
+            .map(|&b| (f64::from(b) * f64::from(1u32 << HIDDEN_BITS)).round() as i64)
+            .collect();
+        let epsilon = libm::ldexp(self.bert.config.layer_norm_eps * n, 2 * input_bits as i32);
+        self.put_i32(TensorKind::NormGain(index), &gain)?;
+        self.put_i32(TensorKind::NormBias(index), &bias)?;
+        let epsilon = epsilon.round().clamp(1.0, f64::from(u32::MAX)) as u32;
+        self.norms.push(NormConfig { shift: shift as u8, epsilon });
+        Ok(())
+    }
+
+    fn layer(&mut self, i: usize) -> Result<(), CompileError> {
+        let layer = &self.bert.layers[i];
+        let d = self.bert.config.hidden_size;
+        let width = d / self.bert.config.num_attention_heads;
+        let hidden = f64::from(1u32 << HIDDEN_BITS);
+        let gelu = f64::from(1u32 << GELU_FRACTION_BITS);
+
+        // Units of queries, keys and values: what a magnitude of one becomes as an integer.
+        let mut units = vec![0.0; 3 * d];
+        let mut scores = Vec::new();
+        for (h, &(q, k)) in self.statistics.query_key_max[i].iter().enumerate() {
+            let unit = |max: f32| f64::from(QUERY_KEY_LIMIT) / (HEADROOM * f64::from(max).max(1e-3));
+            let (q, k) = (unit(q), unit(k));
+            units[h * width..(h + 1) * width].fill(q);
+            units[d + h * width..d + (h + 1) * width].fill(k);
+            scores.push(
+                (libm::ldexp(EXP_STEPS, SCORE_SHIFT as i32) / (q * k * (width as f64).sqrt()))
+                    .round() as i64,
+            );
+        }
+        let value = 32767.0 / (HEADROOM * f64::from(self.statistics.value_max[i]).max(1e-3));
+        units[2 * d..].fill(value);
+        self.put_i32(TensorKind::Score(i), &scores)?;
+
+        // A context is a sum of weights and values, shifted down.
+        let context = value * f64::from(PROBABILITY_ONE) / f64::from(1u32 << CONTEXT_SHIFT);
+        self.stage(4 * i, &layer.qkv, hidden, &units)?;
+        self.stage(4 * i + 1, &layer.attn_out, context, &vec![hidden; d])?;
+        self.norm(1 + 2 * i, &layer.attn_norm, HIDDEN_BITS)?;
+        self.stage(4 * i + 2, &layer.ffn_in, hidden, &vec![gelu; layer.ffn_in.n])?;
+        self.stage(4 * i + 3, &layer.ffn_out, gelu, &vec![hidden; d])?;
+        self.norm(2 + 2 * i, &layer.ffn_norm, HIDDEN_BITS)
+    }
+
+    /// One stage whose input has `unit_in` per one, and output channel `j` `units_out[j]`.
+    fn stage(
+        &mut self,
+        index: usize,
+        dense: &Dense,
+        unit_in: f64,
+        units_out: &[f64],
+    ) -> Result<(), CompileError> {
+        let input_bits = self.options.input_bits[index % STAGES_PER_LAYER];
+        let q_max = f64::from((1u32 << (input_bits - 1)) - 1);
+        let factors = self.options.smoothing[index % STAGES_PER_LAYER]
+            .map(|alpha| smoothing_factors(dense, &self.statistics.input_max[index], alpha));
+        let real = |f: u16| f64::from(f) / 16384.0;
+        let squares: Vec<f64> = match &factors {
+            None => self.statistics.input_square[index].clone(),
+            Some(f) => self.statistics.input_square[index]
+                .iter()
+                .zip(f)
+                .map(|(s, &f)| s * real(f) * real(f))
+                .collect(),
+        };
+        let mut weight = Vec::with_capacity(dense.n * dense.k);
+        let mut multipliers = Vec::with_capacity(dense.n);
+        let mut bound = 0;
+        for (row, unit_out) in dense.weight.chunks_exact(dense.k).zip(units_out) {
+            let row: Vec<f64> = match &factors {
+                None => row.iter().map(|&w| w.into()).collect(),
+                Some(f) => row.iter().zip(f).map(|(&w, &f)| f64::from(w) / real(f)).collect(),
+            };
+            let quantized = quantize_weight_row(&row, &squares);
+            bound = bound.max(row_bound(&quantized.q, q_max as i32));
+            multipliers.push(quantized.scale * unit_out / (q_max * unit_in));
+            weight.extend(quantized.q.iter().map(|&q| q as u8));
+        }
+        let (multipliers, shift) = fixed_point(&multipliers, 32..=63)
+            .ok_or_else(|| CompileError::Range { what: format!("multipliers of stage {index}") })?;
+        let bias: Vec<i64> = dense
+            .bias
+            .iter()
+            .zip(units_out)
+            .map(|(&b, unit)| (f64::from(b) * unit).round() as i64)
+            .collect();
+        self.tensors.insert(key(TensorKind::Weight(index)), weight);
+        self.put_i32(TensorKind::Multiplier(index), &multipliers)?;
+        self.put_i32(TensorKind::Bias(index), &bias)?;
+        if let Some(f) = &factors {
+            self.put(TensorKind::Smooth(index), f.iter().flat_map(|f| f.to_le_bytes()));
+        }
+        self.stages.push(StageConfig {
+            input_bits,
+            row_bound_bits: (64 - bound.leading_zeros()).max(1) as u8,
+            shift: shift as u8,
+            smoothed: factors.is_some(),
+        });
+        Ok(())
+    }
+}
+
+/// SmoothQuant (Xiao et al., 2023): channel factors `max|w|^(1−α) / max|x|^α` with a geometric mean
+/// of one, 14 fractional bits.
+fn smoothing_factors(dense: &Dense, input_max: &[f32], alpha: f64) -> Vec<u16> {
+    let mut weight_max = vec![1e-6f64; dense.k];
+    for row in dense.weight.chunks_exact(dense.k) {
+        for (m, &w) in weight_max.iter_mut().zip(row) {
+            *m = m.max(f64::from(w).abs());
+        }
+    }
+    let logs: Vec<f64> = input_max
+        .iter()
+        .zip(&weight_max)
+        .map(|(&x, &w)| (1.0 - alpha) * libm::log(w) - alpha * libm::log(f64::from(x).max(1e-6)))
+        .collect();
+    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
+    logs.iter()
+        .map(|l| (libm::exp(l - mean) * 16384.0).round().clamp(256.0, 65535.0) as u16)
+        .collect()
+}

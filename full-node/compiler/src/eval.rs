@@ -1,0 +1,114 @@
+//! Accuracy of the exact form against the f32 original.
+
+use nesa_model::{Embedding, EncoderRun, Model, PlainEngine, TokenIds};
+use serde::Serialize;
+
+use crate::source::Bert;
+use crate::yardstick::{self, Silent};
+
+/// The varied sentences and passages that accuracy is measured on, one per line.
+pub const CORPUS: &str = include_str!("../data/corpus.txt");
+
+/// Accuracy figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Accuracy {
+    /// Texts compared.
+    pub texts: usize,
+    /// Mean cosine between the exact and the original embedding.
+    pub mean_cosine: f64,
+    /// Smallest cosine.
+    pub min_cosine: f64,
+    /// The text with the smallest cosine.
+    pub worst: String,
+    /// Share of texts whose nearest other text is the same by both embeddings.
+    pub top1_agreement: f64,
+    /// Texts longer than the model's limit, compared after truncation.
+    pub truncated: usize,
+    /// Tokens embedded.
+    pub tokens: usize,
+}
+
+/// Embeds a batch with the exact model on this machine.
+pub fn embed_exact(model: &Model, batch: &[TokenIds]) -> Vec<Embedding> {
+    let run = EncoderRun::start(model, batch).and_then(|run| {
+        // The engine always returns what the run asks for.
+        Ok(run.run(&PlainEngine(model)).unwrap_or_default())
+    });
+    run.unwrap_or_default()
+}
+
+/// Compares the exact model with the original over `texts`.
+pub fn evaluate<'a>(
+    bert: &Bert,
+    model: &Model,
+    texts: impl IntoIterator<Item = &'a str>,
+    mut progress: impl FnMut(usize),
+) -> Accuracy {
+    let texts: Vec<&str> = texts.into_iter().collect();
+    let mut original = Vec::with_capacity(texts.len());
+    let mut exact = Vec::with_capacity(texts.len());
+    let (mut tokens, mut truncated) = (0, 0);
+    for (i, text) in texts.iter().enumerate() {
+        let ids = model.tokenizer().encode(text);
+        tokens += ids.len();
+        truncated += usize::from(ids.truncated);
+        original.push(yardstick::embed(bert, &ids.ids, &mut Silent));
+        exact.extend(embed_exact(model, &[ids]).iter().map(Embedding::to_f32));
+        progress(i + 1);
+    }
+    compare(&texts, &original, &exact, tokens, truncated)
+}
+
+/// Figures from two lists of unit vectors for the same texts.
+pub fn compare(
+    texts: &[&str],
+    original: &[Vec<f32>],
+    exact: &[Vec<f32>],
+    tokens: usize,
+    truncated: usize,
+) -> Accuracy {
+    let cosines: Vec<f64> = original.iter().zip(exact).map(|(a, b)| cosine(a, b)).collect();
+    let worst = cosines
+        .iter()
+        .enumerate()
+        .min_by(|a, b| a.1.total_cmp(b.1))
+        .map_or((0, 0.0), |(i, &c)| (i, c));
+    let agree = (0..texts.len()).filter(|&i| nearest(original, i) == nearest(exact, i)).count();
+    let count = texts.len().max(1) as f64;
+    Accuracy {
+        texts: texts.len(),
+        mean_cosine: cosines.iter().sum::<f64>() / count,
+        min_cosine: worst.1,
+        worst: texts.get(worst.0).map_or(String::new(), |t| (*t).to_owned()),
+        top1_agreement: agree as f64 / count,
+        truncated,
+        tokens,
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 {
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn nearest(vectors: &[Vec<f32>], to: usize) -> Option<usize> {
+    let mut best: Option<(f32, usize)> = None;
+    for (i, v) in vectors.iter().enumerate() {
+        if i == to {
+            continue;
+        }
+        let mut lanes = [0f32; 8];
+        for (a, b) in v.as_chunks::<8>().0.iter().zip(vectors[to].as_chunks::<8>().0) {
+            for l in 0..8 {
+                lanes[l] += a[l] * b[l];
+            }
+        }
+        let score: f32 = lanes.iter().sum();
+        if best.is_none_or(|(b, _)| score > b) {
+            best = Some((score, i));
+        }
+    }
+    best.map(|b| b.1)
+}

@@ -1,0 +1,99 @@
+//! From floats to the integers of the exact form.
+
+/// Clipping factors tried for each weight row, in hundredths of the row's largest magnitude.
+const CLIPS: std::ops::RangeInclusive<u32> = 70..=100;
+
+const ROUNDER: f64 = 6_755_399_441_055_744.0;
+
+/// One quantised row: `w ≈ q · scale`.
+pub struct QuantizedRow {
+    /// Values in −127..=127.
+    pub q: Vec<i8>,
+    /// Real value of one step.
+    pub scale: f64,
+}
+
+fn quantize_at(row: &[f64], scale: f64) -> Vec<i8> {
+    row.iter().map(|w| (w / scale).round().clamp(-127.0, 127.0) as i8).collect()
+}
+
+/// Quantises one weight row, choosing the clipping that minimises the expected squared error of
+/// its product, `Σ E[x²]·(w − q·scale)²`.
+pub fn quantize_weight_row(row: &[f64], input_square: &[f64]) -> QuantizedRow {
+    let max = row.iter().fold(0.0f64, |m, w| m.max(w.abs()));
+    if max == 0.0 {
+        return QuantizedRow { q: vec![0; row.len()], scale: 1.0 };
+    }
+    let mut best: Option<(f64, f64)> = None;
+    for clip in CLIPS.rev().step_by(2) {
+        let scale = max * f64::from(clip) / 100.0 / 127.0;
+        let mut error = 0.0;
+        let inverse = 1.0 / scale;
+        for (w, square) in row.iter().zip(input_square) {
+            // Adding and taking away 1.5·2^52 rounds to the nearest integer, ties to even.
+            let q = (w * inverse).clamp(-127.0, 127.0) + ROUNDER - ROUNDER;
+            let e = w - q * scale;
+            error += e * e * square;
+        }
+        if best.is_none_or(|(e, _)| error < e) {
+            best = Some((error, scale));
+        }
+    }
+    let scale = best.map_or(max / 127.0, |b| b.1);
+    QuantizedRow { q: quantize_at(row, scale), scale }
+}
+
+/// Quantises an embedding row to its own largest magnitude.
+pub fn quantize_embedding_row(row: &[f32]) -> QuantizedRow {
+    let row: Vec<f64> = row.iter().map(|&w| w.into()).collect();
+    let max = row.iter().fold(0.0f64, |m, w| m.max(w.abs()));
+    let scale = if max == 0.0 { 1.0 } else { max / 127.0 };
+    QuantizedRow { q: quantize_at(&row, scale), scale }
+}
+
+/// Positive reals as integers `round(v · 2^shift)` with one shift, the largest within
+/// `shifts` that keeps every integer below 2^31. `None` when there is none.
+pub fn fixed_point(
+    values: &[f64],
+    shifts: std::ops::RangeInclusive<u32>,
+) -> Option<(Vec<i64>, u32)> {
+    shifts.rev().find_map(|shift| {
+        let factor = libm::ldexp(1.0, shift as i32);
+        let scaled: Vec<i64> = values.iter().map(|v| (v * factor).round() as i64).collect();
+        scaled.iter().all(|v| v.unsigned_abs() < 1 << 31).then_some((scaled, shift))
+    })
+}
+
+/// The GELU table: `round(2^12 · a·Φ(−a))` at the middle of each bin of four units of 2^−12, up to
+/// the last entry that is not 0.
+pub fn gelu_table() -> Vec<u16> {
+    use nesa_kernels::ops::{GELU_BIN_BITS, GELU_FRACTION_BITS};
+    let unit = f64::from(1u32 << GELU_FRACTION_BITS);
+    let bin = f64::from(1u32 << GELU_BIN_BITS);
+    (0..)
+        .map(|i| {
+            let a = (f64::from(i) * bin + (bin - 1.0) / 2.0) / unit;
+            (unit * a * 0.5 * libm::erfc(a * std::f64::consts::FRAC_1_SQRT_2)).round() as u16
+        })
+        .enumerate()
+        // The function rises from 0 before it falls, so only a zero past its peak is the end.
+        .take_while(|&(i, v)| v > 0 || i < 100)
+        .map(|(_, v)| v)
+        .collect()
+}
+
+/// Entries of the exponential table per unit of its argument.
+pub const EXP_STEPS: f64 = 512.0;
+
+/// The exponential table: `round(32767 · e^(−(i + ½)/512))`, ended by its first 0.
+pub fn exp_table() -> Vec<u16> {
+    let mut table = Vec::new();
+    for i in 0.. {
+        let v = (32767.0 * libm::exp(-(f64::from(i) + 0.5) / EXP_STEPS)).round() as u16;
+        table.push(v);
+        if v == 0 {
+            break;
+        }
+    }
+    table
+}

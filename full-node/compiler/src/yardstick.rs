@@ -1,0 +1,199 @@
+//! The f32 original, in plain code: what the exact form is measured against.
+//!
+//! Sums run over eight fixed lanes and transcendental functions come from `libm`, so that every
+//! machine computes the same floats and calibration can never change a compiled file.
+
+use crate::source::{Bert, Dense, Norm};
+
+const LANES: usize = 8;
+
+/// Sees intermediate values during a forward pass; calibration listens here.
+pub trait Observer {
+    /// Input of a linear stage, `[tokens, k]`.
+    fn input(&mut self, _stage: usize, _x: &[f32], _k: usize) {}
+    /// Fused queries, keys and values of a layer, `[tokens, 3·hidden]`.
+    fn qkv(&mut self, _layer: usize, _y: &[f32]) {}
+}
+
+/// Observes nothing.
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// Sum of products over eight fixed lanes, folded in a fixed order.
+#[inline(always)]
+fn dot_lanes(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; LANES];
+    let (a, at) = a.as_chunks::<LANES>();
+    let (b, bt) = b.as_chunks::<LANES>();
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..LANES {
+            lanes[i] += a[i] * b[i];
+        }
+    }
+    let mut tail = 0f32;
+    for (a, b) in at.iter().zip(bt) {
+        tail += a * b;
+    }
+    fold(lanes) + tail
+}
+
+#[inline(always)]
+fn fold([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
+    ((a + e) + (b + f)) + ((c + g) + (d + h))
+}
+
+/// Tokens that share one pass over a weight row.
+const TOKENS: usize = 4;
+
+/// Each product sums in [`dot_lanes`]' order, several tokens at a time.
+#[inline(always)]
+fn dense_plain(dense: &Dense, x: &[f32], y: &mut [f32]) {
+    let (k, n) = (dense.k, dense.n);
+    let tokens = x.len() / k;
+    let whole = if k % LANES == 0 { tokens / TOKENS * TOKENS } else { 0 };
+    let m = k / LANES;
+    for t in (0..whole).step_by(TOKENS) {
+        let rows: [&[[f32; LANES]]; TOKENS] =
+            std::array::from_fn(|r| &x[(t + r) * k..(t + r + 1) * k].as_chunks().0[..m]);
+        let [x0, x1, x2, x3] = rows;
+        for (j, w) in dense.weight.chunks_exact(k).enumerate() {
+            let w = &w.as_chunks::<LANES>().0[..m];
+            let mut l = [[0f32; LANES]; TOKENS];
+            for c in 0..m {
+                for i in 0..LANES {
+                    l[0][i] += w[c][i] * x0[c][i];
+                    l[1][i] += w[c][i] * x1[c][i];
+                    l[2][i] += w[c][i] * x2[c][i];
+                    l[3][i] += w[c][i] * x3[c][i];
+                }
+            }
+            for (r, lanes) in l.into_iter().enumerate() {
+                y[(t + r) * n + j] = fold(lanes) + 0.0 + dense.bias[j];
+            }
+        }
+    }
+    for t in whole..tokens {
+        for (j, w) in dense.weight.chunks_exact(k).enumerate() {
+            y[t * n + j] = dot_lanes(w, &x[t * k..(t + 1) * k]) + dense.bias[j];
+        }
+    }
+}
+
+/// Compiled once more with AVX2; without contraction the floats are the same.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn dense_avx2(dense: &Dense, x: &[f32], y: &mut [f32]) {
+    dense_plain(dense, x, y);
+}
+
+fn dense(dense: &Dense, x: &[f32]) -> Vec<f32> {
+    let mut y = vec![0f32; x.len() / dense.k * dense.n];
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has AVX2, checked on the line above.
+        unsafe { dense_avx2(dense, x, &mut y) };
+        return y;
+    }
+    dense_plain(dense, x, &mut y);
+    y
+}
+
+fn layer_norm(norm: &Norm, epsilon: f64, h: &mut [f32]) {
+    let d = norm.gain.len();
+    for row in h.chunks_exact_mut(d) {
+        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d as f64;
+        let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d as f64;
+        let inverse = 1.0 / (var + epsilon).sqrt();
+        for ((v, g), b) in row.iter_mut().zip(&norm.gain).zip(&norm.bias) {
+            *v = ((f64::from(*v) - mean) * inverse) as f32 * g + b;
+        }
+    }
+}
+
+/// `x·Φ(x)`, the exact GELU.
+pub fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))
+}
+
+fn attention(bert: &Bert, qkv: &[f32]) -> Vec<f32> {
+    let (d, heads) = (bert.config.hidden_size, bert.config.num_attention_heads);
+    let width = d / heads;
+    let tokens = qkv.len() / (3 * d);
+    let scale = 1.0 / (width as f32).sqrt();
+    let mut context = vec![0f32; tokens * d];
+    let mut p = vec![0f32; tokens];
+    for h in 0..heads {
+        let at = |part: usize, t: usize| {
+            let start = t * 3 * d + part * d + h * width;
+            &qkv[start..start + width]
+        };
+        for t in 0..tokens {
+            for (u, p) in p.iter_mut().enumerate() {
+                *p = dot_lanes(at(0, t), at(1, u)) * scale;
+            }
+            let max = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut sum = 0f32;
+            for p in &mut p {
+                *p = libm::expf(*p - max);
+                sum += *p;
+            }
+            let out = &mut context[t * d + h * width..t * d + (h + 1) * width];
+            for (u, p) in p.iter().enumerate() {
+                let p = p / sum;
+                for (o, v) in out.iter_mut().zip(at(2, u)) {
+                    *o += p * v;
+                }
+            }
+        }
+    }
+    context
+}
+
+/// Embeds one token sequence: `[hidden]`, unit length.
+pub fn embed(bert: &Bert, ids: &[u32], observer: &mut impl Observer) -> Vec<f32> {
+    let d = bert.config.hidden_size;
+    let eps = bert.config.layer_norm_eps;
+    let mut h = vec![0f32; ids.len() * d];
+    for ((row, &id), position) in
+        h.chunks_exact_mut(d).zip(ids).zip(bert.position.chunks_exact(d))
+    {
+        let word = &bert.word[id as usize * d..(id as usize + 1) * d];
+        for ((h, w), p) in row.iter_mut().zip(word).zip(position) {
+            *h = w + p;
+        }
+    }
+    layer_norm(&bert.embed_norm, eps, &mut h);
+    for (i, layer) in bert.layers.iter().enumerate() {
+        observer.input(4 * i, &h, d);
+        let qkv = dense(&layer.qkv, &h);
+        observer.qkv(i, &qkv);
+        let context = attention(bert, &qkv);
+        observer.input(4 * i + 1, &context, d);
+        add(&mut h, &dense(&layer.attn_out, &context));
+        layer_norm(&layer.attn_norm, eps, &mut h);
+        observer.input(4 * i + 2, &h, d);
+        let mut u = dense(&layer.ffn_in, &h);
+        for u in &mut u {
+            let x = *u;
+            *u = 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2));
+        }
+        observer.input(4 * i + 3, &u, layer.ffn_out.k);
+        add(&mut h, &dense(&layer.ffn_out, &u));
+        layer_norm(&layer.ffn_norm, eps, &mut h);
+    }
+    let mut mean = vec![0f64; d];
+    for row in h.chunks_exact(d) {
+        for (m, &v) in mean.iter_mut().zip(row) {
+            *m += f64::from(v);
+        }
+    }
+    let norm = mean.iter().map(|m| m * m).sum::<f64>().sqrt();
+    mean.iter().map(|m| (m / norm) as f32).collect()
+}
+
+fn add(h: &mut [f32], delta: &[f32]) {
+    for (h, d) in h.iter_mut().zip(delta) {
+        *h += d;
+    }
+}
