@@ -3,7 +3,7 @@
 //! A model in exact form maps the same text to the same integers on every machine. This crate
 //! holds what a client must be able to check for itself, as pure functions: the artifact and its
 //! chunked digest ([`Artifact`]), the accumulator bounds ([`bounds`]), the tokenizer
-//! ([`Tokenizer`]), and the encoder as a state machine that hands each linear stage out to whoever
+//! ([`Tokenizer`]), the plain reference interpreter ([`interpreter`]), and the encoder as a state machine that hands each linear stage out to whoever
 //! computes it ([`EncoderRun`]).
 //!
 //! ```text
@@ -16,6 +16,7 @@ pub mod artifact;
 pub mod bounds;
 mod embedding;
 mod encoder;
+pub mod interpreter;
 pub mod layout;
 mod linear;
 pub mod manifest;
