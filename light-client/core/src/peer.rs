@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use futures::stream::BoxStream as SendStream;
 use nesa_platform::{BoxFuture, MaybeSend, MaybeSync};
 use nesa_wire::chain::{CertifiedHeader, Request, Response};
 
@@ -39,7 +38,7 @@ pub enum PeerError {
 
 /// New heads as a peer reports them, until the link breaks.
 #[cfg(not(target_family = "wasm"))]
-pub type Heads = SendStream<'static, Result<CertifiedHeader, PeerError>>;
+pub type Heads = futures::stream::BoxStream<'static, Result<CertifiedHeader, PeerError>>;
 /// New heads as a peer reports them, until the link breaks.
 #[cfg(target_family = "wasm")]
 pub type Heads = futures::stream::LocalBoxStream<'static, Result<CertifiedHeader, PeerError>>;

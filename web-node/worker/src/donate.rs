@@ -1,0 +1,236 @@
+//! The volunteer: this browser as a compute node, reached through a full node's relay.
+//!
+//! It runs under a network identity of its own, kept across visits because its bond hangs on it;
+//! the queries of this browser use another one, so that serving and asking cannot be linked.
+
+use std::{rc::Rc, time::Duration};
+
+use nesa_crypto::SecretKey;
+use nesa_messages::{
+    ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, Problem, Unes,
+};
+use nesa_node::{ComputeNode, Limits, NodeConfig, Phase};
+use nesa_platform::{
+    net::{NetConfig, Network},
+    task::Guard,
+    time,
+};
+use nesa_primitives::{Address, Amount};
+
+use crate::{
+    app::App,
+    problem::{Shown as _, not_ready},
+};
+
+const NAMESPACE: &str = "donate";
+const NODE_KEY: &str = "node";
+/// The meter ticks this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A serving node and its meter.
+pub(crate) struct Donation {
+    node: Option<ComputeNode>,
+    network: Network,
+    address: Address,
+    limits: DonateLimits,
+    _meter: Guard,
+}
+
+impl Donation {
+    /// The node's key.
+    pub(crate) fn address(&self) -> Address {
+        self.address
+    }
+}
+
+fn phase(phase: Phase) -> DonatePhase {
+    match phase {
+        Phase::Syncing => DonatePhase::Loading,
+        Phase::Funding => DonatePhase::Funding,
+        Phase::Reserving => DonatePhase::Reserving,
+        Phase::Registering => DonatePhase::Registering,
+        Phase::Serving => DonatePhase::Serving,
+        Phase::Stopping => DonatePhase::Stopping,
+        Phase::Stopped => DonatePhase::Off,
+    }
+}
+
+fn limits(limits: &DonateLimits) -> Limits {
+    Limits {
+        queries: limits.max_queries.max(1),
+        bytes_per_hour: u64::from(limits.max_mb_per_hour).saturating_mul(1 << 20),
+        ..Limits::default()
+    }
+}
+
+impl App {
+    pub(crate) async fn donate(self: Rc<Self>, choices: DonateLimits) {
+        if self.donation.borrow().is_some() {
+            return self.donate_limits(choices);
+        }
+        let loading = DonateView {
+            phase: DonatePhase::Loading,
+            limits: choices.clone(),
+            ..DonateView::default()
+        };
+        self.port.send(&FromWorker::Donate { donate: loading });
+        if let Err(problem) = self.clone().serve(choices.clone()).await {
+            let failed = DonateView {
+                phase: DonatePhase::Failed,
+                limits: choices,
+                problem: Some(problem),
+                ..DonateView::default()
+            };
+            self.port.send(&FromWorker::Donate { donate: failed });
+        }
+    }
+
+    async fn serve(self: Rc<Self>, choices: DonateLimits) -> Result<(), Problem> {
+        let chain = self.chain().ok_or_else(not_ready)?;
+        let digest = self.prepared().ok_or_else(not_ready)?.model.digest();
+        let wallet = self.open_or_create_wallet().await?;
+        let params = chain.accounts.params().await.map_err(|e| e.problem())?;
+        let artifact = chain
+            .queries
+            .models()
+            .artifact(&digest, chain.queries.sources(), &|_| {})
+            .await
+            .map_err(|e| e.problem())?;
+        let store = self.store();
+        let seed = store.secret_key(NAMESPACE, NODE_KEY).await.map_err(|e| e.problem())?;
+        let key = SecretKey::from_seed(&seed);
+        let network = Network::start(NetConfig::client(*seed)).await.map_err(|error| {
+            Problem::new("no-network", format!("{error}."), "Try a current browser.")
+        })?;
+        let faucet = self.status.borrow().identity.as_ref().is_some_and(|i| i.faucet);
+        let node = ComputeNode::start(NodeConfig {
+            network: network.clone(),
+            light: chain.light.clone(),
+            accounts: chain.accounts.clone(),
+            store,
+            operator: wallet.key().clone(),
+            node: key,
+            models: vec![artifact],
+            bond: params.min_bond,
+            relays: chain.peers.clone(),
+            announce: Vec::new(),
+            faucet,
+            serve_weights: false,
+            limits: limits(&choices),
+            fault: None,
+        })
+        .await
+        .map_err(|error| {
+            Problem::new("no-node", format!("Serving could not begin: {error}."), "Try again.")
+        })?;
+        let address = node.address();
+        let meter = Self::run(&self, |app| async move { app.meter().await });
+        self.donation.replace(Some(Donation {
+            node: Some(node),
+            network,
+            address,
+            limits: choices,
+            _meter: meter.abort_on_drop(),
+        }));
+        self.send_donation();
+        Ok(())
+    }
+
+    async fn meter(self: Rc<Self>) {
+        let mut bonded = false;
+        let mut earned = Amount::ZERO;
+        loop {
+            time::sleep(TICK).await;
+            let Some(metrics) = self.send_donation() else { return };
+            if !bonded && metrics.phase == Phase::Serving {
+                bonded = true;
+                let id = self.donation.borrow().as_ref().map(|d| d.address.0).unwrap_or_default();
+                let change = format!("-{}", metrics.bond);
+                let what = "Bond of this browser's node".to_owned();
+                self.note(id.into(), ActivityKind::Bond, what, change, None).await;
+                self.refresh_wallet().await;
+            }
+            if metrics.earned > earned {
+                earned = metrics.earned;
+                self.refresh_wallet().await;
+            }
+        }
+    }
+
+    /// Sends the meter; `None` when nothing is serving.
+    fn send_donation(&self) -> Option<nesa_node::Metrics> {
+        let (metrics, view) = {
+            let donation = self.donation.borrow();
+            let donation = donation.as_ref()?;
+            let metrics = donation.node.as_ref()?.metrics();
+            let problem = metrics.problem.as_ref().map(|reason| {
+                Problem::new("node", format!("{reason}."), "It is tried again by itself.")
+            });
+            let view = DonateView {
+                phase: phase(metrics.phase),
+                node: Some(donation.address.to_string()),
+                bond: Unes(metrics.bond.0),
+                address: metrics.addresses.first().cloned(),
+                layers: metrics.layers,
+                queries: metrics.queries,
+                active: metrics.active,
+                bytes_in: metrics.bytes_in,
+                bytes_out: metrics.bytes_out,
+                vouchers: Unes(metrics.vouchers.0),
+                earned: Unes(metrics.earned.0),
+                peers: donation.network.peers().len() as u32,
+                busy_ms: metrics.busy.as_secs_f64() * 1000.0,
+                serving_ms: metrics.serving.as_secs_f64() * 1000.0,
+                limits: donation.limits.clone(),
+                problem,
+            };
+            (metrics, view)
+        };
+        self.port.send(&FromWorker::Donate { donate: view });
+        Some(metrics)
+    }
+
+    /// New limits: they hold from the next start, which this makes now if nothing is under way.
+    pub(crate) fn donate_limits(self: &Rc<Self>, choices: DonateLimits) {
+        let changed = {
+            let mut donation = self.donation.borrow_mut();
+            match donation.as_mut() {
+                Some(donation) if donation.limits != choices => {
+                    donation.limits = choices.clone();
+                    true
+                }
+                _ => false,
+            }
+        };
+        if !changed {
+            return;
+        }
+        Self::run(self, |app| async move {
+            app.clone().stop_serving().await;
+            app.donate(choices).await;
+        });
+    }
+
+    pub(crate) async fn donate_stop(self: Rc<Self>) {
+        self.clone().stop_serving().await;
+        let limits = DonateLimits::default();
+        let off = DonateView { phase: DonatePhase::Off, limits, ..DonateView::default() };
+        self.port.send(&FromWorker::Donate { donate: off });
+    }
+
+    /// Lets queries under way end, then closes the node's network.
+    async fn stop_serving(self: Rc<Self>) {
+        let (node, network) = {
+            let mut donation = self.donation.borrow_mut();
+            match donation.as_mut() {
+                Some(donation) => (donation.node.take(), donation.network.clone()),
+                None => return,
+            }
+        };
+        if let Some(node) = node {
+            node.stop().await;
+        }
+        network.shutdown().await;
+        self.donation.replace(None);
+    }
+}

@@ -1,0 +1,244 @@
+//! What is kept of jobs: sealed, since it contains questions and passages.
+
+use std::rc::Rc;
+
+use nesa_light::query::journal::Journal;
+use nesa_messages::{
+    Draft, FromWorker, HistoryItem, JobId, JobState, JobView, LifeEvent, Problem, StepId,
+    StepState, Unes,
+};
+use nesa_platform::{storage::StorageError, time};
+use nesa_primitives::Hash;
+
+use crate::{app::App, problem::Shown as _};
+
+const JOBS: &str = "jobs";
+const RECEIPTS: &str = "receipts";
+const OPENED: &str = "opened";
+const DRAFTS: &str = "drafts";
+
+impl App {
+    /// Reads every job, marks those interrupted that were running, and sends history and draft.
+    pub(crate) async fn load_history(&self) {
+        let store = self.store();
+        let keys = store.list(JOBS).await.unwrap_or_default();
+        for key in keys {
+            let Ok(Some(bytes)) = store.get_secret(JOBS, &key).await else { continue };
+            let Ok(mut view) = serde_json::from_slice::<JobView>(&bytes) else { continue };
+            if view.state == JobState::Running {
+                view.state = JobState::Interrupted;
+                view.problem = Some(Problem::new(
+                    "interrupted",
+                    "The page went away in the middle of this query.",
+                    "Nothing is sent again under old masks. What was not spent returns at the deadline.",
+                ));
+                self.keep_job(&view).await;
+            }
+            self.views.borrow_mut().insert(view.id, view);
+        }
+        self.send_history().await;
+        if let Ok(Some(bytes)) = store.get_secret(DRAFTS, "draft").await
+            && let Ok(draft) = serde_json::from_slice::<Draft>(&bytes)
+        {
+            self.port.send(&FromWorker::Draft { draft });
+        }
+    }
+
+    pub(crate) async fn send_history(&self) {
+        let items = self
+            .views
+            .borrow()
+            .values()
+            .rev()
+            .map(|view| HistoryItem {
+                id: view.id,
+                started_ms: view.started_ms,
+                question: view.question.clone(),
+                documents: view.documents.len() as u32,
+                state: view.state,
+                all_verified: !view.ladder.is_empty()
+                    && view
+                        .ladder
+                        .iter()
+                        .filter(|step| step.id != StepId::PageCode)
+                        .all(|step| step.state == StepState::Verified),
+            })
+            .collect();
+        self.port.send(&FromWorker::History { items });
+    }
+
+    /// Writes a job. A failure is shown once: without storage nothing survives a reload.
+    pub(crate) async fn keep_job(&self, view: &JobView) {
+        let bytes = serde_json::to_vec(view).unwrap_or_default();
+        if let Err(error) = self.store().put_secret(JOBS, &view.id.to_string(), &bytes).await {
+            tracing::warn!(%error, "a job was not kept");
+        }
+    }
+
+    /// Sends a job's view.
+    pub(crate) fn send_job(&self, id: JobId) {
+        if let Some(view) = self.views.borrow().get(&id) {
+            self.port.send(&FromWorker::Job { job: Box::new(view.clone()) });
+        }
+    }
+
+    /// Changes a job's view, sends it and keeps it.
+    pub(crate) async fn change_job(&self, id: JobId, change: impl FnOnce(&mut JobView)) {
+        let view = {
+            let mut views = self.views.borrow_mut();
+            let Some(view) = views.get_mut(&id) else { return };
+            change(view);
+            view.clone()
+        };
+        self.keep_job(&view).await;
+        self.port.send(&FromWorker::Job { job: Box::new(view) });
+    }
+
+    pub(crate) async fn open_job(self: Rc<Self>, job: JobId) {
+        if self.views.borrow().contains_key(&job) {
+            self.send_job(job);
+        } else {
+            let problem = Problem::new(
+                "no-job",
+                "This question is not kept on this device.",
+                "It may have been deleted, or asked on another device.",
+            );
+            self.port.fail(None, Some(job), problem);
+        }
+    }
+
+    pub(crate) async fn delete_job(self: Rc<Self>, job: JobId) {
+        self.cancel(job);
+        self.views.borrow_mut().remove(&job);
+        for namespace in [JOBS, RECEIPTS, OPENED] {
+            if let Err(error) = self.store().delete(namespace, &job.to_string()).await {
+                self.port.fail(None, Some(job), error.problem());
+            }
+        }
+        self.send_history().await;
+    }
+
+    pub(crate) async fn delete_history(self: Rc<Self>) {
+        let ids: Vec<JobId> = self.views.borrow().keys().copied().collect();
+        for id in ids {
+            self.clone().delete_job(id).await;
+        }
+        let cleared = async {
+            let store = self.store();
+            store.delete(DRAFTS, "draft").await?;
+            nesa_light::search::VectorCache::new(store).clear().await
+        };
+        if let Err(error) = cleared.await {
+            self.port.fail(None, None, error.problem());
+        }
+    }
+
+    pub(crate) async fn save_draft(self: Rc<Self>, draft: &Draft) {
+        let bytes = serde_json::to_vec(draft).unwrap_or_default();
+        if let Err(error) = self.store().put_secret(DRAFTS, "draft", &bytes).await {
+            tracing::warn!(%error, "the draft was not kept");
+        }
+    }
+
+    /// Keeps a job's receipts.
+    pub(crate) async fn keep_receipts(
+        &self,
+        job: JobId,
+        payment: Option<&str>,
+        opened: Option<&str>,
+    ) -> Result<(), StorageError> {
+        let key = job.to_string();
+        if let Some(text) = payment {
+            self.store().put(RECEIPTS, &key, text.as_bytes()).await?;
+        }
+        if let Some(text) = opened {
+            self.store().put_secret(OPENED, &key, text.as_bytes()).await?;
+        }
+        Ok(())
+    }
+
+    /// The stored payment receipt of a job.
+    pub(crate) async fn payment_receipt(&self, job: JobId) -> Option<Vec<u8>> {
+        let bytes = self.store().get(RECEIPTS, &job.to_string()).await.ok()??;
+        Some(bytes.to_vec())
+    }
+
+    pub(crate) async fn export_payment(self: Rc<Self>, job: JobId) {
+        match self.payment_receipt(job).await {
+            Some(bytes) => {
+                let name = format!("nesa-payment-{job}.json");
+                self.port.file(&name, "application/json", &bytes);
+            }
+            None => self.port.fail(
+                None,
+                Some(job),
+                Problem::new(
+                    "no-receipt",
+                    "There is no payment receipt yet.",
+                    "It exists once the chain has settled the query, shortly after its deadline.",
+                ),
+            ),
+        }
+    }
+
+    pub(crate) async fn export_opened(self: Rc<Self>, job: JobId, consent: bool) {
+        let refused = |what: &str, next: &str| Problem::new("no-opening", what, next);
+        if !consent {
+            let problem = refused(
+                "An opened receipt contains the prompt.",
+                "Agree in words first.",
+            );
+            return self.port.fail(None, Some(job), problem);
+        }
+        match self.store().get_secret(OPENED, &job.to_string()).await {
+            Ok(Some(bytes)) => {
+                let name = format!("nesa-opened-{job}.json");
+                self.port.file(&name, "application/json", &bytes);
+            }
+            Ok(None) => self.port.fail(
+                None,
+                Some(job),
+                refused(
+                    "Nothing was kept to open this query with.",
+                    "Choose to keep the opening before asking.",
+                ),
+            ),
+            Err(error) => self.port.fail(None, Some(job), error.problem()),
+        }
+    }
+
+    /// Looks up what became of queries that were running when this device went away.
+    pub(crate) async fn look_up_interrupted(&self) {
+        let Some(chain) = self.chain() else { return };
+        let journal: &Journal = chain.queries.journal();
+        if let Err(error) = journal.mark_interrupted().await {
+            tracing::warn!(%error, "the journal cannot be read");
+        }
+        let open: Vec<(JobId, Hash)> = self
+            .views
+            .borrow()
+            .values()
+            .filter(|view| matches!(view.state, JobState::Interrupted | JobState::Cancelled))
+            .filter(|view| view.cost.as_ref().is_none_or(|cost| cost.returned.is_none()))
+            .filter_map(|view| Some((view.id, view.query.as_ref()?.parse().ok()?)))
+            .collect();
+        for (id, query) in open {
+            let Ok(Some(record)) = chain.queries.fate(&query).await else { continue };
+            let settled = record.status.settlement().cloned();
+            self.change_job(id, |view| {
+                let cost = view.cost.get_or_insert_default();
+                cost.escrowed = Unes(record.escrow.0);
+                if let Some(settlement) = &settled {
+                    cost.burned = Unes(settlement.burned.0);
+                    cost.returned = Some(Unes(settlement.returned.0));
+                    view.life.push(LifeEvent {
+                        at_ms: (time::now_ms() as f64 - view.started_ms).max(0.0),
+                        what: format!("settled: {} unes returned", settlement.returned),
+                        height: Some(settlement.height),
+                    });
+                }
+            })
+            .await;
+        }
+    }
+}
