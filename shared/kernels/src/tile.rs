@@ -85,7 +85,7 @@ const TOKENS: usize = 3;
 /// Weight rows visited for all tokens before the next ones: 64 rows of 1536 bytes stay in cache.
 const BLOCK: usize = 64;
 
-/// `store(t · n + j, Σ_i w[j, i] · x[t, i])` for every token and row, wrapping.
+/// `y[t · n + j] = Σ_i w[j, i] · x[t, i]` for every token and row, wrapping.
 ///
 /// # Safety
 /// The CPU has the features `L` needs.
@@ -96,9 +96,10 @@ pub(crate) unsafe fn matmul<L: Lanes, W: Weight>(
     n: usize,
     k: usize,
     tokens: usize,
-    store: &mut impl FnMut(usize, i32),
+    y: &mut [i32],
 ) {
-    assert!(w.len() == n * k && x.len() == tokens * k);
+    assert!(w.len() == n * k && x.len() == tokens * k && y.len() == tokens * n);
+    let shape = Shape { n, k };
     for block in (0..n).step_by(BLOCK) {
         let end = (block + BLOCK).min(n);
         let mut t = 0;
@@ -109,11 +110,13 @@ pub(crate) unsafe fn matmul<L: Lanes, W: Weight>(
                 // SAFETY: `j..j+ROWS` and `t..t+TOKENS` (or single ones) are within the shapes
                 // asserted above; features are the caller's promise.
                 unsafe {
+                    let (w, x) = (w.as_ptr().add(j * k), x.as_ptr().add(t * k));
+                    let y = y.as_mut_ptr().add(t * n + j);
                     match (j + ROWS <= end, wide) {
-                        (true, true) => tile::<L, W, ROWS, TOKENS>(w, x, n, k, j, t, store),
-                        (true, false) => tile::<L, W, ROWS, 1>(w, x, n, k, j, t, store),
-                        (false, true) => tile::<L, W, 1, TOKENS>(w, x, n, k, j, t, store),
-                        (false, false) => tile::<L, W, 1, 1>(w, x, n, k, j, t, store),
+                        (true, true) => tile::<L, W, ROWS, TOKENS>(w, x, y, shape),
+                        (true, false) => tile::<L, W, ROWS, 1>(w, x, y, shape),
+                        (false, true) => tile::<L, W, 1, TOKENS>(w, x, y, shape),
+                        (false, false) => tile::<L, W, 1, 1>(w, x, y, shape),
                     }
                 }
                 j += if j + ROWS <= end { ROWS } else { 1 };
@@ -123,55 +126,60 @@ pub(crate) unsafe fn matmul<L: Lanes, W: Weight>(
     }
 }
 
-/// # Safety
-/// `j + R ≤ n`, `t + T ≤ tokens`, the slices have their shapes, the CPU has `L`'s features.
-#[inline(always)]
-unsafe fn tile<L: Lanes, W: Weight, const R: usize, const T: usize>(
-    w: &[W],
-    x: &[i16],
+#[derive(Clone, Copy)]
+struct Shape {
     n: usize,
     k: usize,
-    j: usize,
-    t: usize,
-    store: &mut impl FnMut(usize, i32),
+}
+
+/// `R` weight rows from `w` by `T` tokens from `x`, into `y`.
+///
+/// # Safety
+/// `w` points at `R` whole rows, `x` at `T` whole rows, `y` at `T` rows with `R` columns left; the
+/// CPU has `L`'s features.
+#[inline(always)]
+unsafe fn tile<L: Lanes, W: Weight, const R: usize, const T: usize>(
+    w: *const W,
+    x: *const i16,
+    y: *mut i32,
+    Shape { n, k }: Shape,
 ) {
-    let whole = k / L::WIDTH * L::WIDTH;
-    // SAFETY: every offset is below `(j + R) · k` or `(t + T) · k`, within the slices.
+    let steps = k / L::WIDTH;
+    let whole = steps * L::WIDTH;
+    // SAFETY: every offset is below `R · k`, `T · k` or `T · n`, within what the caller promised.
     unsafe {
         let mut sums = [[L::zero(); R]; T];
-        let w_at = w.as_ptr().add(j * k);
-        let x_at = x.as_ptr().add(t * k);
-        let mut i = 0;
-        while i < whole {
-            let mut weights = [W::load::<L>(w_at.add(i)); R];
-            for (r, slot) in weights.iter_mut().enumerate().skip(1) {
-                *slot = W::load::<L>(w_at.add(r * k + i));
-            }
-            for (c, sums) in sums.iter_mut().enumerate() {
-                let a = L::load_i16(x_at.add(c * k + i));
-                for (sum, &weight) in sums.iter_mut().zip(&weights) {
-                    *sum = L::multiply_add(*sum, weight, a);
+        let mut rows: [*const W; R] = std::array::from_fn(|r| w.add(r * k));
+        let mut columns: [*const i16; T] = std::array::from_fn(|c| x.add(c * k));
+        for _ in 0..steps {
+            for r in 0..R {
+                let weight = W::load::<L>(rows[r]);
+                rows[r] = rows[r].wrapping_add(L::WIDTH);
+                for c in 0..T {
+                    sums[c][r] = L::multiply_add(sums[c][r], weight, L::load_i16(columns[c]));
                 }
             }
-            i += L::WIDTH;
+            for column in &mut columns {
+                *column = column.wrapping_add(L::WIDTH);
+            }
         }
-        for (c, sums) in sums.iter().enumerate() {
+        for c in 0..T {
             let mut totals = [0i32; R];
             if R == 4 {
-                let four = L::reduce4([sums[0], sums[R / 4], sums[R / 2], sums[R * 3 / 4]]);
-                totals.copy_from_slice(&four);
+                let four = [sums[c][0], sums[c][R / 4], sums[c][R / 2], sums[c][R * 3 / 4]];
+                totals.copy_from_slice(&L::reduce4(four));
             } else {
-                for (total, &sum) in totals.iter_mut().zip(sums) {
-                    *total = L::reduce(sum);
+                for r in 0..R {
+                    totals[r] = L::reduce(sums[c][r]);
                 }
             }
-            for (r, mut total) in totals.into_iter().enumerate() {
-                for i in whole..k {
-                    let product = (*w_at.add(r * k + i)).wide() * i32::from(*x_at.add(c * k + i));
-                    total = total.wrapping_add(product);
+            for i in whole..k {
+                for r in 0..R {
+                    let product = (*w.add(r * k + i)).wide() * i32::from(*x.add(c * k + i));
+                    totals[r] = totals[r].wrapping_add(product);
                 }
-                store((t + c) * n + j + r, total);
             }
+            y.add(c * n).cast::<[i32; R]>().write(totals);
         }
     }
 }
