@@ -1,0 +1,254 @@
+//! `nesa model`: compiled exact models.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use nesa_compiler::{Options, compile, compile_with, eval, source::Bert};
+use nesa_model::{Artifact, Model as Exact};
+use serde_json::{Value, json};
+
+use crate::{
+    failure::{Code, Failure},
+    node::model,
+    output,
+};
+
+/// Compile models to the exact integer form, and measure them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nesa model compile weights/all-MiniLM-L6-v2 --out models/all-minilm-l6-v2.nesa
+  nesa model info --json
+  nesa model eval weights/all-MiniLM-L6-v2 --json
+  nesa model bench --tokens 256")]
+pub(crate) struct Model {
+    #[command(subcommand)]
+    action: Action,
+    /// Print one JSON object.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Compile safetensors and tokenizer.json to the exact form; the same bytes on every machine
+    Compile {
+        /// Folder with model.safetensors, config.json and tokenizer.json.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Where the compiled model goes.
+        #[arg(long, short, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Compare the exact model's embeddings with the f32 original's: cosines and top-1 agreement
+    Eval {
+        /// Folder with the original weights, or a compiled model (then --original names the folder).
+        #[arg(value_name = "DIR_OR_FILE")]
+        path: PathBuf,
+        /// Folder with the original weights, when PATH is a compiled model.
+        #[arg(long, value_name = "DIR")]
+        original: Option<PathBuf>,
+        /// Compare only the first N texts of the corpus.
+        #[arg(long, value_name = "N")]
+        texts: Option<usize>,
+    },
+    /// Show digest, sizes, stages and lanes of a compiled model
+    Info {
+        /// The compiled model [default: found under models/].
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Time the plain exact engine on this machine
+    Bench {
+        /// The compiled model [default: found under models/].
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Tokens per text.
+        #[arg(long, value_name = "N", default_value_t = 32)]
+        tokens: usize,
+        /// How many runs; the fastest and the median are printed.
+        #[arg(long, value_name = "N", default_value_t = 9)]
+        runs: usize,
+    },
+}
+
+impl Model {
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn run(self) -> Result<()> {
+        let object = match &self.action {
+            Action::Compile { dir, out } => compile_file(dir, out)?,
+            Action::Eval { path, original, texts } => evaluate(path, original.as_deref(), *texts)?,
+            Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
+            Action::Bench { file, tokens, runs } => {
+                bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?
+            }
+        };
+        if self.json {
+            println!("{object}");
+        } else {
+            print(&object);
+        }
+        Ok(())
+    }
+}
+
+/// Prints the fields of an object, one per line.
+fn print(object: &Value) {
+    for (name, value) in object.as_object().into_iter().flatten() {
+        match value {
+            Value::String(text) => println!("{name:18} {text}"),
+            Value::Array(items) => {
+                println!("{name}");
+                for item in items {
+                    println!("  {item}");
+                }
+            }
+            other => println!("{name:18} {other}"),
+        }
+    }
+}
+
+fn compile_file(dir: &Path, out: &Path) -> Result<Value> {
+    let bar = output::progress(Some(1), "compiling");
+    let shown = bar.clone();
+    let summary = compile(dir, out, |progress| advance(&shown, progress)).map_err(unusable)?;
+    bar.finish_and_clear();
+    Ok(json!({
+        "file": out,
+        "digest": summary.digest,
+        "bytes": summary.bytes,
+        "stages": summary.stages,
+        "chunks": summary.chunks,
+    }))
+}
+
+fn advance(bar: &ProgressBar, progress: nesa_compiler::Progress) {
+    bar.set_message(progress.step);
+    bar.set_length(progress.total as u64);
+    bar.set_position(progress.done as u64);
+}
+
+fn unusable(error: impl std::error::Error) -> anyhow::Error {
+    Failure::new(
+        Code::Usage,
+        error.to_string(),
+        "models/README.md says where the weights come from and what the folder must hold",
+    )
+    .into()
+}
+
+fn evaluate(path: &Path, original: Option<&Path>, texts: Option<usize>) -> Result<Value> {
+    let (folder, compiled) = match (path.is_dir(), original) {
+        (true, _) => (path, None),
+        (false, Some(folder)) => (folder, Some(model::open(path)?)),
+        (false, None) => {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{} is compiled; the comparison needs the original weights", path.display()),
+                "name their folder with --original DIR",
+            )
+            .into());
+        }
+    };
+    let bert = Bert::load(folder).map_err(unusable)?;
+    let bar = output::progress(Some(1), "compiling");
+    let artifact = match compiled {
+        Some(artifact) => artifact,
+        None => compile_with(&bert, &Options::default(), &mut |progress| advance(&bar, progress))
+            .map_err(unusable)?,
+    };
+    let exact = Exact::open(&artifact)?;
+    let all: Vec<&str> = eval::CORPUS.lines().filter(|line| !line.is_empty()).collect();
+    let chosen = &all[..texts.unwrap_or(all.len()).min(all.len())];
+    bar.set_message("comparing");
+    bar.set_length(chosen.len() as u64);
+    let accuracy =
+        eval::evaluate(&bert, &exact, chosen.iter().copied(), |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let mut object = serde_json::to_value(&accuracy)?;
+    object["digest"] = json!(artifact.digest());
+    Ok(object)
+}
+
+fn info(file: &Path) -> Result<Value> {
+    let artifact = model::open(file)?;
+    let exact = Exact::open(&artifact)?;
+    let header = artifact.header();
+    let encoder = exact.config();
+    let lane = nesa_masked::Lane::of_model(exact.stages());
+    let stages: Vec<Value> = exact
+        .stages()
+        .iter()
+        .map(|stage| {
+            json!({
+                "id": stage.id.0,
+                "name": stage.name,
+                "k": stage.k,
+                "n": stage.n,
+                "input_bits": stage.input_bits,
+                "row_bound_bits": stage.row_bound_bits,
+            })
+        })
+        .collect();
+    Ok(json!({
+        "file": file,
+        "digest": artifact.digest(),
+        "name": exact.name(),
+        "bytes": artifact.file_len(),
+        "pieces": header.piece_count(),
+        "local_bytes": header.layout().local_bytes,
+        "weight_bytes": header.layout().total_bytes - header.layout().local_bytes,
+        "layers": encoder.layers,
+        "d_model": encoder.d_model,
+        "d_ff": encoder.d_ff,
+        "heads": encoder.heads,
+        "vocabulary": encoder.vocab,
+        "max_tokens": encoder.max_tokens,
+        "lanes": if lane.is_ok() { vec!["masked"] } else { Vec::new() },
+        "stages": stages,
+    }))
+}
+
+fn bench(file: &Path, tokens: usize, runs: usize) -> Result<Value> {
+    let artifact: Artifact = model::open(file)?;
+    let exact = Exact::open(&artifact)?;
+    let range = 2..=exact.max_tokens();
+    if !range.contains(&tokens) || runs == 0 {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{tokens} tokens and {runs} runs cannot be timed"),
+            format!("use {} to {} tokens and at least one run", range.start(), range.end()),
+        )
+        .into());
+    }
+    // A word that is one token in every vocabulary of this family.
+    let text = "the ".repeat(tokens);
+    let ids = exact.tokenizer().encode_within(&text, tokens);
+    let counted = ids.len();
+    let batch = [ids];
+    let mut times: Vec<f64> = (0..runs)
+        .map(|_| {
+            let start = Instant::now();
+            std::hint::black_box(eval::embed_exact(&exact, &batch));
+            start.elapsed().as_secs_f64() * 1000.0
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let median = times.get(times.len() / 2).copied().context("no run was timed")?;
+    Ok(json!({
+        "digest": artifact.digest(),
+        "tokens": counted,
+        "runs": runs,
+        "fastest_ms": times.first(),
+        "median_ms": median,
+        "tokens_per_second": counted as f64 / median * 1000.0,
+    }))
+}

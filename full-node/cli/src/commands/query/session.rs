@@ -1,0 +1,260 @@
+//! Everything between the command line and an answer: network, key, money, model, progress, files.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use indicatif::ProgressBar;
+use nesa_crypto::SecretKey;
+use nesa_light::{
+    QueryClient, QueryError, QueryOptions, QueryOutcome,
+    accounts::Accounts,
+    ladder::StepState,
+    models::{LoadProgress, NetworkSource, Prepared},
+    query::report::{Listener, Phase, Progress, Quote},
+};
+use nesa_primitives::{Amount, Denom, Hash};
+use serde_json::{Value, json};
+
+use super::Common;
+use crate::{
+    client::Client,
+    failure::{Code, Failure},
+    files, keyfile, output,
+};
+
+/// A client that can ask.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) queries: QueryClient,
+    pub(super) prepared: Prepared,
+    pub(super) key: SecretKey,
+    bar: ProgressBar,
+}
+
+impl Session {
+    /// Connects, makes the model ready, and opens the paying key.
+    pub(super) async fn open(common: &Common) -> Result<Self> {
+        let (key, made) = keyfile::load_or_create(&common.key)?;
+        if made {
+            eprintln!("Made the key {} ({}).", common.key, key.public());
+        }
+        let client = Client::connect(&common.target).await?;
+        let model = choose_model(common.model, &client.models)?;
+        let sources = client
+            .peers
+            .iter()
+            .map(|peer| Arc::new(NetworkSource::new(client.network.clone(), peer.clone())) as _)
+            .collect();
+        let accounts = Accounts::new(client.light.clone());
+        let queries = QueryClient::new(
+            client.light.clone(),
+            client.network.clone(),
+            accounts,
+            client.store.clone(),
+            sources,
+        );
+        let bar = output::progress(Some(100), "fetching the model");
+        let shown = bar.clone();
+        let prepared = queries
+            .models()
+            .prepare(&model, queries.sources(), &move |progress: LoadProgress| match progress {
+                LoadProgress::Downloading { done, total } => {
+                    shown.set_length(total >> 10);
+                    shown.set_position(done >> 10);
+                }
+                LoadProgress::Preparing { done, total } => {
+                    shown.set_message("preparing checks");
+                    shown.set_length(total as u64);
+                    shown.set_position(done as u64);
+                }
+            })
+            .await
+            .context("the model could not be made ready")?;
+        bar.finish_and_clear();
+        Ok(Self { client, queries, prepared, key, bar: output::progress(Some(1), "asking") })
+    }
+
+    /// The options of a query, with progress shown while someone watches.
+    pub(super) fn options(&self, common: &Common) -> QueryOptions {
+        let bar = self.bar.clone();
+        QueryOptions {
+            named: common.named(),
+            open_receipt: common.open_receipt.is_some(),
+            max_fee: common.max_fee,
+            deadline: common.deadline(),
+            listener: Listener::new(move |progress: Progress| show(&bar, progress)),
+            answer_only: false,
+        }
+    }
+
+    /// Makes sure that the key can pay `quote`, asking the faucet of a local network if need be.
+    pub(super) async fn fund(&self, quote: &Quote) -> Result<()> {
+        let needed = [quote.max_fee, quote.draw_fee, quote.tx_fee]
+            .into_iter()
+            .try_fold(Amount::ZERO, Amount::checked_add)
+            .context("the price overflows")?;
+        let accounts = self.queries.accounts();
+        let address = self.key.public();
+        let balance = accounts.account(&address).await?.account.balance(Denom::NES);
+        if balance >= needed {
+            return Ok(());
+        }
+        self.bar.set_message("asking the faucet");
+        accounts.fund(address, Denom::NES).await.map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!("{address} holds {balance} unes, the query needs {needed}: {error}"),
+                "send it NES, or use `nesa up`, whose network has a faucet",
+            )
+        })?;
+        Ok(())
+    }
+
+    /// Removes the progress bar.
+    pub(super) fn done(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn choose_model(asked: Option<Hash>, offered: &[(Hash, String)]) -> Result<Hash> {
+    let names = || {
+        let list: Vec<_> = offered.iter().map(|(digest, name)| format!("{digest} {name}")).collect();
+        list.join(", ")
+    };
+    match (asked, offered) {
+        (Some(digest), _) => Ok(digest),
+        (None, [(digest, _)]) => Ok(*digest),
+        (None, []) => Err(Failure::new(
+            Code::Failed,
+            "the network offers no model",
+            "name one with --model",
+        )
+        .into()),
+        (None, _) => Err(Failure::new(
+            Code::Usage,
+            format!("the network offers several models: {}", names()),
+            "choose one with --model",
+        )
+        .into()),
+    }
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    match progress {
+        Progress::Phase(phase) => bar.set_message(match phase {
+            Phase::Tokenizing => "tokenising",
+            Phase::Escrowing => "paying into escrow",
+            Phase::Drawing => "drawing two nodes",
+            Phase::Connecting => "connecting",
+            Phase::Computing => "computing, checking",
+            Phase::Binding => "binding the answer",
+            Phase::Settling => "waiting for settlement",
+            Phase::Finished => "done",
+        }),
+        Progress::Stage(stage) => {
+            bar.set_length((stage.passes * stage.stages) as u64);
+            bar.set_position((stage.pass * stage.stages + stage.stage) as u64);
+        }
+        _ => {}
+    }
+}
+
+/// What to say about a query that gave no answer.
+pub(super) fn failed(error: QueryError) -> anyhow::Error {
+    let next = match &error {
+        QueryError::TooDear { .. } => "allow more with --max-fee, or ask for less",
+        QueryError::Funds { .. } => "fund the key, for example with `nesa faucet`",
+        QueryError::Model { .. } => "see `nesa status` for the models of this network",
+        QueryError::Deadline { .. } | QueryError::Session { .. } => {
+            "what was not spent returns at the deadline; ask again"
+        }
+        QueryError::Committee(_) => "see `nesa status` for the nodes that serve the model",
+        _ => "try again; `nesa status` tells how the network is doing",
+    };
+    Failure::new(Code::Failed, error.to_string(), next).into()
+}
+
+/// Where the receipts of a query were written.
+pub(super) struct Receipts {
+    pub(super) payment: Option<PathBuf>,
+    pub(super) opened: Option<PathBuf>,
+}
+
+/// Writes the receipts of `outcome`; the opened one, which contains the text, readable by its owner
+/// only.
+pub(super) fn write_receipts(common: &Common, outcome: &QueryOutcome) -> Result<Receipts> {
+    let mut written = Receipts { payment: None, opened: None };
+    if let Some(receipt) = &outcome.receipt {
+        let path = match &common.receipt {
+            Some(path) => path.clone(),
+            None => {
+                let folder = files::home()?.join("receipts");
+                files::private_dir(&folder)?;
+                folder.join(format!("{}.json", outcome.query))
+            }
+        };
+        files::write(&path, receipt.to_json()?.as_bytes())?;
+        written.payment = Some(absolute(path)?);
+    }
+    if let (Some(path), Some(opened)) = (&common.open_receipt, &outcome.opened) {
+        files::write_secret(path, opened.to_json()?.as_bytes())?;
+        written.opened = Some(absolute(path.clone())?);
+    }
+    Ok(written)
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf> {
+    std::path::absolute(&path).with_context(|| format!("cannot name {}", path.display()))
+}
+
+/// The part of the JSON answer that every query has.
+pub(super) fn report(outcome: &QueryOutcome, receipts: &Receipts) -> Value {
+    json!({
+        "query": outcome.query,
+        "model": outcome.model,
+        "lane": "masked",
+        "verification": "freivalds",
+        "receipt": receipts.payment,
+        "opened_receipt": receipts.opened,
+        "timings": outcome.timings,
+        "bytes": {
+            "up": outcome.bytes.up(),
+            "down": outcome.bytes.down(),
+            "a_up": outcome.bytes.a_up,
+            "a_down": outcome.bytes.a_down,
+            "b_up": outcome.bytes.b_up,
+            "b_down": outcome.bytes.b_down,
+        },
+        "attempts": outcome.attempts,
+        "rejected": outcome.rejected,
+        "nodes": outcome.nodes,
+        "cost": outcome.cost,
+        "truncated": outcome.truncated,
+        "ladder": outcome.ladder,
+    })
+}
+
+/// A few lines about how the answer came to be, for people.
+pub(super) fn explain(outcome: &QueryOutcome, receipts: &Receipts) {
+    eprintln!();
+    for step in &outcome.ladder {
+        let mark = match step.state {
+            StepState::Verified => "✓",
+            StepState::Failed => "✗",
+            StepState::Pending => "…",
+            StepState::NotChecked => "–",
+        };
+        eprintln!("  {mark} {}", step.detail);
+    }
+    for rejected in &outcome.rejected {
+        eprintln!("  replaced node {}: {}", rejected.node, rejected.reason);
+    }
+    eprintln!(
+        "  {:.1} s in all, {} KiB moved",
+        outcome.timings.total_ms / 1000.0,
+        (outcome.bytes.up() + outcome.bytes.down()) >> 10,
+    );
+    if let Some(path) = &receipts.payment {
+        eprintln!("  receipt: {}", path.display());
+    }
+}

@@ -1,0 +1,70 @@
+//! `nesa status`: how a network is doing, as one of its nodes tells it.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Target;
+use crate::http;
+
+/// Show the head of the chain, the nodes and the models of a network
+///
+/// This is what one node says, unverified; `nesa query` verifies what it uses.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nesa status
+  nesa status --rpc http://127.0.0.1:7070 --json")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    target: Target,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn run(self) -> Result<()> {
+        let rpc = self.target.rpc()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (status, nodes, models) = runtime.block_on(async {
+            let status = http::json(&format!("{rpc}/v1/status")).await?;
+            let nodes = http::json(&format!("{rpc}/v1/nodes")).await?;
+            let models = http::json(&format!("{rpc}/v1/models")).await?;
+            anyhow::Ok((status, nodes, models))
+        })?;
+        if self.json {
+            let mut object = status;
+            object["rpc"] = json!(rpc);
+            object["nodes"] = nodes["nodes"].clone();
+            object["models"] = models["models"].clone();
+            println!("{object}");
+            return Ok(());
+        }
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        println!("chain   {}", text(&status["chain_id"]));
+        println!("rpc     {rpc}");
+        println!("height  {}", text(&status["head"]["height"]));
+        println!("view    {}", text(&status["head"]["view"]));
+        for model in models["models"].as_array().into_iter().flatten() {
+            println!("model   {}  {}", text(&model["digest"]), text(&model["name"]));
+        }
+        for node in nodes["nodes"].as_array().into_iter().flatten() {
+            println!(
+                "node    {}  operator {}  bond {} unes",
+                text(&node["node"]),
+                short(&text(&node["operator"])),
+                text(&node["bond"]),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn short(hex: &str) -> &str {
+    hex.get(..12).unwrap_or(hex)
+}

@@ -1,0 +1,230 @@
+//! `nesa up`: a whole network on this machine.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::{
+    failure::{Code, Failure},
+    files,
+    local::{
+        layout::{self, Network},
+        lock::DirLock,
+        ports,
+        scenario::Scenario,
+        setup,
+        supervisor::{ChildSpec, RestartPolicy, Supervisor},
+    },
+    logging::{self, LogFormat},
+    node::supervised,
+};
+
+/// How long the validators, and then the compute nodes, may take to serve.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// Start a local network: 4 validators, compute nodes of several operators, a faucet, a playground
+///
+/// Prints one line `READY {json}` on stdout once everything serves. The JSON holds `playground`,
+/// `rpc`, `trust_root`, `chain_id`, `scenario`, `dir` and `pids`. Ctrl-C or SIGTERM stops every
+/// process; the directory then continues where it was, also after kill -9 of everything.
+///
+/// The group key of a local network is made by a dealer on this machine, who could forge its
+/// chain: use it to try things, not to keep value.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nesa up                          a network in $NESA_HOME/local
+  nesa up --port 8080              the playground on a port of your choice
+  nesa up --dir /tmp/n --port 0    everything on free ports, chosen once and then kept
+  nesa up --scenario liar          one node flips a bit; watch it being caught
+
+Files in DIR:
+  network.json  ports, public keys and trust root     genesis.json  the first state
+  run.json      process ids as of now                 v0/log c0/log … one log per process")]
+pub(crate) struct Up {
+    /// Where the network lives [default: $NESA_HOME/local, or local-SCENARIO].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Port of the playground and RPC; 0 picks a free one when the directory is made
+    /// [default: 7070 for a new directory, then whatever it had].
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// What the network rehearses; fixed when the directory is made.
+    #[arg(long, value_enum, value_name = "NAME")]
+    scenario: Option<Scenario>,
+    /// The compiled model the compute nodes serve [default: found under models/].
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Folder of the built playground [default: www/dist near the executable or working directory].
+    #[arg(long, value_name = "DIR")]
+    www: Option<PathBuf>,
+    /// Pause before a process that ended is started again, in milliseconds; doubles up to 10 s.
+    #[arg(long, value_name = "MS", default_value_t = 250)]
+    restart_delay_ms: u64,
+    /// Leave a process down once it has ended.
+    #[arg(long)]
+    no_restart: bool,
+    /// Shape of log lines, here and in the children's logs.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> Result<()> {
+        logging::start("warn,nesa=info", self.log_format);
+        let scenario = self.scenario.unwrap_or_default();
+        let dir = self.dir.clone().map_or_else(|| layout::default_dir(scenario), Ok)?;
+        files::private_dir(&dir)?;
+        let dir = dir.canonicalize().with_context(|| format!("cannot enter {}", dir.display()))?;
+        let _lock = DirLock::take(&dir)?;
+        let network = self.network(&dir)?;
+        check_ports(&network)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, self.supervise(&dir, &network))
+    }
+
+    /// The directory's network, made now if there is none; ports and model overridden as asked.
+    fn network(&self, dir: &std::path::Path) -> Result<Network> {
+        if !Network::path(dir).exists() {
+            let options = setup::Options {
+                scenario: self.scenario.unwrap_or_default(),
+                http_port: self.port,
+                model: self.model.clone(),
+            };
+            eprintln!("Making a new local network in {} …", dir.display());
+            return setup::create(dir, &options);
+        }
+        let mut network = Network::load(dir)?;
+        if let Some(asked) = self.scenario.filter(|asked| *asked != network.scenario) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "{} was made for the scenario {}, not {}",
+                    dir.display(),
+                    network.scenario.name(),
+                    asked.name()
+                ),
+                "use another --dir: a scenario is part of the genesis",
+            )
+            .into());
+        }
+        let before = serde_json::to_value(&network)?;
+        if let (Some(port), Some(first)) = (self.port, network.validators.first_mut())
+            && port != 0
+        {
+            first.http_port = port;
+        }
+        network.model.file = setup::resolve_model(&network.model, self.model.as_deref())?;
+        if serde_json::to_value(&network)? != before {
+            network.store(dir)?;
+        }
+        Ok(network)
+    }
+
+    async fn supervise(&self, dir: &std::path::Path, network: &Network) -> Result<()> {
+        let policy = RestartPolicy {
+            first: Duration::from_millis(self.restart_delay_ms.max(1)),
+            longest: Duration::from_secs(10),
+            enabled: !self.no_restart,
+        };
+        let mut supervisor = Supervisor::new(dir, policy)?;
+        let running = async {
+            supervisor.start(self.validators(dir, network), START_LIMIT).await?;
+            eprintln!("{} validators agree on blocks.", network.validators.len());
+            supervisor.start(self.nodes(dir, network), START_LIMIT).await?;
+            eprintln!("{} compute nodes serve {}.", network.nodes.len(), network.model.name);
+            announce(dir, network, &supervisor)?;
+            anyhow::Ok(())
+        };
+        let result = tokio::select! {
+            started = running => match started {
+                Ok(()) => supervised::asked_to_stop().await,
+                Err(error) => Err(error),
+            },
+            stopped = supervised::asked_to_stop() => stopped,
+        };
+        eprintln!("Stopping …");
+        supervisor.stop().await;
+        result
+    }
+
+    fn validators(&self, dir: &std::path::Path, network: &Network) -> Vec<ChildSpec> {
+        let www = self.www.clone().or_else(nesa_rpc::find_dist);
+        let specs = network.validators.iter().enumerate().map(|(index, entry)| {
+            let mut args = self.common(dir, &entry.name, "validator");
+            if let (0, Some(www)) = (index, &www) {
+                args.extend(["--www".into(), www.clone().into_os_string()]);
+            }
+            ChildSpec { name: entry.name.clone(), args, log: dir.join(&entry.name).join("log") }
+        });
+        specs.collect()
+    }
+
+    fn nodes(&self, dir: &std::path::Path, network: &Network) -> Vec<ChildSpec> {
+        let specs = network.nodes.iter().map(|entry| ChildSpec {
+            name: entry.name.clone(),
+            args: self.common(dir, &entry.name, "compute"),
+            log: dir.join(&entry.name).join("log"),
+        });
+        specs.collect()
+    }
+
+    fn common(&self, dir: &std::path::Path, name: &str, role: &str) -> Vec<OsString> {
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let mut args: Vec<OsString> = ["node", role, "--name", name, "--log-format", format]
+            .into_iter()
+            .map(OsString::from)
+            .collect();
+        args.extend(["--dir".into(), dir.as_os_str().to_owned()]);
+        args
+    }
+}
+
+/// Says, before anything starts, which port is taken.
+fn check_ports(network: &Network) -> Result<()> {
+    let validators = network.validators.iter().flat_map(|v| {
+        [
+            (v.name.as_str(), "http", v.http_port),
+            (v.name.as_str(), "p2p", v.p2p_port),
+            (v.name.as_str(), "consensus", v.consensus_port),
+        ]
+    });
+    let nodes = network.nodes.iter().map(|n| (n.name.as_str(), "p2p", n.p2p_port));
+    for (name, what, port) in validators.chain(nodes) {
+        if !ports::is_free(port) {
+            return Err(Failure::new(
+                Code::InUse,
+                format!("port {port} ({name}, {what}) is taken by another process"),
+                if what == "http" && name == "v0" {
+                    "stop that process, or choose another port with --port"
+                } else {
+                    "stop that process, or make a network with other ports in a new --dir"
+                },
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+fn announce(dir: &std::path::Path, network: &Network, supervisor: &Supervisor) -> Result<()> {
+    let rpc = network.rpc().context("a network has at least one validator")?;
+    let ready = serde_json::json!({
+        "playground": format!("{rpc}/"),
+        "rpc": rpc,
+        "trust_root": network.trust_root,
+        "chain_id": network.chain_id,
+        "scenario": network.scenario,
+        "model": network.model.digest,
+        "dir": dir,
+        "pids": supervisor.pids(),
+    });
+    println!("READY {ready}");
+    eprintln!("\n  Playground: {rpc}/\n  Try:        nesa query embed --text 'hello' --json\n  Stop:       Ctrl-C\n");
+    Ok(())
+}

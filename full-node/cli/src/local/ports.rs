@@ -1,0 +1,57 @@
+//! Ports of a local network: chosen once, outside the range the kernel hands to outgoing
+//! connections, so that a restart finds them free again.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+
+use anyhow::{Result, bail};
+use rand::RngExt;
+
+/// First port tried. Linux gives outgoing connections 32768..=60999 by default.
+const FIRST: u16 = 20_000;
+/// One past the last port tried.
+const END: u16 = 32_000;
+/// How many random ports to try per port wanted.
+const TRIES: usize = 200;
+
+/// Picks `count` distinct ports on which nothing listens, over TCP and UDP alike.
+///
+/// # Errors
+/// When no free port is found.
+pub(crate) fn pick(count: usize) -> Result<Vec<u16>> {
+    let mut rng = nesa_platform::random::rng();
+    let mut held = Vec::with_capacity(count);
+    for _ in 0..TRIES * count.max(1) {
+        if held.len() == count {
+            break;
+        }
+        let port = rng.random_range(FIRST..END);
+        let address = (Ipv4Addr::LOCALHOST, port);
+        if let (Ok(tcp), Ok(udp)) = (TcpListener::bind(address), UdpSocket::bind(address)) {
+            held.push((port, tcp, udp));
+        }
+    }
+    if held.len() < count {
+        bail!("found only {} of {count} free ports between {FIRST} and {END}", held.len());
+    }
+    Ok(held.into_iter().map(|(port, ..)| port).collect())
+}
+
+/// True when nothing listens on `port` of the loopback interface.
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_distinct_and_free() {
+        let ports = pick(24).expect("a test machine has free ports");
+        let mut unique = ports.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), 24);
+        assert!(ports.iter().all(|port| is_free(*port)));
+    }
+}

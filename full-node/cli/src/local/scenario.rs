@@ -1,0 +1,40 @@
+//! Local networks in which something goes wrong on purpose, for tests and demonstrations.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// What a local network rehearses. Chosen when its directory is made, because most scenarios need
+/// genesis weights that make the drawing of the interesting node certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// Every node is honest.
+    #[default]
+    Default,
+    /// Node c0 flips one bit in one response of each query; its bond makes it drawn first.
+    Liar,
+    /// Node c0 accepts queries and never answers; its bond makes it drawn first.
+    Silent,
+    /// Node c0 dies in the middle of its first query; its bond makes it drawn first.
+    Crash,
+    /// Genesis nodes have so little bond that a volunteer with a faucet bond is drawn.
+    Volunteers,
+}
+
+impl Scenario {
+    /// The name used on the command line and in `network.json`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Liar => "liar",
+            Self::Silent => "silent",
+            Self::Crash => "crash",
+            Self::Volunteers => "volunteers",
+        }
+    }
+
+    /// True when node c0 misbehaves, and so must be drawn for sure.
+    pub(crate) fn favours_first_node(self) -> bool {
+        matches!(self, Self::Liar | Self::Silent | Self::Crash)
+    }
+}

@@ -1,0 +1,309 @@
+//! Makes a new local network: keys, genesis, ports.
+//!
+//! One party makes every key here, so it could forge the chain; the description says so. The order
+//! of writing makes the making atomic: `network.json` comes last, and whatever an interrupted
+//! attempt left is made again.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nesa_chain::{
+    action::{Lane, ModelName, NodeAddress},
+    genesis::{Genesis, GenesisAccount, GenesisNode, Stablecoin},
+    params::Params,
+    record::{Coin, ModelRecord},
+    trust::{GROUP_KEY_BYTES, TrustRoot},
+};
+use nesa_consensus::dealer;
+use nesa_crypto::sign::SecretKey;
+use nesa_model::Artifact;
+use nesa_platform::{net, random, time};
+use nesa_primitives::{Address, Amount, ChainId, Denom, Text};
+
+use super::{
+    layout::{ModelEntry, Network, NodeEntry, ValidatorEntry},
+    ports,
+    scenario::Scenario,
+};
+use crate::{
+    failure::{Code, Failure},
+    files, keyfile,
+    node::model,
+};
+
+/// Validators of a local network: one may fail.
+const VALIDATORS: u32 = 4;
+/// Which operator runs each compute node: five nodes, four operators.
+const OPERATOR_OF: [usize; 5] = [0, 1, 2, 3, 3];
+/// Port of the playground unless asked otherwise.
+const DEFAULT_HTTP_PORT: u16 = 7070;
+/// What the faucet starts with, in NES.
+const FAUCET_NES: u64 = 100_000_000;
+/// What each operator starts with besides its bonds, in NES.
+const OPERATOR_NES: u64 = 10_000;
+/// Bond of an ordinary node, in NES.
+const BOND_NES: u64 = 1_000;
+/// Bond of a node that must be drawn, in NES: a million times the others.
+const CERTAIN_BOND_NES: u64 = 1_000_000_000;
+/// The stablecoin of a local network.
+const LOCAL_STABLECOIN: Denom = Denom(1);
+/// Price of one padded token on one side, in unes.
+const PRICE_PER_TOKEN: u64 = 20;
+
+/// What was asked for.
+pub(crate) struct Options {
+    /// What the network rehearses.
+    pub(crate) scenario: Scenario,
+    /// The first validator's HTTP port; `Some(0)` picks a free one.
+    pub(crate) http_port: Option<u16>,
+    /// The model file; found when absent.
+    pub(crate) model: Option<PathBuf>,
+}
+
+/// File names inside a process's folder.
+pub(crate) mod names {
+    /// A validator's identity and share.
+    pub(crate) const VALIDATOR: &str = "validator.key";
+    /// A validator's libp2p identity.
+    pub(crate) const P2P: &str = "p2p.key";
+    /// The faucet's account, in the first validator's folder.
+    pub(crate) const FAUCET: &str = "faucet.key";
+    /// The account of the operator of a compute node.
+    pub(crate) const OPERATOR: &str = "operator.key";
+    /// A compute node's key, which is its libp2p identity.
+    pub(crate) const NODE: &str = "node.key";
+    /// Where a process keeps what it learns.
+    pub(crate) const DATA: &str = "data";
+}
+
+/// Makes the network in `dir`.
+pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
+    discard_unfinished(dir)?;
+    let file = match &options.model {
+        Some(file) => file.clone(),
+        None => model::find()?,
+    };
+    let artifact = model::open(&file)?;
+    let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
+
+    let mut rng = random::rng();
+    let dealt = dealer::deal(VALIDATORS, &mut rng).context("cannot deal validator keys")?;
+    let faucet = SecretKey::generate(&mut rng);
+    let operators: Vec<SecretKey> =
+        (0..=OPERATOR_OF.iter().copied().max().unwrap_or(0)).map(|_| SecretKey::generate(&mut rng)).collect();
+    let node_keys: Vec<SecretKey> =
+        OPERATOR_OF.iter().map(|_| SecretKey::generate(&mut rng)).collect();
+    let p2p_keys: Vec<SecretKey> =
+        dealt.validators.iter().map(|_| SecretKey::generate(&mut rng)).collect();
+
+    let mut free = ports::pick(VALIDATORS as usize * 3 + OPERATOR_OF.len())?.into_iter();
+    let mut port = || free.next().context("ran out of ports");
+    let mut validators = Vec::new();
+    for (index, (keys, p2p)) in dealt.validators.iter().zip(&p2p_keys).enumerate() {
+        let name = format!("v{index}");
+        let folder = dir.join(&name);
+        files::private_dir(&folder)?;
+        files::write_secret(&folder.join(names::VALIDATOR), &keys.to_bytes())?;
+        keyfile::store(&folder.join(names::P2P), p2p)?;
+        let chosen = port()?;
+        let http_port = match (index, options.http_port) {
+            (0, None) => DEFAULT_HTTP_PORT,
+            (0, Some(asked)) if asked != 0 => asked,
+            _ => chosen,
+        };
+        validators.push(ValidatorEntry {
+            name,
+            address: validator_address(keys),
+            peer: p2p.public(),
+            consensus_port: port()?,
+            http_port,
+            p2p_port: port()?,
+        });
+    }
+    keyfile::store(&dir.join("v0").join(names::FAUCET), &faucet)?;
+
+    let mut nodes = Vec::new();
+    for (index, (key, operator)) in node_keys.iter().zip(OPERATOR_OF).enumerate() {
+        let name = format!("c{index}");
+        let folder = dir.join(&name);
+        files::private_dir(&folder)?;
+        let operator = &operators[operator];
+        keyfile::store(&folder.join(names::OPERATOR), operator)?;
+        keyfile::store(&folder.join(names::NODE), key)?;
+        nodes.push(NodeEntry {
+            name,
+            operator: operator.public(),
+            node: key.public(),
+            p2p_port: port()?,
+        });
+    }
+
+    let tag: [u8; 4] = random::bytes();
+    let chain_id = ChainId::new(&format!("nesa-local-{}", hex::encode(tag)))?;
+    let plan = Plan { scenario: options.scenario, artifact: &artifact, chain_id, faucet: faucet.public() };
+    let genesis = plan.genesis(dealt.group_key, &validators, &nodes)?;
+    let text = serde_json::to_vec_pretty(&genesis)?;
+    files::write(&genesis_path(dir), &text)?;
+
+    let network = Network {
+        version: Network::version(),
+        chain_id: genesis.chain_id.to_string(),
+        trust_root: genesis.trust_root().to_hex(),
+        dealer: "one dealer on this machine made the group key and could forge this chain".into(),
+        scenario: options.scenario,
+        model: ModelEntry { digest: artifact.digest(), name: model_name(&artifact), file },
+        validators,
+        nodes,
+    };
+    network.store(dir)?;
+    Ok(network)
+}
+
+/// Where the genesis lies.
+pub(crate) fn genesis_path(dir: &Path) -> PathBuf {
+    dir.join("genesis.json")
+}
+
+/// Reads the genesis and checks that it is the one the trust root names.
+pub(crate) fn load_genesis(dir: &Path, network: &Network) -> Result<(Genesis, TrustRoot)> {
+    let path = genesis_path(dir);
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let genesis: Genesis = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a genesis", path.display()))?;
+    let trust = genesis.trust_root();
+    anyhow::ensure!(
+        trust.to_hex() == network.trust_root,
+        "{} is not this network's genesis: got trust root {trust}, expected {}",
+        path.display(),
+        network.trust_root
+    );
+    Ok((genesis, trust))
+}
+
+/// The model file to serve now: the one asked for, the recorded one, or one found again. Its digest
+/// must be the registered one.
+pub(crate) fn resolve_model(entry: &ModelEntry, asked: Option<&Path>) -> Result<PathBuf> {
+    let file = match asked {
+        Some(file) => file.to_owned(),
+        None if entry.file.is_file() => entry.file.clone(),
+        None => model::find()?,
+    };
+    let got = model::open(&file)?.digest();
+    if got != entry.digest {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{} has digest {got}, the network expects {}", file.display(), entry.digest),
+            "name the right file with --model, or use a new --dir for this one",
+        )
+        .into());
+    }
+    Ok(file.canonicalize()?)
+}
+
+/// Removes what an interrupted attempt left. Only called where there is no `network.json`.
+fn discard_unfinished(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let ours = name.len() >= 2
+            && name.starts_with(['v', 'c'])
+            && name[1..].bytes().all(|b| b.is_ascii_digit());
+        if ours && path.is_dir() {
+            std::fs::remove_dir_all(&path)
+                .with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn validator_address(keys: &dealer::ValidatorKeys) -> Address {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(keys.public().as_ref());
+    Address(bytes)
+}
+
+fn model_name(artifact: &Artifact) -> String {
+    let name = artifact.header().manifest().name.to_string();
+    name.chars().take(32).collect()
+}
+
+/// Multiaddress of a libp2p port on this machine.
+pub(crate) fn websocket_address(port: u16, node: &Address) -> Result<String> {
+    let peer = net::peer_id(node).context("a node key is not on the curve")?;
+    Ok(format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p/{peer}"))
+}
+
+/// What the genesis is made of.
+struct Plan<'a> {
+    scenario: Scenario,
+    artifact: &'a Artifact,
+    chain_id: ChainId,
+    faucet: Address,
+}
+
+impl Plan<'_> {
+    fn genesis(
+        &self,
+        group_key: [u8; GROUP_KEY_BYTES],
+        validators: &[ValidatorEntry],
+        nodes: &[NodeEntry],
+    ) -> Result<Genesis> {
+        let digest = self.artifact.digest();
+        let mut params = Params::local(Some(self.faucet));
+        if self.scenario == Scenario::Volunteers {
+            // A volunteer's faucet bond outweighs all genesis bonds together, so it is drawn first.
+            params.min_bond = Amount(1);
+        }
+        let nes = |whole: u64| Amount::nes(whole).context("an amount overflows");
+        let coin = |whole| Ok::<_, anyhow::Error>(Coin { denom: Denom::NES, amount: nes(whole)? });
+        let stable = Coin { denom: LOCAL_STABLECOIN, amount: nes(FAUCET_NES)? };
+        let mut accounts = vec![GenesisAccount {
+            address: self.faucet,
+            balances: vec![coin(FAUCET_NES)?, stable],
+        }];
+        let mut operators: Vec<Address> = nodes.iter().map(|node| node.operator).collect();
+        operators.sort_unstable();
+        operators.dedup();
+        for operator in operators {
+            accounts.push(GenesisAccount { address: operator, balances: vec![coin(OPERATOR_NES)?] });
+        }
+        let owner = nodes.first().context("a network needs compute nodes")?.operator;
+        let model = ModelRecord {
+            digest,
+            owner,
+            name: ModelName::new(&model_name(self.artifact))?,
+            bytes: u64::try_from(self.artifact.file_len())?,
+            denom: Denom::NES,
+            price_per_token: Amount(PRICE_PER_TOKEN),
+            lanes: Lane::Masked.bit(),
+        };
+        let node = |(index, entry): (usize, &NodeEntry)| {
+            let bond = match self.scenario {
+                Scenario::Volunteers => Amount(1),
+                scenario if scenario.favours_first_node() && index == 0 => nes(CERTAIN_BOND_NES)?,
+                _ => nes(BOND_NES)?,
+            };
+            anyhow::Ok(GenesisNode {
+                operator: entry.operator,
+                node: entry.node,
+                bond,
+                faucet_bond: false,
+                models: vec![digest],
+                addresses: vec![NodeAddress::new(&websocket_address(entry.p2p_port, &entry.node)?)?],
+            })
+        };
+        let genesis = Genesis {
+            chain_id: self.chain_id.clone(),
+            group_key,
+            validators: validators.iter().map(|validator| validator.address).collect(),
+            params,
+            accounts,
+            models: vec![model],
+            nodes: nodes.iter().enumerate().map(node).collect::<Result<_>>()?,
+            stablecoins: vec![Stablecoin { denom: LOCAL_STABLECOIN, name: Text::new("tUSD")? }],
+            timestamp_ms: time::now_ms(),
+        };
+        genesis.initial_state().context("the genesis breaks its own rules")?;
+        Ok(genesis)
+    }
+}

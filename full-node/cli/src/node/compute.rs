@@ -1,0 +1,154 @@
+//! A compute node process: the same node that volunteers run in a tab, over a native network.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
+use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase};
+use nesa_platform::{
+    net::{NetConfig, Network as Swarm},
+    storage::Store,
+};
+
+use super::{model, supervised};
+use crate::{
+    failure::{Code, Failure},
+    files, keyfile,
+    local::{
+        layout::{Network, NodeEntry},
+        scenario::Scenario,
+        setup::{self, names, websocket_address},
+    },
+};
+
+/// Most libp2p connections of a compute node.
+const MAX_CONNECTIONS: u32 = 128;
+/// Pause between two looks at the node's state.
+const POLL: Duration = Duration::from_millis(100);
+/// Which product of a query the liar spoils, and after how many the crashing node dies: past the
+/// first layer, so that a query is well under way.
+const FAULTY_PRODUCT: u64 = 5;
+
+/// Runs the compute node `name` of the network in `dir` until asked to stop.
+pub(crate) fn run(dir: &Path, name: &str) -> Result<()> {
+    let network = Network::load(dir)?;
+    let Some((index, entry)) = network.node(name) else {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{} has no compute node {name}", dir.display()),
+            "names are c0, c1, … as in network.json",
+        )
+        .into());
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(serve(dir, &network, index, entry));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -> Result<()> {
+    let folder = dir.join(&entry.name);
+    let place = folder.join(names::DATA);
+    files::private_dir(&place)?;
+    let store = Store::open(place.to_str().context("the path is not valid UTF-8")?).await?;
+    let (genesis, trust) = setup::load_genesis(dir, network)?;
+    let operator = keyfile::load(&folder.join(names::OPERATOR))?;
+    let key = keyfile::load(&folder.join(names::NODE))?;
+    let swarm = Swarm::start(NetConfig {
+        identity: key.seed(),
+        listen: vec![
+            format!("/ip4/127.0.0.1/tcp/{}/ws", entry.p2p_port),
+            format!("/ip4/127.0.0.1/udp/{}/webrtc-direct", entry.p2p_port),
+        ],
+        relay_server: false,
+        store: Some(store.clone()),
+        max_connections: MAX_CONNECTIONS,
+    })
+    .await?;
+
+    let count = network.validators.len();
+    let mut peers = Vec::new();
+    for step in 0..count {
+        let validator = &network.validators[(index + step) % count];
+        let address = websocket_address(validator.p2p_port, &validator.peer)?;
+        peers.push(Arc::new(NetworkPeer::new(swarm.clone(), address)) as _);
+    }
+    let checkpoints = CheckpointStore::new(store.clone(), trust.digest());
+    let light = LightClient::start(trust, Some(checkpoints), peers).await?;
+    let artifact = model::open(&network.model.file)?;
+    let bond = genesis
+        .nodes
+        .iter()
+        .find(|node| node.node == entry.node)
+        .map_or(genesis.params.min_bond, |node| node.bond);
+
+    let fault = fault(network.scenario, index);
+    if let Some(fault) = fault {
+        tracing::warn!(?fault, "this node misbehaves on purpose: the network is a rehearsal");
+    }
+    let node = ComputeNode::start(NodeConfig {
+        network: swarm.clone(),
+        accounts: Accounts::new(light.clone()),
+        light,
+        store,
+        operator,
+        node: key,
+        models: vec![artifact],
+        bond,
+        relays: Vec::new(),
+        announce: Vec::new(),
+        faucet: false,
+        serve_weights: true,
+        limits: Limits::default(),
+        fault,
+    })
+    .await?;
+
+    let outcome = tokio::select! {
+        asked = supervised::asked_to_stop() => asked,
+        died = watch(&node, &entry.name) => Err(died),
+    };
+    if outcome.is_ok() {
+        node.stop().await;
+    }
+    swarm.shutdown().await;
+    outcome
+}
+
+/// Announces readiness once the node can be drawn; resolves if it dies by its scenario.
+async fn watch(node: &ComputeNode, name: &str) -> anyhow::Error {
+    let mut problem = None;
+    while node.metrics().phase != Phase::Serving {
+        let now = node.metrics().problem;
+        if now != problem {
+            if let Some(text) = &now {
+                tracing::warn!(node = name, problem = text, "not serving yet");
+            }
+            problem = now;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    tracing::info!(node = name, address = %node.address(), "serves");
+    supervised::announce_ready();
+    while node.is_open() {
+        tokio::time::sleep(POLL).await;
+    }
+    anyhow::anyhow!("died in the middle of a query, as its scenario wants")
+}
+
+/// What node number `index` does wrong in `scenario`.
+fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
+    if index != 0 {
+        return None;
+    }
+    match scenario {
+        Scenario::Default | Scenario::Volunteers => None,
+        Scenario::Liar => Some(Fault::FlipOneBit { product: FAULTY_PRODUCT }),
+        Scenario::Silent => Some(Fault::NeverAnswer),
+        Scenario::Crash => Some(Fault::DieMidQuery { after: FAULTY_PRODUCT }),
+    }
+}

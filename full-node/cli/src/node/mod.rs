@@ -1,0 +1,8 @@
+//! The long-running processes: a validator with its services, and a compute node.
+
+pub(crate) mod compute;
+pub(crate) mod model;
+pub(crate) mod services;
+pub(crate) mod source;
+pub(crate) mod supervised;
+pub(crate) mod validator;

@@ -1,0 +1,6 @@
+//! What a validator answers to peers over libp2p, besides relaying for them.
+
+pub(crate) mod chain;
+pub(crate) mod chunks;
+pub(crate) mod faucet;
+pub(crate) mod limiter;
