@@ -40,7 +40,8 @@ pub(crate) fn Shell() -> impl IntoView {
             if let Some(main) = main.get_untracked() {
                 let _ = main.focus();
             }
-            window().scroll_to_with_x_and_y(0.0, 0.0);
+            // After the new page is laid out, and after the focus scrolled to it.
+            request_animation_frame(|| window().scroll_to_with_x_and_y(0.0, 0.0));
         }
         route
     });
@@ -159,17 +160,17 @@ fn Pulse() -> impl IntoView {
             (NetworkPhase::Live, ModelPhase::Failed { .. }) => "model-failed",
             (NetworkPhase::Live, _) => "preparing",
             (NetworkPhase::Offline { .. }, _) => "offline",
-            (NetworkPhase::Refused { .. }, _) => "refused",
+            (NetworkPhase::Refused { .. }, _) => "failed",
             (NetworkPhase::Syncing { .. }, _) => "syncing",
             _ => "connecting",
         })
     };
     view! {
-        <a class="pulse num" data-test="status" data-phase=phase href=Route::Network.href()>
+        <a class="pulse num" data-test="status" data-phase=phase aria-label=move || look().1 href=Route::Network.href()>
             {move || {
                 let (state, text) = look();
                 let class = crate::parts::state_class(state);
-                view! { <span class=format!("state {class}")>{state_icon(state)}</span> <span class="wide-only">{text}</span> }
+                view! { <span class=format!("state {class}")>{state_icon(state)}</span> <span class="wide-only" aria-hidden="true">{text}</span> }
             }}
         </a>
     }

@@ -13,7 +13,7 @@ use crate::{
 const PROMISES: [(&str, &str, &str); 5] = [
     (
         "Neither node alone can read your text.",
-        "Before each layer your device adds fresh random numbers to its values; one node gets the sum, the other the seed of the numbers. Each half alone is noise.",
+        "Before each layer your device hides its values behind fresh random numbers; one node gets the hidden values, the other the seed of the numbers. Each half alone is noise.",
         "The two nodes do not pool their halves, now or years later. The random generator is secure. Both links are encrypted to the nodes’ registered keys.",
     ),
     (

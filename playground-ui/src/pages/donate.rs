@@ -148,7 +148,8 @@ fn Adapter() -> impl IntoView {
             </div>
             {move || app.adapter.get().map_or_else(
                 || view! { <p class="muted">"The test multiplies known numbers and compares every bit with the reference. \
-                    An adapter that differs by one bit is never used."</p> }.into_any(),
+                    Serving runs on the processor for now; \
+                    this shows whether the adapter could take over."</p> }.into_any(),
                 |a| report(a).into_any(),
             )}
         </section>

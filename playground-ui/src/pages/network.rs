@@ -86,7 +86,7 @@ fn Nodes() -> impl IntoView {
                     let (height, ms, verified) = (n.height, n.checked_ms, n.state == StepState::Verified);
                     let odds = n.collusion.clone();
                     view! {
-                        <div class="scroll" tabindex="0" role="region" aria-label="Compute nodes">
+                        <div class="scroll" tabindex="0" role="region" aria-label="Table of compute nodes">
                         <table>
                             <thead><tr><th>"Node"</th><th>"Operator, self-declared"</th><th class="r">"Bond, NES"</th><th class="r">"Score"</th></tr></thead>
                             <tbody>{n.nodes.into_iter().map(node).collect_view()}</tbody>

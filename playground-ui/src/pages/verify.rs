@@ -90,7 +90,7 @@ fn Report(report: ReceiptReport) -> impl IntoView {
     view! {
         <section class="block" data-test="verify-result" data-ok=report.valid.to_string()>
             <div class=format!("seal {class}")>
-                {icon(class)} <strong>{title}</strong>
+                {icon(class)} <h2>{title}</h2>
                 <span class="num">{format!("{} · {kind} · {}", report.file, millis(report.checked_ms))}</span>
             </div>
             {report.problem.map(|p| view! { <ProblemNote problem=p/> })}

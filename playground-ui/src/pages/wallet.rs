@@ -100,8 +100,8 @@ fn Ready() -> impl IntoView {
                     if rows.is_empty() { view! { <p class="figure-big">"0 NES"</p> }.into_any() } else { rows.into_any() }
                 })}
                 {move || app.wallet.with(|w| match w.proven_at {
-                    Some(h) => view! { <p class="small"><span class="state verified">{crate::parts::icon("verified")}
-                        "Proven from state"</span> <span class="muted">" at block "</span>
+                    Some(h) => view! { <p class="small row"><span class="state verified">{crate::parts::icon("verified")}
+                        "Proven from state"</span> <span class="muted">"at block "</span>
                         <a href=Route::Block(h).href()>{thousands(h)}</a></p> }.into_any(),
                     None => view! { <p class="small muted">"Not proven yet: waiting for the network."</p> }.into_any(),
                 })}

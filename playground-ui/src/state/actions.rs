@@ -154,14 +154,21 @@ impl App {
         self.draft.update(|d| {
             d.documents = sample::documents();
         });
-        let undo = (!before.documents.is_empty()).then_some(before);
-        self.toast("Added the sample collection: 24 invented notes", undo);
+        if before.documents.is_empty() {
+            self.announce("Added the sample collection: 24 invented notes.");
+        } else {
+            self.toast("Replaced your documents with the sample collection", Some(before));
+        }
     }
 
     /// Adds one text as a document.
     pub(crate) fn add_text(self, title: Option<String>, text: &str) {
         let text = text.trim();
         if text.is_empty() {
+            return;
+        }
+        if self.draft.with_untracked(|d| d.documents.iter().any(|d| d.text == text)) {
+            self.toast("That document is already there", None);
             return;
         }
         let title = title.unwrap_or_else(|| first_words(text));

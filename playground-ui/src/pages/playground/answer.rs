@@ -6,7 +6,7 @@ use nesa_messages::{
 };
 use wasm_bindgen::JsCast;
 
-use super::{compose::Compose, progress::Running};
+use super::progress::Running;
 use crate::{
     bridge,
     format::{clock, millis, short, thousands},
@@ -41,7 +41,8 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
         {move || job.with(|j| j.as_ref().and_then(|j| j.problem.clone())).map(|p| view! { <ProblemNote problem=p/> })}
         {move || caught.get().into_iter().map(caught_node).collect_view()}
         <Show when=move || !passages.with(Vec::is_empty)>
-            <section class="stack" aria-label="Best passages">
+            <section class="stack" aria-labelledby="best">
+                <h2 class="sr" id="best">"Best passages"</h2>
                 <Seal job=job/>
                 <ol class="results" id="results">
                     {move || passages.get().into_iter().take(SHOWN).map(passage).collect_view()}
@@ -51,7 +52,6 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
         </Show>
         <Show when=move || !running.get()>
             <After id=id job=job/>
-            <Compose first=false/>
         </Show>
     }
 }

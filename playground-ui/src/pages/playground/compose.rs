@@ -24,7 +24,10 @@ const DEBOUNCE: Duration = Duration::from_millis(350);
 pub(crate) fn Compose(first: bool) -> impl IntoView {
     let app = App::get();
     keep_and_price(app);
-    let empty = Memo::new(move |_| app.draft.with(|d| d.documents.is_empty()));
+    let count = move || match app.draft.with(|d| d.documents.len()) {
+        0 => "Documents".to_owned(),
+        n => plural(n as u64, "document"),
+    };
     let question = NodeRef::<html::Textarea>::new();
     let send = move |e: ev::SubmitEvent| {
         e.prevent_default();
@@ -48,24 +51,22 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
         Gate::Waiting(why) | Gate::Shut(why) => why,
     };
     view! {
-        <section class="block" aria-labelledby="documents-title">
-            <div class="row between">
-                <h2 id="documents-title">{move || {
-                    let count = app.draft.with(|d| d.documents.len()) as u64;
-                    if count == 0 { "Documents".to_owned() } else { plural(count, "document") }
-                }}</h2>
-                <div class="row">
-                    <button type="button" class="btn tiny" data-test="use-samples" on:click=move |_| app.use_sample()>
-                        "Use the sample collection"</button>
-                    <Show when=move || !empty.get()>
-                        <button type="button" class="btn tiny" on:click=move |_| app.clear_documents()>
-                            "Remove all"</button>
-                    </Show>
-                </div>
-            </div>
-            <Documents/>
-            <DropZone/>
-        </section>
+        {if first {
+            view! {
+                <section class="block" aria-labelledby="documents-title">
+                    <h2 id="documents-title">{count}</h2>
+                    <Sources/>
+                    <DropZone/>
+                </section>
+            }.into_any()
+        } else {
+            view! {
+                <section class="stack" aria-label="Documents">
+                    <details><summary>{count}</summary><div class="stack inset"><Sources/></div></details>
+                    <DropZone/>
+                </section>
+            }.into_any()
+        }}
         <form class="block" on:submit=send>
             <label for="question">{if first { "Question" } else { "Ask another question of these documents" }}</label>
             <div class="ask">
@@ -105,7 +106,7 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
                 </div>
             </Show>
             <ModelProgress/>
-            <Preflight/>
+            <Preflight open=first/>
         </form>
     }
 }
@@ -154,6 +155,23 @@ fn keep_and_price(app: App) {
             timer.clear();
         }
     });
+}
+
+/// What is searched, and every way to add to it.
+#[component]
+fn Sources() -> impl IntoView {
+    let app = App::get();
+    let empty = Memo::new(move |_| app.draft.with(|d| d.documents.is_empty()));
+    view! {
+        <div class="row">
+            <button type="button" class="btn tiny" data-test="use-samples" on:click=move |_| app.use_sample()>
+                "Use the sample collection"</button>
+            <Show when=move || !empty.get()>
+                <button type="button" class="btn tiny" on:click=move |_| app.clear_documents()>"Remove all"</button>
+            </Show>
+        </div>
+        <Documents/>
+    }
 }
 
 #[component]
@@ -220,6 +238,8 @@ fn DropZone() -> impl IntoView {
             <label class="sr" for="paste">"Paste text to search in"</label>
             <textarea id="paste" rows="2" data-test="docs-input" placeholder="Paste text here, or drop text and markdown files"
                 prop:value=pasted on:input:target=move |e| pasted.set(e.target().value())
+                // Moving on means "this is it"; leaving the window does not.
+                on:blur=move |_| if document().has_focus().unwrap_or(false) { add() }
                 on:keydown=move |e: ev::KeyboardEvent| {
                     if e.key() == "Enter" && (e.ctrl_key() || e.meta_key()) { e.prevent_default(); add(); }
                 }></textarea>

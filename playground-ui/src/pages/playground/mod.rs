@@ -41,6 +41,9 @@ pub(crate) fn Answer(id: JobId) -> impl IntoView {
     }
     let job = Memo::new(move |_| app.jobs.with(|all| all.get(&id).cloned()));
     let known = Memo::new(move |_| job.with(Option::is_some));
+    let ended = Memo::new(move |_| {
+        job.with(|j| j.as_ref().is_some_and(|j| j.state != nesa_messages::JobState::Running))
+    });
     let steps = Signal::derive(move || {
         job.with(|j| j.as_ref().map(|j| j.ladder.clone()).unwrap_or_default())
     });
@@ -64,6 +67,9 @@ pub(crate) fn Answer(id: JobId) -> impl IntoView {
                     <crate::parts::Ladder steps=steps/>
                 </Show>
             </aside>
+            <Show when=move || ended.get()>
+                <section class="page again" aria-label="Next question"><compose::Compose first=false/></section>
+            </Show>
         </div>
     }
 }

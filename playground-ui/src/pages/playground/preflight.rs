@@ -13,7 +13,10 @@ use crate::{
 
 /// The panel above the send button's consequences.
 #[component]
-pub(crate) fn Preflight() -> impl IntoView {
+pub(crate) fn Preflight(
+    /// Whether "who will see what" starts unfolded.
+    open: bool,
+) -> impl IntoView {
     let app = App::get();
     view! {
         <Funds/>
@@ -21,20 +24,22 @@ pub(crate) fn Preflight() -> impl IntoView {
             QuoteState::Nothing => ().into_any(),
             QuoteState::Asking => view! { <p class="small muted" role="status">"Working out the price on this device…"</p> }.into_any(),
             QuoteState::Failed(problem) => view! { <ProblemNote problem=problem/> }.into_any(),
-            QuoteState::Ready(quote) => view! { <Price quote=quote/> }.into_any(),
+            QuoteState::Ready(quote) => view! { <Price quote=quote open=open/> }.into_any(),
         }}
         <Show when=move || app.draft.with(|d| !d.documents.is_empty())><Options/></Show>
     }
 }
 
 #[component]
-fn Price(quote: Quote) -> impl IntoView {
+fn Price(quote: Quote, open: bool) -> impl IntoView {
     let sent = quote.passages.saturating_sub(quote.cached);
     let fees = nesa_messages::Unes(quote.draw_fee.0.saturating_add(quote.tx_fee.0));
     let truncated = quote.truncated.clone();
     view! {
         <section class="pre" data-test="quote" aria-labelledby="quote-title">
             <h2 id="quote-title">"Before it leaves this device"</h2>
+            <p>"Split between two strangers; neither can read it. "
+                <span class="small muted">"masked lane (HSS-EE), checked with Freivalds"</span></p>
             <dl class="facts">
                 <div><dt>"Cost"</dt><dd data-test="quote-cost">{format!("{} NES", quote.compute)}
                     <small>{format!("plus {fees} NES draw and transaction fees")}</small></dd></div>
@@ -44,10 +49,8 @@ fn Price(quote: Quote) -> impl IntoView {
                     <small>{format!("and the question; {} already on this device", quote.cached)}</small></dd></div>
                 <div><dt>"Traffic"</dt><dd>{bytes(quote.bytes_up.saturating_add(quote.bytes_down))}
                     <small>{format!("in {}", plural(u64::from(quote.round_trips), "round trip"))}</small></dd></div>
-                <div><dt>"Lane"</dt><dd>"Split between two strangers"
-                    <small>"masked lane (HSS-EE), checked with Freivalds"</small></dd></div>
             </dl>
-            <div class="sees">
+            <details open=open><summary>"Who will see what"</summary><div class="sees inset">
                 <div class="stack"><h3>"The two nodes will see"</h3><ul>
                     <li>"noise the size of your text, layer by layer"</li>
                     <li>{format!("the padded length: {} tokens in all", quote.padded_tokens)}</li>
@@ -67,7 +70,7 @@ fn Price(quote: Quote) -> impl IntoView {
                     None => "If both were one person in secret they could read it. \
                         Name one node yourself to rule that out.".to_owned(),
                 }}</p></div>
-            </div>
+            </div></details>
             {(!truncated.is_empty()).then(|| view! {
                 <div class="note pending"><p><strong>"Some texts are too long for this model"</strong></p>
                 <p>{format!("Only the beginning counts for: {}.", truncated.join(", "))}</p></div>
