@@ -1,12 +1,18 @@
 //! What a transaction can ask for.
 
 use crate::{
-    limits::{MAX_NAME_BYTES, MAX_NODE_ADDRESS_BYTES, MAX_NODE_ADDRESSES, MAX_NODE_MODELS, MAX_SEED_BYTES, up_to},
+    limits::{
+        MAX_NAME_BYTES, MAX_NODE_ADDRESS_BYTES, MAX_NODE_ADDRESSES, MAX_NODE_MODELS,
+        MAX_SEED_BYTES, up_to,
+    },
     voucher::Voucher,
 };
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, Read, ReadExt, Write};
-use nesa_crypto::{SecretKey, Signature, sign::{VerifyError, verify_strict}};
+use nesa_crypto::{
+    SecretKey, Signature,
+    sign::{VerifyError, verify_strict},
+};
 use nesa_primitives::{Address, Amount, Denom, Hash, Text, codec_struct, codec_tag};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
@@ -17,9 +23,7 @@ pub type ModelName = Text<MAX_NAME_BYTES>;
 pub type NodeAddress = Text<MAX_NODE_ADDRESS_BYTES>;
 
 /// The two servers of a masked query: A gets the masked input, B the mask's seed.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// Holds `x − PRG(seed)`.
     A,

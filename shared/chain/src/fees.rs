@@ -42,8 +42,7 @@ pub fn split(total: Amount, shares: &Shares) -> Option<Split> {
     let part = |share: u32| total.ratio(share.into(), FULL.into());
     let (owner, validators, treasury) =
         (part(shares.owner)?, part(shares.validators)?, part(shares.treasury)?);
-    let compute =
-        total.checked_sub(owner)?.checked_sub(validators)?.checked_sub(treasury)?;
+    let compute = total.checked_sub(owner)?.checked_sub(validators)?.checked_sub(treasury)?;
     Some(Split { compute, owner, validators, treasury })
 }
 

@@ -251,10 +251,8 @@ impl Genesis {
         set.entries.sort_by_key(|entry| entry.node);
         let snapshot =
             Snapshot { epoch: 0, height: 0, timestamp_ms: self.timestamp_ms, set: set.clone() };
-        let progress = Progress {
-            next_bucket: self.timestamp_ms / self.params.bucket_ms,
-            oldest_snapshot: 0,
-        };
+        let progress =
+            Progress { next_bucket: self.timestamp_ms / self.params.bucket_ms, oldest_snapshot: 0 };
         state.insert(keys::nodes(), set.encode());
         state.insert(keys::snapshot(0), snapshot.encode());
         state.insert(keys::params(), self.params.encode());
@@ -279,7 +277,10 @@ impl Genesis {
         unique("node", self.nodes.iter().map(|n| n.node))?;
         let coins = unique("stablecoin", self.stablecoins.iter().map(|s| s.denom))?;
         if coins.contains(&Denom::NES) {
-            return Err(GenesisError::Twice { what: "denomination", which: Denom::NES.to_string() });
+            return Err(GenesisError::Twice {
+                what: "denomination",
+                which: Denom::NES.to_string(),
+            });
         }
         for model in &self.models {
             if model.lanes == 0 || model.lanes & !ALL_LANES != 0 {
@@ -322,10 +323,9 @@ impl Genesis {
         at_most("addresses of a node", node.addresses.len(), MAX_NODE_ADDRESSES)?;
         let mut models = 0;
         for model in &node.models {
-            models |= set.model_bit(model).ok_or_else(|| GenesisError::Unknown {
-                what: "model",
-                which: model.to_string(),
-            })?;
+            models |= set
+                .model_bit(model)
+                .ok_or_else(|| GenesisError::Unknown { what: "model", which: model.to_string() })?;
         }
         Ok(NodeEntry {
             node: node.node,

@@ -187,10 +187,7 @@ impl<'a> Overlay<'a> {
     ///
     /// # Errors
     /// Whatever `f` returns.
-    pub fn atomically<T, E>(
-        &mut self,
-        f: impl FnOnce(&mut Self) -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub fn atomically<T, E>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
         if self.journal.is_some() {
             return f(self);
         }

@@ -2,7 +2,10 @@
 
 use crate::{action::Action, keys, keys::Key, limits::MAX_TX_BYTES};
 use commonware_codec::Encode;
-use nesa_crypto::{SecretKey, Signature, sign::{VerifyError, verify_digest}};
+use nesa_crypto::{
+    SecretKey, Signature,
+    sign::{VerifyError, verify_digest},
+};
 use nesa_primitives::{Address, Amount, DecodeError, Hash, codec_struct, decode_exact};
 use serde::{Deserialize, Serialize};
 
@@ -53,11 +56,9 @@ impl Tx {
             Action::RegisterNode(node) => touched.extend([keys::node(&node.node), keys::nodes()]),
             Action::UpdateNode(update) => touched.push(keys::node(&update.node)),
             Action::Unbond(unbond) => touched.extend([keys::node(&unbond.node), keys::nodes()]),
-            Action::PayForQuery(pay) => touched.extend([
-                keys::model(&pay.model),
-                keys::query(&self.id()),
-                keys::supply(),
-            ]),
+            Action::PayForQuery(pay) => {
+                touched.extend([keys::model(&pay.model), keys::query(&self.id()), keys::supply()])
+            }
             Action::Commit(commit) => touched.push(keys::query(&commit.query)),
             Action::Claim(claim) => touched.push(keys::query(&claim.query)),
         }

@@ -1,7 +1,10 @@
 //! The client's signed running total: the only thing that pays a node for masked work.
 
 use commonware_codec::EncodeFixed;
-use nesa_crypto::{SecretKey, Signature, sign::{VerifyError, verify_strict}};
+use nesa_crypto::{
+    SecretKey, Signature,
+    sign::{VerifyError, verify_strict},
+};
 use nesa_primitives::{Address, Amount, Hash, codec_struct};
 use serde::{Deserialize, Serialize};
 

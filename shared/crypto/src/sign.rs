@@ -110,8 +110,8 @@ fn verify_bytes(
     message: &[u8],
     signature: &Signature,
 ) -> Result<(), VerifyError> {
-    let key = VerifyingKey::from_bytes(&signer.0)
-        .map_err(|_| VerifyError::NoKey { signer: *signer })?;
+    let key =
+        VerifyingKey::from_bytes(&signer.0).map_err(|_| VerifyError::NoKey { signer: *signer })?;
     key.verify_strict(message, &ed25519_dalek::Signature::from_bytes(&signature.0))
         .map_err(|_| VerifyError::Mismatch { signer: *signer })
 }

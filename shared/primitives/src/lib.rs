@@ -25,6 +25,6 @@ pub use text::{Text, TextError};
 pub use verdict::Verdict;
 
 #[doc(hidden)]
-pub use commonware_codec as __codec;
-#[doc(hidden)]
 pub use bytes as __bytes;
+#[doc(hidden)]
+pub use commonware_codec as __codec;

@@ -42,7 +42,11 @@ impl<T> Verdict<T> {
     }
 
     /// `Valid(())` if the two are equal, otherwise invalid with both shown.
-    pub fn equal<V: PartialEq + fmt::Display>(what: &'static str, got: V, expected: V) -> Verdict<()> {
+    pub fn equal<V: PartialEq + fmt::Display>(
+        what: &'static str,
+        got: V,
+        expected: V,
+    ) -> Verdict<()> {
         if got == expected { Verdict::Valid(()) } else { Verdict::invalid(what, got, expected) }
     }
 

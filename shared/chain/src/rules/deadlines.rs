@@ -92,10 +92,7 @@ fn put(overlay: &mut Overlay<'_>, number: u64, due: Due) -> Result<bool, TxError
 }
 
 /// Works off what fell due, within the bounds of one block.
-pub(super) fn work_off(
-    overlay: &mut Overlay<'_>,
-    env: &BlockEnv,
-) -> Result<DueOutcome, TxError> {
+pub(super) fn work_off(overlay: &mut Overlay<'_>, env: &BlockEnv) -> Result<DueOutcome, TxError> {
     overlay.require([keys::params(), keys::progress()])?;
     let params: Params = overlay.load("params", &keys::params())?;
     let before: Progress = overlay.load("progress", &keys::progress())?;

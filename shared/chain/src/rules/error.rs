@@ -1,6 +1,10 @@
 //! Why a transaction is refused.
 
-use crate::{action::Side, committee::CommitteeError, state::{Missing, StateError}};
+use crate::{
+    action::Side,
+    committee::CommitteeError,
+    state::{Missing, StateError},
+};
 use nesa_crypto::sign::VerifyError;
 use nesa_primitives::{Address, Amount, Denom, Hash};
 use thiserror::Error;

@@ -124,8 +124,7 @@ fn apply_checked(
     if tx.fee < params.min_tx_fee {
         return Err(TxError::Fee { got: tx.fee, expected: params.min_tx_fee });
     }
-    account.nonce =
-        account.nonce.checked_add(1).ok_or(TxError::Overflow { what: "the nonce" })?;
+    account.nonce = account.nonce.checked_add(1).ok_or(TxError::Overflow { what: "the nonce" })?;
     money::put_account(overlay, &tx.sender, &account)?;
     let fee = money::debit(overlay, &tx.sender, Denom::NES, tx.fee)?;
     money::credit(overlay, &env.leader, Denom::NES, fee)?;
@@ -134,9 +133,7 @@ fn apply_checked(
     let call = Call { env, params: &params, sender: tx.sender, id };
     let query = match &tx.action {
         Action::Transfer(transfer) => money::transfer(overlay, &call, transfer).map(|()| None),
-        Action::RegisterModel(model) => {
-            nodes::register_model(overlay, &call, model).map(|()| None)
-        }
+        Action::RegisterModel(model) => nodes::register_model(overlay, &call, model).map(|()| None),
         Action::RegisterNode(node) => nodes::register(overlay, &call, node).map(|()| None),
         Action::UpdateNode(update) => nodes::update(overlay, &call, update).map(|()| None),
         Action::Unbond(unbond) => nodes::unbond(overlay, &call, unbond).map(|()| None),
@@ -170,8 +167,7 @@ pub fn end_block(overlay: &mut Overlay<'_>, env: &BlockEnv) -> Result<(), TxErro
         }
         let epoch = env.height / params.snapshot_interval;
         let set: NodeSet = overlay.load("nodes", &keys::nodes())?;
-        let snapshot =
-            Snapshot { epoch, height: env.height, timestamp_ms: env.timestamp_ms, set };
+        let snapshot = Snapshot { epoch, height: env.height, timestamp_ms: env.timestamp_ms, set };
         overlay.store(keys::snapshot(epoch), &snapshot)?;
         drop_old_snapshots(overlay, env, &params, epoch)
     })

@@ -144,11 +144,7 @@ pub(super) fn unbond(
 }
 
 /// The record of a node that the sender operates.
-fn owned(
-    overlay: &Overlay<'_>,
-    call: &Call<'_>,
-    node: &Address,
-) -> Result<NodeRecord, TxError> {
+fn owned(overlay: &Overlay<'_>, call: &Call<'_>, node: &Address) -> Result<NodeRecord, TxError> {
     let record: NodeRecord =
         overlay.find(&keys::node(node))?.ok_or(TxError::UnknownNode { node: *node })?;
     if record.operator != call.sender {

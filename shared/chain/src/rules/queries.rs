@@ -154,11 +154,7 @@ pub(super) fn commit(
     Ok(())
 }
 
-fn draw(
-    overlay: &Overlay<'_>,
-    record: &QueryRecord,
-    seed: &[u8],
-) -> Result<Committee, TxError> {
+fn draw(overlay: &Overlay<'_>, record: &QueryRecord, seed: &[u8]) -> Result<Committee, TxError> {
     let snapshot = snapshot(overlay, record.snapshot_epoch)?;
     let named = record.named.as_ref();
     Ok(committee::derive(seed, &record.id, &snapshot.set, &record.model, named)?)

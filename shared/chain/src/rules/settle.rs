@@ -143,11 +143,8 @@ fn raise_scores(overlay: &mut Overlay<'_>, record: &QueryRecord) -> Result<(), T
 
 /// The keys a settlement will touch beside the query's own, as far as they are known by now.
 pub(super) fn touches(record: &QueryRecord, env: &BlockEnv) -> Vec<crate::keys::Key> {
-    let mut touched = vec![
-        keys::model(&record.model),
-        keys::account(&record.payer),
-        keys::supply(),
-    ];
+    let mut touched =
+        vec![keys::model(&record.model), keys::account(&record.payer), keys::supply()];
     for commit in &record.commits {
         touched.push(keys::account(&commit.operator));
         touched.push(keys::node(&commit.node));

@@ -1,0 +1,12 @@
+//! The rules of the chain under attack, in one test binary.
+
+mod codecs;
+mod committees;
+mod conformance;
+mod conservation;
+mod genesis;
+mod nodes;
+mod queries;
+mod settlement;
+mod transactions;
+mod world;
