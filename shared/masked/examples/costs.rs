@@ -1,15 +1,31 @@
 //! Prints what the masked lane costs per token for a compiled model, as JSON:
+//! (without a file, for made-up weights of MiniLM's shape)
 //! `cargo run --profile local -p nesa-masked --example costs -- models/all-minilm-l6-v2.nesa`
 
 use std::time::Instant;
 
 use nesa_masked::{Lane, bench};
-use nesa_model::{Artifact, Model, ModelLimits};
+use nesa_model::{
+    Artifact, Model, ModelLimits,
+    toy::{self, ToyConfig},
+};
 use rand::{SeedableRng, rngs::StdRng};
 
+const MINILM_SHAPE: ToyConfig = ToyConfig {
+    d_model: 384,
+    d_ff: 1536,
+    heads: 12,
+    layers: 6,
+    max_tokens: 256,
+    input_bits: 12,
+    seed: 1,
+};
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let file = std::env::args().nth(1).ok_or("name a compiled model")?;
-    let artifact = Artifact::open(std::fs::read(file)?, &ModelLimits::default())?;
+    let artifact = match std::env::args().nth(1) {
+        Some(file) => Artifact::open(std::fs::read(file)?, &ModelLimits::default())?,
+        None => toy::artifact(&MINILM_SHAPE)?,
+    };
     let model = Model::open(&artifact)?;
     let lane = Lane::of_model(model.stages())?;
     let origin = Instant::now();
@@ -25,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!(
         "{{\"kernel\":\"{}\",\"bytes_to_a\":{},\"bytes_from_a\":{},\"bytes_from_b\":{},\
          \"plain_product_ms\":{:.4},\"share_product_ms\":{:.4},\"mask_ms\":{:.4},\"pack_ms\":{:.4},\
-         \"unpack_ms\":{:.4},\"freivalds_ms\":{:.4},\"digest_ms\":{:.4},\"client_ms\":{:.4},\
+         \"unpack_ms\":{:.4},\"freivalds_ms\":{:.4},\"digest_ms\":{:.4},\"signature_ms\":{:.4},\"client_ms\":{:.4},\
          \"preparation_ms\":{:.1},\"floor_ms_at_100_mbit\":{:.3}}}",
         nesa_kernels::path_name(),
         c.bytes.to_a,
@@ -38,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         c.unpack_ms,
         c.freivalds_ms,
         c.digest_ms,
+        c.signature_ms,
         c.client_ms(),
         c.preparation_ms,
         c.floor_ms(12_500.0),

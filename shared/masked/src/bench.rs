@@ -1,16 +1,17 @@
 //! What the lane costs, measured apart from any link: library functions for benchmarks, natively
 //! and in the browser. The clock is passed in.
 
-use nesa_crypto::prg::Seed;
+use nesa_chain::Side;
+use nesa_crypto::{prg::Seed, sign::SecretKey};
 use rand_core::CryptoRng;
 
 use crate::{
-    Lane, freivalds, message,
-    message::{Request, SeedBytes, Slot},
+    Lane, freivalds,
+    message::{Request, SeedBytes, Slot, Statement},
     pack,
     preparation::{Preparation, PrepareError},
     server::Weights,
-    share,
+    share, signing,
     spec::{self, BytesPerToken},
 };
 use nesa_primitives::Hash;
@@ -34,6 +35,8 @@ pub struct Costs {
     pub freivalds_ms: f64,
     /// Client: digests of requests and products, as signatures cover them.
     pub digest_ms: f64,
+    /// Client: the servers' signatures, two for each message of so many rows.
+    pub signature_ms: f64,
     /// Once per device: s = rᵀW over every stage (the whole model, not per token).
     pub preparation_ms: f64,
 }
@@ -42,6 +45,7 @@ impl Costs {
     /// The client's own arithmetic per token, everything but the model's nonlinear parts.
     pub fn client_ms(&self) -> f64 {
         self.mask_ms + self.pack_ms + self.unpack_ms + self.freivalds_ms + self.digest_ms
+            + self.signature_ms
     }
 
     /// The least time per token over a link of `bytes_per_ms`, with both servers in parallel: the
@@ -76,9 +80,19 @@ pub fn costs<'a>(
         unpack_ms: 0.0,
         freivalds_ms: 0.0,
         digest_ms: 0.0,
+        signature_ms: 0.0,
         preparation_ms: clock() - start,
     };
     let rows = rows.clamp(1, spec::ROWS_PER_PART);
+    let node = SecretKey::generate(rng);
+    let statement = |slot| Statement {
+        query: Hash::ZERO,
+        side: Side::A,
+        attempt: 0,
+        slot,
+        request: Hash::ZERO,
+        product: Hash::ZERO,
+    };
     for (index, stage) in lane.stages().iter().enumerate() {
         let (k, n) = (stage.k as usize, stage.n as usize);
         let (w, count) = (weights.weights(stage.id), rows as usize);
@@ -119,8 +133,21 @@ pub fn costs<'a>(
             let share = Request::Share { slot, share: to_a.clone().into() };
             let seed = Request::Seed { slot, seed: SeedBytes(*seed.expose()) };
             let digests = (share.digest(&Hash::ZERO), seed.digest(&Hash::ZERO));
-            let product = message::Statement::product_digest;
+            let product = Statement::product_digest;
             std::hint::black_box((digests, product(&Hash::ZERO, &a), product(&Hash::ZERO, &b)));
+        });
+        let statement = statement(slot);
+        let signature = signing::sign_statement(&statement, &Hash::ZERO, &node);
+        timed(&mut costs.signature_ms, &mut || {
+            for _ in 0..2 {
+                let signed = signing::statement_is_signed(
+                    std::hint::black_box(&statement),
+                    &Hash::ZERO,
+                    &node.public(),
+                    &signature,
+                );
+                std::hint::black_box(signed);
+            }
         });
         if let Some(secrets) = preparation.stage(index) {
             timed(&mut costs.freivalds_ms, &mut || {

@@ -36,49 +36,68 @@ pub const fn mask(bits: u32) -> u32 {
     if bits >= 32 { u32::MAX } else { (1 << bits) - 1 }
 }
 
+/// Runs `$work::<BITS>(…)` for a width known only at run time, so that every shift in the inner
+/// loop is a constant.
+macro_rules! with_width {
+    ($bits:expr, $work:ident($($arg:expr),*)) => {
+        with_width!(@arms $bits, $work, ($($arg),*),
+            1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
+            17 18 19 20 21 22 23 24 25 26 27 28 29 30 31)
+    };
+    (@arms $bits:expr, $work:ident, $args:tt, $($width:literal)*) => {
+        match $bits {
+            $($width => with_width!(@call $work, $width, $args),)*
+            _ => with_width!(@call $work, 32, $args),
+        }
+    };
+    (@call $work:ident, $width:literal, ($($arg:expr),*)) => { $work::<$width>($($arg),*) };
+}
+
 /// Packs `values`, of which only the lowest `bits` bits (1..=32) are taken.
 ///
 /// Widths outside the range are clamped to it; every caller takes the width from a checked
-/// [`LaneSpec`](crate::spec::LaneSpec).
+/// [`Lane`](crate::Lane).
 pub fn pack(values: &[u32], bits: u32) -> Vec<u8> {
     let bits = bits.clamp(1, 32);
-    let mut out = Vec::with_capacity(packed_len(values.len(), bits) + 32);
-    let (groups, tail) = values.as_chunks::<8>();
-    for group in groups {
-        pack_group(group, bits, &mut out);
-    }
-    let (mut pending, mut filled) = (0u64, 0u32);
-    for &value in tail {
-        pending |= u64::from(value & mask(bits)) << filled;
-        filled += bits;
-        while filled >= 8 {
-            out.push(pending as u8);
-            pending >>= 8;
-            filled -= 8;
-        }
-    }
-    if filled > 0 {
-        out.push(pending as u8);
-    }
+    let mut out = vec![0u8; packed_len(values.len(), bits)];
+    with_width!(bits, pack_width(values, &mut out));
     out
 }
 
-/// Eight values to `bits` bytes through two 128-bit words.
+fn pack_width<const BITS: usize>(values: &[u32], out: &mut [u8]) {
+    let (groups, tail) = values.as_chunks::<8>();
+    let mut rest = out;
+    for group in groups {
+        let Some((bytes, later)) = rest.split_first_chunk_mut::<BITS>() else { return };
+        *bytes = pack_group::<BITS>(group);
+        rest = later;
+    }
+    let mut last = [0u32; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    let bytes: [u8; BITS] = pack_group(&last);
+    let len = rest.len().min(BITS);
+    rest[..len].copy_from_slice(&bytes[..len]);
+}
+
+/// Eight values to `BITS` bytes through two 128-bit words.
 #[inline(always)]
-fn pack_group(group: &[u32; 8], bits: u32, out: &mut Vec<u8>) {
-    let m = mask(bits);
-    let pair = |i: usize| u128::from(u64::from(group[i] & m) | (u64::from(group[i + 1] & m) << bits));
-    let low = pair(0) | (pair(2) << (2 * bits));
-    let high = pair(4) | (pair(6) << (2 * bits));
-    let (first, second) = if bits == 32 {
+fn pack_group<const BITS: usize>(group: &[u32; 8]) -> [u8; BITS] {
+    let m = mask(BITS as u32);
+    let pair =
+        |i: usize| u128::from(u64::from(group[i] & m) | (u64::from(group[i + 1] & m) << BITS));
+    let low = pair(0) | (pair(2) << (2 * BITS));
+    let high = pair(4) | (pair(6) << (2 * BITS));
+    let (first, second) = if BITS == 32 {
         (low, high)
     } else {
-        (low | (high << (4 * bits)), high >> (128 - 4 * bits))
+        (low | (high << ((4 * BITS) & 127)), high >> ((128 - 4 * BITS) & 127))
     };
     let mut bytes = [0u8; 32];
     bytes[..16].copy_from_slice(&first.to_le_bytes());
     bytes[16..].copy_from_slice(&second.to_le_bytes());
-    out.extend_from_slice(&bytes[..bits as usize]);
+    let mut out = [0u8; BITS];
+    out.copy_from_slice(&bytes[..BITS]);
+    out
 }
 
 /// Unpacks exactly `count` values of `bits` bits.
@@ -93,48 +112,52 @@ pub fn unpack(bytes: &[u8], count: usize, bits: u32) -> Result<Vec<u32>, UnpackE
     if bytes.len() != expected {
         return Err(UnpackError::Length { expected, got: bytes.len() });
     }
-    let mut values = Vec::with_capacity(count);
-    let groups = count / 8;
-    // A group is read through eight-byte windows, which may reach past its own bytes.
-    let fast = groups.min(bytes.len().saturating_sub(8) / bits as usize);
-    for group in 0..fast {
-        let start = group * bits as usize;
-        let window = &bytes[start..start + bits as usize + 8];
-        unpack_group(window, bits, &mut values);
-    }
-    let mut position = (fast * 8) as u64 * u64::from(bits);
-    while values.len() < count {
-        values.push(read_bits(bytes, position, bits));
-        position += u64::from(bits);
-    }
-    let used = (position % 8) as u32;
+    let used = ((count as u64 * u64::from(bits)) % 8) as u32;
     if used != 0 && bytes.last().is_some_and(|&last| last >> used != 0) {
         return Err(UnpackError::Padding);
     }
+    let mut values = vec![0u32; count];
+    with_width!(bits, unpack_width(bytes, &mut values));
     Ok(values)
 }
 
-#[inline(always)]
-fn unpack_group(window: &[u8], bits: u32, values: &mut Vec<u32>) {
-    let mut out = [0u32; 8];
-    for (i, value) in out.iter_mut().enumerate() {
-        let position = i * bits as usize;
-        let mut word = [0u8; 8];
-        word.copy_from_slice(&window[position / 8..position / 8 + 8]);
-        *value = (u64::from_le_bytes(word) >> (position % 8)) as u32 & mask(bits);
+/// Bytes that a group's eight-byte reads may touch: its own, at most 32, and seven beyond.
+const WINDOW: usize = 40;
+
+fn unpack_width<const BITS: usize>(bytes: &[u8], values: &mut [u32]) {
+    let mut start = 0;
+    let (groups, tail) = values.as_chunks_mut::<8>();
+    for group in groups {
+        let own = &bytes[start..];
+        match own.first_chunk::<WINDOW>() {
+            Some(window) => *group = unpack_group::<BITS>(window),
+            None => {
+                let mut window = [0u8; WINDOW];
+                let len = own.len().min(WINDOW);
+                window[..len].copy_from_slice(&own[..len]);
+                *group = unpack_group::<BITS>(&window);
+            }
+        }
+        start += BITS;
     }
-    values.extend_from_slice(&out);
+    let mut window = [0u8; WINDOW];
+    let own = &bytes[start.min(bytes.len())..];
+    let len = own.len().min(WINDOW);
+    window[..len].copy_from_slice(&own[..len]);
+    let last = unpack_group::<BITS>(&window);
+    tail.copy_from_slice(&last[..tail.len()]);
 }
 
-/// One value at a bit position, byte by byte; the caller has checked the length.
-fn read_bits(bytes: &[u8], position: u64, bits: u32) -> u32 {
-    let first = (position / 8) as usize;
-    let shift = (position % 8) as u32;
-    let mut word = 0u64;
-    for (i, &byte) in bytes[first..].iter().take(5).enumerate() {
-        word |= u64::from(byte) << (8 * i);
+#[inline(always)]
+fn unpack_group<const BITS: usize>(window: &[u8; WINDOW]) -> [u32; 8] {
+    let mut out = [0u32; 8];
+    for (i, value) in out.iter_mut().enumerate() {
+        let (byte, shift) = (i * BITS / 8, i * BITS % 8);
+        let mut word = [0u8; 8];
+        word.copy_from_slice(&window[byte..byte + 8]);
+        *value = (u64::from_le_bytes(word) >> shift) as u32 & mask(BITS as u32);
     }
-    (word >> shift) as u32 & mask(bits)
+    out
 }
 
 #[cfg(test)]

@@ -181,14 +181,14 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
 
     fn send_work(&mut self, side: Side, request: Request, mask: u64, out: &mut Actions<R>) {
         let slot = request.slot();
-        let digest = request.digest(&self.config.chain);
-        let peer = self.peer(side);
-        if peer.lost {
+        if self.peer(side).lost {
             return;
         }
+        let (message, request) = request.work(&self.config.chain);
+        let peer = self.peer(side);
         peer.enter(slot.pass, slot.tokens);
-        peer.owed.push_back(Expected::Product { slot, request: digest, mask });
-        self.send(side, &ClientMessage::Work(request), out);
+        peer.owed.push_back(Expected::Product { slot, request, mask });
+        out.push(Action::Send { link: peer.link, message });
     }
 
     /// Files a product under its part, if its mask is still current, and checks what is complete.

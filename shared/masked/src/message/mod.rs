@@ -76,6 +76,8 @@ pub struct Open {
 
 nesa_primitives::codec_struct!(Open { chain, query, model, node, side, attempt, signature });
 
+const REQUEST: &str = "masked request";
+
 /// A request for one product.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Request {
@@ -117,7 +119,15 @@ impl Request {
     /// The digest that the server signs. Determined by a live share: it never leaves the two ends
     /// except blinded.
     pub fn digest(&self, chain: &Hash) -> Hash {
-        Hash::of("masked request", chain, self)
+        Hash::of(REQUEST, chain, self)
+    }
+
+    /// The frame that asks for its product, and its digest, from one encoding.
+    pub(crate) fn work(self, chain: &Hash) -> (Bytes, Hash) {
+        let frame = ClientMessage::Work(self).encode();
+        // A frame is its kind, one byte, and then the request.
+        let digest = Hash::of_bytes(REQUEST, chain, &frame[1..]);
+        (frame, digest)
     }
 
     /// Whether the payload is exactly as long as `stage` and the slot say.
