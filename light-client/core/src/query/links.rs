@@ -17,8 +17,6 @@ use nesa_platform::{
 use nesa_primitives::Address;
 use nesa_wire::Protocol;
 
-use crate::client::since;
-
 /// Reaching a node may take this long, over all its addresses.
 const CONNECT_LIMIT: Duration = Duration::from_secs(12);
 /// Frames of one link that wait for the query's loop; a server that sends more waits on the wire.
@@ -26,8 +24,8 @@ const FRAME_BUFFER: usize = 8;
 
 /// What comes from the links.
 pub(super) enum Input {
-    /// The stream stands.
-    Connected(Link),
+    /// The stream stands. Opening it, on a connection that stood, took about one round trip.
+    Connected(Link, Duration),
     /// One frame.
     Received(Link, Bytes),
     /// The link has ended.
@@ -38,7 +36,6 @@ struct Open {
     outbox: mpsc::UnboundedSender<Option<Bytes>>,
     _task: Guard,
     heard: Instant,
-    opened_ms: Option<f64>,
     up: u64,
     down: u64,
 }
@@ -74,7 +71,6 @@ impl Links {
             outbox,
             _task: task.abort_on_drop(),
             heard: Instant::now(),
-            opened_ms: None,
             up: 0,
             down: 0,
         };
@@ -109,14 +105,12 @@ impl Links {
         loop {
             let input = time::timeout(limit, self.inputs.next()).await.ok()??;
             let link = match &input {
-                Input::Connected(link) | Input::Received(link, _) | Input::Lost(link, _) => *link,
+                Input::Connected(link, _) | Input::Received(link, _) | Input::Lost(link, _) => *link,
             };
             // A link that was abandoned may still have something in the queue.
             let Some(open) = self.open.get_mut(&link) else { continue };
-            match &input {
-                Input::Connected(_) => open.opened_ms = Some(since(open.heard)),
-                Input::Received(_, frame) => open.down += frame.len() as u64 + 4,
-                Input::Lost(..) => {}
+            if let Input::Received(_, frame) = &input {
+                open.down += frame.len() as u64 + 4;
             }
             open.heard = Instant::now();
             return Some(input);
@@ -157,8 +151,9 @@ async fn run(
             // The record's addresses are its operator's word; the handshake proves the key.
             match network.dial(address).await {
                 Ok(reached) if reached == node => {
+                    let start = Instant::now();
                     match network.open(node, Protocol::Masked).await {
-                        Ok(stream) => return Ok(stream),
+                        Ok(stream) => return Ok((stream, start.elapsed())),
                         Err(error) => reason = error.to_string(),
                     }
                 }
@@ -168,14 +163,14 @@ async fn run(
         }
         Err(reason)
     };
-    let stream = time::timeout(CONNECT_LIMIT, open)
+    let (stream, round_trip) = time::timeout(CONNECT_LIMIT, open)
         .await
         .map_err(|elapsed| elapsed.to_string())??;
     let (mut reader, mut writer) = stream.split();
     // How long an answer may take is the query's business: it knows what is owed.
     reader.set_idle(Duration::from_secs(3600));
     let gone = |_| "the query is over".to_owned();
-    inputs.send(Input::Connected(link)).await.map_err(gone)?;
+    inputs.send(Input::Connected(link, round_trip)).await.map_err(gone)?;
     let write = async {
         while let Some(Some(frame)) = orders.next().await {
             writer.send(&frame).await.map_err(|error| error.to_string())?;

@@ -37,7 +37,7 @@ use crate::{
     AskError, LightClient,
     accounts::Accounts,
     client::since,
-    ladder::{Ladder, LadderStep},
+    ladder::{Ladder, LadderStep, StepId},
     models::{ModelStore, ModelStoreError, PieceSource, Prepared},
     receipt::{OpenedReceipt, PaymentReceipt},
 };
@@ -291,6 +291,12 @@ impl QueryClient {
         let start = Instant::now();
         let say = &options.listener;
         let mut ladder = Ladder::new();
+        ladder.set(LadderStep::not_checked(
+            StepId::PageCode,
+            "this program",
+            "A program cannot check itself: compare its digest with a build of your own.",
+            serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }),
+        ));
         say.say(Progress::Phase(Phase::Tokenizing));
         let planned = self.plan(prepared, texts, options).await?;
         say.say(Progress::Quote(planned.quote.clone()));

@@ -224,13 +224,14 @@ pub struct Timings {
     pub total_ms: f64,
     /// Escrow and draw on the chain.
     pub chain_ms: f64,
-    /// On the wire and waiting, without the nodes' own time.
+    /// Round trips: one for each linear stage of each pass, at the rate measured when the links
+    /// were opened.
     pub network_ms: f64,
-    /// Reported by the slower node of each stage for its products (not checked).
+    /// The rest of the waiting: the nodes' products and the transfer of shares.
     pub nodes_ms: f64,
     /// Masking, norms, attention on this device.
     pub device_ms: f64,
-    /// Checking every product on this device.
+    /// Checking every product on this device, measured on the same shapes.
     pub check_ms: f64,
     /// Answer to settlement, once settled.
     pub settle_ms: Option<f64>,

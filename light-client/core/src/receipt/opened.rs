@@ -169,8 +169,9 @@ impl OpenedReceipt {
                 attempt: served.link.attempt,
                 node: served.candidate.node,
                 commit: served.commit.as_ref().map(|commit| Hex::from(commit.encode())),
-                blind: served.blind,
-                leaves: served.leaves.clone(),
+                // Without a commitment nothing would bind these, so they are left out.
+                blind: served.commit.map_or(Hash::ZERO, |_| served.blind),
+                leaves: served.commit.map_or_else(Vec::new, |_| served.leaves.clone()),
             })
             .chain(transcript.rejected.iter().map(|rejection| OpenedServer {
                 side: rejection.link.side.into(),
@@ -180,6 +181,7 @@ impl OpenedReceipt {
                 blind: Hash::ZERO,
                 leaves: Vec::new(),
             }))
+            .filter(|server| server.commit.is_some() || signed_one(transcript, server))
             .collect();
         let mut messages: Vec<_> = transcript.opened.iter().collect();
         messages.sort_by_key(|part| (part.slot.pass, part.slot.stage, part.slot.part));
@@ -347,6 +349,17 @@ impl OpenedReceipt {
     }
 }
 
+/// Whether a server answered one of the verified messages.
+fn signed_one(transcript: &Transcript, server: &OpenedServer) -> bool {
+    transcript.opened.iter().any(|part| {
+        let link = match server.side {
+            SideName::A => part.a.link,
+            SideName::B => part.b.link,
+        };
+        link.attempt == server.attempt
+    })
+}
+
 /// A server whose commitment, if it has one, was checked.
 struct CheckedServer {
     node: Address,
@@ -362,9 +375,17 @@ impl OpenedReceipt {
         for server in &self.servers {
             let committed = match &server.commit {
                 None => {
-                    // Without a commitment nothing binds these two fields: they must be empty.
-                    if server.blind != Hash::ZERO && !server.leaves.is_empty() {
+                    // Without a commitment nothing binds these two fields: they must be empty; and
+                    // a server that signed nothing at all has no place here.
+                    if server.blind != Hash::ZERO || !server.leaves.is_empty() {
                         return Err(Failure::new("leaves", "given", "none without a commitment"));
+                    }
+                    let signed = self.messages.iter().any(|m| match server.side {
+                        SideName::A => m.a.0 == server.attempt,
+                        SideName::B => m.b.0 == server.attempt,
+                    });
+                    if !signed {
+                        return Err(Failure::new("servers", "one that signed nothing", "none"));
                     }
                     None
                 }
@@ -509,3 +530,7 @@ impl StageCheck<'_> {
 fn same<T: PartialEq + std::fmt::Display>(what: &str, got: T, expected: T) -> Result<(), Failure> {
     if got == expected { Ok(()) } else { Err(Failure::new(what, got, expected)) }
 }
+
+#[cfg(all(test, not(target_family = "wasm")))]
+#[path = "opened_tests.rs"]
+mod tests;

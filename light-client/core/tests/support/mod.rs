@@ -35,16 +35,16 @@ use nesa_verify::{Finalization, Scheme};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// The keys of four validators, all in one hand.
-pub struct Quorum {
+pub(crate) struct Quorum {
     /// The trust root that follows from them.
-    pub trust: TrustRoot,
+    pub(crate) trust: TrustRoot,
     signers: Vec<Scheme>,
     identities: Vec<ed25519::PrivateKey>,
 }
 
 impl Quorum {
     /// Deals keys from `seed` for the chain `name`.
-    pub fn deal(seed: u64, name: &str) -> Self {
+    pub(crate) fn deal(seed: u64, name: &str) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut identities: Vec<_> =
             (0..4).map(|_| ed25519::PrivateKey::random(&mut rng)).collect();
@@ -73,12 +73,12 @@ impl Quorum {
     }
 
     /// The same keys under another chain id: what a wrong chain id looks like.
-    pub fn renamed(&self, name: &str) -> TrustRoot {
+    pub(crate) fn renamed(&self, name: &str) -> TrustRoot {
         TrustRoot { chain_id: ChainId::new(name).unwrap(), ..self.trust.clone() }
     }
 
     /// A header on top of `parent` in `view`; `salt` makes another one of the same place.
-    pub fn header(&self, parent: Option<&Header>, view: u64, salt: u64) -> Header {
+    pub(crate) fn header(&self, parent: Option<&Header>, view: u64, salt: u64) -> Header {
         let (parent_digest, parent_view, height, time) = match parent {
             Some(parent) => {
                 (parent.digest(), parent.view(), parent.height() + 1, parent.timestamp_ms())
@@ -116,7 +116,7 @@ impl Quorum {
     }
 
     /// The certificate of three of the four for `header`.
-    pub fn certify(&self, header: &Header) -> Finalization {
+    pub(crate) fn certify(&self, header: &Header) -> Finalization {
         self.finalize(Proposal::new(
             header.fields.context.round,
             header.fields.context.parent.0,
@@ -135,7 +135,7 @@ impl Quorum {
     }
 
     /// The seed of a view: unique, whatever was finalized in it.
-    pub fn seed(&self, view: u64) -> [u8; 48] {
+    pub(crate) fn seed(&self, view: u64) -> [u8; 48] {
         let round = Round::new(Epoch::zero(), View::new(view));
         let any = to_digest(&Hash::ZERO);
         let seed = self.finalize(Proposal::new(round, View::zero(), any)).seed();
@@ -145,7 +145,7 @@ impl Quorum {
     }
 
     /// `length` headers from height 1, each with its own certificate, one view apart.
-    pub fn chain(&self, length: u64) -> Vec<Certified> {
+    pub(crate) fn chain(&self, length: u64) -> Vec<Certified> {
         let mut chain: Vec<Certified> = Vec::new();
         for view in 1..=length {
             let header = self.header(chain.last().map(|item| &item.header), view, 0);
