@@ -52,6 +52,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.command, Command::Up(_) | Command::Node(_)) {
+        logging::start("error", logging::LogFormat::Text);
+    }
     let (json, result) = match cli.command {
         Command::Up(command) => (false, command.run()),
         Command::Node(command) => (false, command.run()),

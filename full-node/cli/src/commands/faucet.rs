@@ -7,7 +7,11 @@ use nesa_primitives::{Address, Denom};
 use serde_json::json;
 
 use super::Target;
-use crate::{client::Client, keyfile, output};
+use crate::{
+    client::Client,
+    keyfile,
+    output::{self, outln},
+};
 
 /// Ask a local network's faucet for NES
 ///
@@ -50,9 +54,9 @@ impl Faucet {
             let balance = funded.account.balance(Denom(self.denom));
             bar.finish_and_clear();
             if self.json {
-                println!("{}", json!({ "address": address, "transaction": id, "balance": balance }));
+                outln!("{}", json!({ "address": address, "transaction": id, "balance": balance }));
             } else {
-                println!("{address} now holds {balance} (proven here)");
+                outln!("{address} now holds {balance} (proven here)");
             }
             client.stop().await;
             Ok(())

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
+    output::outln,
 };
 
 /// Make, list and move the keys that sign transactions
@@ -80,9 +81,9 @@ impl Keys {
                 let key = existing(name)?;
                 let seed = Zeroizing::new(hex::encode(key.seed().as_ref()));
                 if self.json {
-                    println!("{}", json!({ "name": name, "seed": seed.as_str() }));
+                    outln!("{}", json!({ "name": name, "seed": seed.as_str() }));
                 } else {
-                    println!("{}", seed.as_str());
+                    outln!("{}", seed.as_str());
                 }
             }
             Action::Import { name } => {
@@ -108,9 +109,9 @@ impl Keys {
 
     fn show(&self, name: &str, address: &str) {
         if self.json {
-            println!("{}", json!({ "name": name, "address": address }));
+            outln!("{}", json!({ "name": name, "address": address }));
         } else {
-            println!("{address}");
+            outln!("{address}");
         }
     }
 
@@ -137,12 +138,12 @@ impl Keys {
                 .iter()
                 .map(|(name, address)| json!({ "name": name, "address": address }))
                 .collect();
-            println!("{}", json!({ "keys": list }));
+            outln!("{}", json!({ "keys": list }));
         } else if keys.is_empty() {
             eprintln!("no keys yet; `nesa keys new` makes one");
         } else {
             for (name, address) in keys {
-                println!("{name:16} {address}");
+                outln!("{name:16} {address}");
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::{Code, Failure},
     node::model,
-    output,
+    output::{self, outln},
 };
 
 /// Compile models to the exact integer form, and measure them
@@ -92,7 +92,7 @@ impl Model {
             }
         };
         if self.json {
-            println!("{object}");
+            outln!("{object}");
         } else {
             print(&object);
         }
@@ -104,14 +104,14 @@ impl Model {
 fn print(object: &Value) {
     for (name, value) in object.as_object().into_iter().flatten() {
         match value {
-            Value::String(text) => println!("{name:18} {text}"),
+            Value::String(text) => outln!("{name:18} {text}"),
             Value::Array(items) => {
-                println!("{name}");
+                outln!("{name}");
                 for item in items {
-                    println!("  {item}");
+                    outln!("  {item}");
                 }
             }
-            other => println!("{name:18} {other}"),
+            other => outln!("{name:18} {other}"),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     client::parse_trust_root,
     failure::{Code, Failure},
     node::model,
+    output::outln,
 };
 
 /// Largest receipt read, in bytes.
@@ -98,7 +99,7 @@ impl Verify {
                     let object = json!({
                         "valid": false, "failed": what, "got": got, "expected": expected,
                     });
-                    println!("{object}");
+                    outln!("{object}");
                 }
                 Err(Failure::new(
                     Code::Failed,
@@ -152,15 +153,15 @@ impl Verify {
                 "summary": found.summary,
                 "does_not_show": found.does_not_show,
             });
-            println!("{object}");
+            outln!("{object}");
             return;
         }
-        println!("{} receipt: valid", found.kind);
+        outln!("{} receipt: valid", found.kind);
         for check in &found.checks {
-            println!("  checked: {}", check.what);
+            outln!("  checked: {}", check.what);
         }
         for line in &found.does_not_show {
-            println!("  it does not show: {line}");
+            outln!("  it does not show: {line}");
         }
     }
 }

@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Target;
-use crate::http;
+use crate::{http, output::outln};
 
 /// Show the head of the chain, the nodes and the models of a network
 ///
@@ -42,19 +42,19 @@ impl Status {
             object["rpc"] = json!(rpc);
             object["nodes"] = nodes["nodes"].clone();
             object["models"] = models["models"].clone();
-            println!("{object}");
+            outln!("{object}");
             return Ok(());
         }
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        println!("chain   {}", text(&status["chain_id"]));
-        println!("rpc     {rpc}");
-        println!("height  {}", text(&status["head"]["height"]));
-        println!("view    {}", text(&status["head"]["view"]));
+        outln!("chain   {}", text(&status["chain_id"]));
+        outln!("rpc     {rpc}");
+        outln!("height  {}", text(&status["head"]["height"]));
+        outln!("view    {}", text(&status["head"]["view"]));
         for model in models["models"].as_array().into_iter().flatten() {
-            println!("model   {}  {}", text(&model["digest"]), text(&model["name"]));
+            outln!("model   {}  {}", text(&model["digest"]), text(&model["name"]));
         }
         for node in nodes["nodes"].as_array().into_iter().flatten() {
-            println!(
+            outln!(
                 "node    {}  operator {}  bond {} unes",
                 text(&node["node"]),
                 short(&text(&node["operator"])),

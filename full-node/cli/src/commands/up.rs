@@ -1,6 +1,11 @@
 //! `nesa up`: a whole network on this machine.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -86,7 +91,7 @@ impl Up {
     }
 
     /// The directory's network, made now if there is none; ports and model overridden as asked.
-    fn network(&self, dir: &std::path::Path) -> Result<Network> {
+    fn network(&self, dir: &Path) -> Result<Network> {
         if !Network::path(dir).exists() {
             let options = setup::Options {
                 scenario: self.scenario.unwrap_or_default(),
@@ -123,7 +128,7 @@ impl Up {
         Ok(network)
     }
 
-    async fn supervise(&self, dir: &std::path::Path, network: &Network) -> Result<()> {
+    async fn supervise(&self, dir: &Path, network: &Network) -> Result<()> {
         let policy = RestartPolicy {
             first: Duration::from_millis(self.restart_delay_ms.max(1)),
             longest: Duration::from_secs(10),
@@ -150,7 +155,7 @@ impl Up {
         result
     }
 
-    fn validators(&self, dir: &std::path::Path, network: &Network) -> Vec<ChildSpec> {
+    fn validators(&self, dir: &Path, network: &Network) -> Vec<ChildSpec> {
         let www = self.www.clone().or_else(nesa_rpc::find_dist);
         let specs = network.validators.iter().enumerate().map(|(index, entry)| {
             let mut args = self.common(dir, &entry.name, "validator");
@@ -162,7 +167,7 @@ impl Up {
         specs.collect()
     }
 
-    fn nodes(&self, dir: &std::path::Path, network: &Network) -> Vec<ChildSpec> {
+    fn nodes(&self, dir: &Path, network: &Network) -> Vec<ChildSpec> {
         let specs = network.nodes.iter().map(|entry| ChildSpec {
             name: entry.name.clone(),
             args: self.common(dir, &entry.name, "compute"),
@@ -171,7 +176,7 @@ impl Up {
         specs.collect()
     }
 
-    fn common(&self, dir: &std::path::Path, name: &str, role: &str) -> Vec<OsString> {
+    fn common(&self, dir: &Path, name: &str, role: &str) -> Vec<OsString> {
         let format = match self.log_format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
@@ -212,7 +217,7 @@ fn check_ports(network: &Network) -> Result<()> {
     Ok(())
 }
 
-fn announce(dir: &std::path::Path, network: &Network, supervisor: &Supervisor) -> Result<()> {
+fn announce(dir: &Path, network: &Network, supervisor: &Supervisor) -> Result<()> {
     let rpc = network.rpc().context("a network has at least one validator")?;
     let ready = serde_json::json!({
         "playground": format!("{rpc}/"),
@@ -224,7 +229,9 @@ fn announce(dir: &std::path::Path, network: &Network, supervisor: &Supervisor) -
         "dir": dir,
         "pids": supervisor.pids(),
     });
-    println!("READY {ready}");
+    // Nobody may be reading any more; the network runs all the same.
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "READY {ready}").and_then(|()| stdout.flush());
     eprintln!("\n  Playground: {rpc}/\n  Try:        nesa query embed --text 'hello' --json\n  Stop:       Ctrl-C\n");
     Ok(())
 }

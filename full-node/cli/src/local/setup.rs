@@ -33,8 +33,8 @@ use crate::{
 
 /// Validators of a local network: one may fail.
 const VALIDATORS: u32 = 4;
-/// Which operator runs each compute node: five nodes, four operators.
-const OPERATOR_OF: [usize; 5] = [0, 1, 2, 3, 3];
+/// Compute nodes, each of an operator of its own: three candidates for side A, two for side B.
+const NODES: usize = 5;
 /// Port of the playground unless asked otherwise.
 const DEFAULT_HTTP_PORT: u16 = 7070;
 /// What the faucet starts with, in NES.
@@ -89,14 +89,12 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
     let mut rng = random::rng();
     let dealt = dealer::deal(VALIDATORS, &mut rng).context("cannot deal validator keys")?;
     let faucet = SecretKey::generate(&mut rng);
-    let operators: Vec<SecretKey> =
-        (0..=OPERATOR_OF.iter().copied().max().unwrap_or(0)).map(|_| SecretKey::generate(&mut rng)).collect();
-    let node_keys: Vec<SecretKey> =
-        OPERATOR_OF.iter().map(|_| SecretKey::generate(&mut rng)).collect();
+    let mut pair = || (SecretKey::generate(&mut rng), SecretKey::generate(&mut rng));
+    let node_keys: Vec<(SecretKey, SecretKey)> = (0..NODES).map(|_| pair()).collect();
     let p2p_keys: Vec<SecretKey> =
         dealt.validators.iter().map(|_| SecretKey::generate(&mut rng)).collect();
 
-    let mut free = ports::pick(VALIDATORS as usize * 3 + OPERATOR_OF.len())?.into_iter();
+    let mut free = ports::pick(VALIDATORS as usize * 3 + NODES)?.into_iter();
     let mut port = || free.next().context("ran out of ports");
     let mut validators = Vec::new();
     for (index, (keys, p2p)) in dealt.validators.iter().zip(&p2p_keys).enumerate() {
@@ -123,11 +121,10 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
     keyfile::store(&dir.join("v0").join(names::FAUCET), &faucet)?;
 
     let mut nodes = Vec::new();
-    for (index, (key, operator)) in node_keys.iter().zip(OPERATOR_OF).enumerate() {
+    for (index, (operator, key)) in node_keys.iter().enumerate() {
         let name = format!("c{index}");
         let folder = dir.join(&name);
         files::private_dir(&folder)?;
-        let operator = &operators[operator];
         keyfile::store(&folder.join(names::OPERATOR), operator)?;
         keyfile::store(&folder.join(names::NODE), key)?;
         nodes.push(NodeEntry {

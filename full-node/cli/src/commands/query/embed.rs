@@ -10,7 +10,10 @@ use super::{
     Common,
     session::{self, Session},
 };
-use crate::failure::{Code, Failure};
+use crate::{
+    failure::{Code, Failure},
+    output::outln,
+};
 
 /// Embed texts: one unit vector each
 #[derive(Debug, Args)]
@@ -68,10 +71,10 @@ impl Embed {
             if vectors.len() > 1 {
                 object["vectors"] = json!(vectors);
             }
-            println!("{object}");
+            outln!("{object}");
         } else {
             for vector in &vectors {
-                println!("{}", json!(vector));
+                outln!("{}", json!(vector));
             }
             session::explain(&outcome, &receipts);
         }

@@ -10,6 +10,7 @@ use super::{
     Common, documents,
     session::{self, Session},
 };
+use crate::output::outln;
 
 /// Search text and markdown files: passages ranked by how well they answer a question
 ///
@@ -57,11 +58,11 @@ impl Search {
             let mut object = session::report(&outcome.query, &receipts);
             object["results"] = serde_json::to_value(best)?;
             object["cached"] = outcome.cached.into();
-            println!("{object}");
+            outln!("{object}");
         } else {
             for passage in best {
-                println!("{:2}. {:.3}  {}", passage.rank, passage.score, passage.title);
-                println!("    {}\n", passage.text.trim().replace('\n', "\n    "));
+                outln!("{:2}. {:.3}  {}", passage.rank, passage.score, passage.title);
+                outln!("    {}\n", passage.text.trim().replace('\n', "\n    "));
             }
             session::explain(&outcome.query, &receipts);
         }

@@ -8,7 +8,7 @@ use nesa_crypto::SecretKey;
 use nesa_light::{
     QueryClient, QueryError, QueryOptions, QueryOutcome,
     accounts::Accounts,
-    ladder::StepState,
+    ladder::{LadderStep, StepId, StepState},
     models::{LoadProgress, NetworkSource, Prepared},
     query::report::{Listener, Phase, Progress, Quote},
 };
@@ -207,6 +207,26 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path).with_context(|| format!("cannot name {}", path.display()))
 }
 
+/// The ladder with its bottom rung: what program did the checking. It cannot check itself, so the
+/// rung is never more than "not checked".
+pub(super) fn ladder(outcome: &QueryOutcome) -> Vec<LadderStep> {
+    let mut steps = outcome.ladder.clone();
+    let program = std::env::current_exe().ok();
+    let digest = program
+        .as_ref()
+        .and_then(|path| std::fs::read(path).ok())
+        .map(|bytes| Hash::of_bytes("program", &Hash::ZERO, &bytes));
+    for step in steps.iter_mut().filter(|step| step.id == StepId::PageCode) {
+        *step = LadderStep::not_checked(
+            StepId::PageCode,
+            "this device",
+            concat!("checked by nesa ", env!("CARGO_PKG_VERSION"), ", which cannot check itself"),
+            json!({ "program": program, "digest": digest }),
+        );
+    }
+    steps
+}
+
 /// The part of the JSON answer that every query has.
 pub(super) fn report(outcome: &QueryOutcome, receipts: &Receipts) -> Value {
     json!({
@@ -230,14 +250,14 @@ pub(super) fn report(outcome: &QueryOutcome, receipts: &Receipts) -> Value {
         "nodes": outcome.nodes,
         "cost": outcome.cost,
         "truncated": outcome.truncated,
-        "ladder": outcome.ladder,
+        "ladder": ladder(outcome),
     })
 }
 
 /// A few lines about how the answer came to be, for people.
 pub(super) fn explain(outcome: &QueryOutcome, receipts: &Receipts) {
     eprintln!();
-    for step in &outcome.ladder {
+    for step in &ladder(outcome) {
         let mark = match step.state {
             StepState::Verified => "✓",
             StepState::Failed => "✗",
