@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leptos::{ev, html, prelude::*};
-use nesa_messages::ToWorker;
+use nesa_messages::{ModelPhase, ToWorker};
 use wasm_bindgen::JsCast;
 
 use super::preflight::Preflight;
@@ -117,14 +117,15 @@ fn keep_and_price(app: App) {
     // A new wallet, a new block of money or a loaded model can change the answer too.
     let ground = Memo::new(move |_| {
         (
-            app.status.with(|s| s.model.as_ref().map(|m| m.digest.clone())),
+            // Counting tokens needs the tokenizer, so nothing is priced before the model is here.
+            app.status.with(|s| matches!(s.model_phase, ModelPhase::Ready { .. })),
             app.wallet.with(|w| (w.state, w.balances.clone())),
         )
     });
     Effect::new(move |first: Option<()>| {
         let draft = app.draft.get();
-        let (model, _) = ground.get();
-        let priced = model.is_some() && !draft.documents.is_empty();
+        let (ready, _) = ground.get();
+        let priced = ready && !draft.documents.is_empty();
         app.priced.set(false);
         if let Some(Some(timer)) = timer.try_update_value(Option::take) {
             timer.clear();

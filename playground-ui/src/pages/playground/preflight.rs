@@ -34,11 +34,11 @@ pub(crate) fn Preflight(
 fn Price(quote: Quote, open: bool) -> impl IntoView {
     let sent = quote.passages.saturating_sub(quote.cached);
     let fees = nesa_messages::Unes(quote.draw_fee.0.saturating_add(quote.tx_fee.0));
-    let truncated = quote.truncated.clone();
+    let truncated: Vec<String> = quote.truncated.iter().map(|t| beginning(t)).collect();
     view! {
         <section class="pre" data-test="quote" aria-labelledby="quote-title">
             <h2 id="quote-title">"Before it leaves this device"</h2>
-            <p>"Split between two strangers; neither can read it. "
+            <p>"Split between two strangers; neither alone can read it. "
                 <span class="small muted">"masked lane (HSS-EE), checked with Freivalds"</span></p>
             <dl class="facts">
                 <div><dt>"Cost"</dt><dd data-test="quote-cost">{format!("{} NES", quote.compute)}
@@ -77,6 +77,16 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
             })}
         </section>
     }
+}
+
+/// Enough of a text to know which one it is.
+fn beginning(text: &str) -> String {
+    const LIMIT: usize = 48;
+    if text.chars().count() <= LIMIT {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LIMIT).collect();
+    format!("“{}…”", start.trim_end())
 }
 
 #[component]
