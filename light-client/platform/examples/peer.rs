@@ -34,7 +34,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
         }
     });
-    // A frame with an address: connect there, echo some bytes, and tell how it went.
+    // An empty frame: where this peer listens. A frame with an address: connect there, echo some
+    // bytes, and tell how it went.
     let mut calls = network.accept(Protocol::Chunks, StreamLimits::default())?;
     let caller = network.clone();
     task::spawn(async move {
@@ -43,9 +44,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             task::spawn(async move {
                 while let Ok(Some(frame)) = stream.recv().await {
                     let address = String::from_utf8_lossy(&frame).into_owned();
-                    let answer = match call_back(&network, &address).await {
-                        Ok(()) => "ok".to_owned(),
-                        Err(error) => error.to_string(),
+                    let answer = if address.is_empty() {
+                        network.listen_addresses().join("\n")
+                    } else {
+                        match call_back(&network, &address).await {
+                            Ok(()) => "ok".to_owned(),
+                            Err(error) => error.to_string(),
+                        }
                     };
                     if stream.send(answer.as_bytes()).await.is_err() {
                         return;
@@ -54,9 +59,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
         }
     });
-    for address in network.listen_addresses() {
-        println!("LISTEN {address}");
-    }
     println!("READY");
     let mut sink = [0; 64];
     let mut input = tokio::io::stdin();

@@ -109,7 +109,68 @@ pub async fn compute<T: MaybeSend + 'static>(work: impl FnOnce() -> T + MaybeSen
 pub async fn yield_now() {
     #[cfg(not(target_family = "wasm"))]
     tokio::task::yield_now().await;
-    // A resolved promise would only reach other microtasks; a timer lets network events in.
     #[cfg(target_family = "wasm")]
-    crate::time::sleep(std::time::Duration::ZERO).await;
+    turn::next().await;
+}
+
+/// Turns of the browser's event loop.
+///
+/// A resolved promise would only reach other microtasks, and a timer is clamped to 4 ms once it is
+/// nested; a message to oneself comes back after whatever is waiting already, and at once if
+/// nothing is.
+#[cfg(target_family = "wasm")]
+mod turn {
+    use futures::channel::oneshot;
+    use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+    use wasm_bindgen::{JsValue, closure::Closure, prelude::wasm_bindgen};
+
+    #[wasm_bindgen]
+    extern "C" {
+        type MessageChannel;
+        #[wasm_bindgen(constructor)]
+        fn new() -> MessageChannel;
+        #[wasm_bindgen(method, getter)]
+        fn port1(this: &MessageChannel) -> MessagePort;
+        #[wasm_bindgen(method, getter)]
+        fn port2(this: &MessageChannel) -> MessagePort;
+
+        type MessagePort;
+        #[wasm_bindgen(method, setter)]
+        fn set_onmessage(this: &MessagePort, callback: &Closure<dyn FnMut()>);
+        #[wasm_bindgen(method, js_name = postMessage)]
+        fn post_message(this: &MessagePort, message: &JsValue);
+    }
+
+    struct Turns {
+        waiting: Rc<RefCell<VecDeque<oneshot::Sender<()>>>>,
+        port: MessagePort,
+        _callback: Closure<dyn FnMut()>,
+    }
+
+    thread_local! {
+        static TURNS: Turns = {
+            let channel = MessageChannel::new();
+            let waiting = Rc::new(RefCell::new(VecDeque::<oneshot::Sender<()>>::new()));
+            let queue = waiting.clone();
+            let callback = Closure::new(move || {
+                let next = queue.borrow_mut().pop_front();
+                if let Some(next) = next {
+                    // Whoever waited may have been aborted.
+                    let _ = next.send(());
+                }
+            });
+            channel.port1().set_onmessage(&callback);
+            Turns { waiting, port: channel.port2(), _callback: callback }
+        };
+    }
+
+    pub(super) async fn next() {
+        let (sender, turn) = oneshot::channel();
+        TURNS.with(|turns| {
+            turns.waiting.borrow_mut().push_back(sender);
+            turns.port.post_message(&JsValue::NULL);
+        });
+        // The sender lives in the queue until its turn.
+        let _ = turn.await;
+    }
 }

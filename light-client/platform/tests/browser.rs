@@ -16,18 +16,14 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-/// The peer's fixed place: its key is `[42; 32]`.
-const PEER: &str =
-    "/ip4/127.0.0.1/tcp/47821/ws/p2p/12D3KooWBXu3uGPMkjjxViK6autSnFH5QaKJgTwW8CaSxYSD6yYL";
-
 #[wasm_bindgen_test]
 async fn echoes_over_websocket() {
     let network = Network::start(NetConfig::client([21; 32])).await.unwrap();
     let before = Instant::now();
-    let peer = network.dial(PEER).await.unwrap();
+    let peer = network.dial(common::PEER).await.unwrap();
     let dial = before.elapsed().as_millis();
-    common::echoes(&network, PEER).await;
-    common::parallel_streams(&network, PEER, 12).await;
+    common::echoes(&network, common::PEER).await;
+    common::parallel_streams(&network, common::PEER, 12).await;
 
     let mut stream = network.open(peer, Protocol::Echo).await.unwrap();
     let before = Instant::now();
@@ -67,8 +63,8 @@ async fn echoes_over_websocket() {
 async fn a_native_peer_reaches_this_worker_through_its_relay() {
     let network = Network::start(NetConfig::client([22; 32])).await.unwrap();
     let _echo = common::serve_echo(&network, StreamLimits::default());
-    let address = network.listen_relay(PEER).await.unwrap();
-    let peer = network.dial(PEER).await.unwrap();
+    let address = network.listen_relay(common::PEER).await.unwrap();
+    let peer = network.dial(common::PEER).await.unwrap();
     let mut stream = network.open(peer, Protocol::Chunks).await.unwrap();
     let answer = stream.ask(address.as_bytes()).await.unwrap();
     assert_eq!(answer, &b"ok"[..]);
@@ -77,7 +73,27 @@ async fn a_native_peer_reaches_this_worker_through_its_relay() {
 
 #[wasm_bindgen_test]
 async fn two_workers_meet_through_a_relay() {
-    common::through_a_relay(PEER).await;
+    common::through_a_relay(common::PEER).await;
+}
+
+#[wasm_bindgen_test]
+async fn a_long_computation_lets_events_in() {
+    let heard = std::rc::Rc::new(std::cell::Cell::new(false));
+    let hear = heard.clone();
+    let _timer = nesa_platform::task::spawn(async move {
+        nesa_platform::time::sleep(std::time::Duration::from_millis(1)).await;
+        hear.set(true);
+    });
+    let before = Instant::now();
+    let mut turns = 0u32;
+    while !heard.get() {
+        nesa_platform::task::yield_now().await;
+        turns += 1;
+    }
+    for _ in 0..1000 {
+        nesa_platform::task::yield_now().await;
+    }
+    wasm_bindgen_test::console_log!("{} turns in {:?}", turns + 1000, before.elapsed());
 }
 
 #[wasm_bindgen_test]

@@ -47,7 +47,7 @@ impl Durable {
     pub(super) async fn get(&self, space: &str, key: &str) -> Result<Option<Bytes>, StorageError> {
         let key = JsValue::from(super::place(space, key));
         let value = self
-            .with(TransactionMode::ReadOnly, ENTRIES, async |transaction| {
+            .with(TransactionMode::ReadOnly, ENTRIES, async move |transaction| {
                 let query = Query::from(key.clone());
                 transaction.object_store(ENTRIES)?.get(query)?.await
             })
@@ -63,7 +63,7 @@ impl Durable {
     ) -> Result<(), StorageError> {
         let key = JsValue::from(super::place(space, key));
         let value = JsValue::from(Uint8Array::from(value));
-        self.with(TransactionMode::ReadWrite, ENTRIES, async |transaction| {
+        self.with(TransactionMode::ReadWrite, ENTRIES, async move |transaction| {
             transaction.object_store(ENTRIES)?.put(&value, Some(&key))?.await.map(|_| ())
         })
         .await
@@ -71,7 +71,7 @@ impl Durable {
 
     pub(super) async fn delete(&self, space: &str, key: &str) -> Result<(), StorageError> {
         let key = JsValue::from(super::place(space, key));
-        self.with(TransactionMode::ReadWrite, ENTRIES, async |transaction| {
+        self.with(TransactionMode::ReadWrite, ENTRIES, async move |transaction| {
             transaction.object_store(ENTRIES)?.delete(Query::from(key.clone()))?.await
         })
         .await
@@ -80,8 +80,9 @@ impl Durable {
     pub(super) async fn list(&self, space: &str) -> Result<Vec<String>, StorageError> {
         // '0' follows '/': the range holds exactly the keys that start with the namespace.
         let (lower, upper) = (format!("{space}/"), format!("{space}0"));
+        let prefix = lower.clone();
         let keys = self
-            .with(TransactionMode::ReadOnly, ENTRIES, async |transaction| {
+            .with(TransactionMode::ReadOnly, ENTRIES, async move |transaction| {
                 let range = KeyRange::bound(
                     &JsValue::from(&lower),
                     &JsValue::from(&upper),
@@ -94,7 +95,7 @@ impl Durable {
             .await?;
         let mut keys: Vec<String> = keys
             .iter()
-            .filter_map(|key| key.as_string()?.strip_prefix(&lower).map(str::to_owned))
+            .filter_map(|key| key.as_string()?.strip_prefix(&prefix).map(str::to_owned))
             .collect();
         keys.sort();
         Ok(keys)
@@ -128,9 +129,10 @@ impl Durable {
     /// The key that seals secrets. It is not extractable, so it never becomes bytes.
     async fn sealing_key(&self) -> Result<CryptoKey, StorageError> {
         let name = JsValue::from(SEALING_KEY);
+        let key = name.clone();
         let stored = self
-            .with(TransactionMode::ReadOnly, KEYS, async |transaction| {
-                transaction.object_store(KEYS)?.get(Query::from(name.clone()))?.await
+            .with(TransactionMode::ReadOnly, KEYS, async move |transaction| {
+                transaction.object_store(KEYS)?.get(Query::from(key.clone()))?.await
             })
             .await?;
         if let Some(key) = stored {
@@ -145,7 +147,7 @@ impl Durable {
         let fresh = JsFuture::from(promise).await.map_err(crypto)?;
         // Another tab may have stored its key meanwhile: whichever came first is the key.
         let key = self
-            .with(TransactionMode::ReadWrite, KEYS, async |transaction| {
+            .with(TransactionMode::ReadWrite, KEYS, async move |transaction| {
                 let store = transaction.object_store(KEYS)?;
                 if let Some(first) = store.get(Query::from(name.clone()))?.await? {
                     return Ok(first);
@@ -158,7 +160,27 @@ impl Durable {
     }
 
     /// Runs `work` in a transaction and waits until that is committed.
-    async fn with<T>(
+    ///
+    /// It runs in a task of its own: a transaction commits by itself as soon as nobody asks it for
+    /// anything, so a caller that does not poll for a while would miss its end and wait forever.
+    async fn with<T: 'static>(
+        &self,
+        mode: TransactionMode,
+        store: &'static str,
+        work: impl AsyncFn(&Transaction) -> Result<T, Error> + 'static,
+    ) -> Result<T, StorageError> {
+        let durable = self.clone();
+        let (done, result) = futures::channel::oneshot::channel();
+        wasm_bindgen_futures::spawn_local(async move {
+            // A caller that went away needs no answer; what it asked for is done all the same.
+            let _ = done.send(durable.run(mode, store, work).await);
+        });
+        result
+            .await
+            .unwrap_or_else(|_| Err(StorageError::Unavailable("the browser gave it up".into())))
+    }
+
+    async fn run<T>(
         &self,
         mode: TransactionMode,
         store: &str,

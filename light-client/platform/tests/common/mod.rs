@@ -7,6 +7,10 @@ use nesa_platform::{
 };
 use nesa_wire::Protocol;
 
+/// Where the native peer of the browser's tests (`examples/peer.rs`) listens: its key is `[42; 32]`.
+pub(crate) const PEER: &str =
+    "/ip4/127.0.0.1/tcp/47821/ws/p2p/12D3KooWBXu3uGPMkjjxViK6autSnFH5QaKJgTwW8CaSxYSD6yYL";
+
 /// Serves echoes until the guard is dropped.
 pub(crate) fn serve_echo(network: &Network, limits: StreamLimits) -> Guard {
     let mut incoming = network.accept(Protocol::Echo, limits).unwrap();
