@@ -53,8 +53,8 @@ for name in sorted(by_file):
 
 eval_set = order(glosses, "eval")[:800] + order(examples, "eval")[:800] \
     + order(paragraphs, "eval")[:650] + order(passages, "eval")[:150]
-calibration = order(glosses, "cal")[:60] + order(examples, "cal")[:60] \
-    + order(paragraphs, "cal")[:40] + order(passages, "cal")[:10]
+calibration = order(glosses, "cal")[:140] + order(examples, "cal")[:140] \
+    + order(paragraphs, "cal")[:130] + order(passages, "cal")[:20]
 chosen = set(eval_set)
 calibration = [c for c in calibration if c not in chosen]
 for name, items in (("corpus.txt", order(set(eval_set), "mix")), ("calibration.txt", order(set(calibration), "mix"))):

@@ -2,6 +2,7 @@
 
 use nesa_model::{TokenIds, Tokenizer, manifest::TokenizerConfig};
 
+use crate::linalg::add_gram;
 use crate::source::{Bert, MAX_WORD_CHARS};
 use crate::yardstick::{self, Observer};
 
@@ -13,31 +14,29 @@ pub const CALIBRATION: &str = include_str!("../data/calibration.txt");
 pub struct Statistics {
     /// Per stage, per input channel: largest magnitude.
     pub input_max: Vec<Vec<f32>>,
-    /// Per stage, per input channel: mean square.
-    pub input_square: Vec<Vec<f64>>,
+    /// Per stage: `Σ x·xᵀ` over all tokens, `[k, k]`, upper triangle.
+    pub input_gram: Vec<Vec<f64>>,
     /// Per layer, per head: largest query and key magnitude.
     pub query_key_max: Vec<Vec<(f32, f32)>>,
     /// Per layer: largest value magnitude.
     pub value_max: Vec<f32>,
-    tokens: u64,
     hidden: usize,
     heads: usize,
 }
 
 impl Observer for Statistics {
     fn input(&mut self, stage: usize, x: &[f32], k: usize) {
-        let (max, square) = (&mut self.input_max[stage], &mut self.input_square[stage]);
+        let max = &mut self.input_max[stage];
         max.resize(k, 0.0);
-        square.resize(k, 0.0);
         for row in x.chunks_exact(k) {
-            for ((max, square), &x) in max.iter_mut().zip(square.iter_mut()).zip(row) {
+            for (max, &x) in max.iter_mut().zip(row) {
                 *max = max.max(x.abs());
-                *square += f64::from(x) * f64::from(x);
             }
         }
-        if stage == 0 {
-            self.tokens += (x.len() / k) as u64;
-        }
+        let gram = &mut self.input_gram[stage];
+        gram.resize(k * k, 0.0);
+        let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
+        add_gram(gram, &x, k);
     }
 
     fn qkv(&mut self, layer: usize, y: &[f32]) {
@@ -66,10 +65,9 @@ pub fn calibrate(
     let layers = bert.layers.len();
     let mut statistics = Statistics {
         input_max: vec![Vec::new(); 4 * layers],
-        input_square: vec![Vec::new(); 4 * layers],
+        input_gram: vec![Vec::new(); 4 * layers],
         query_key_max: vec![vec![(0.0, 0.0); bert.config.num_attention_heads]; layers],
         value_max: vec![0.0; layers],
-        tokens: 0,
         hidden: bert.config.hidden_size,
         heads: bert.config.num_attention_heads,
     };
@@ -78,11 +76,6 @@ pub fn calibrate(
         let TokenIds { ids, .. } = tokenizer.encode(text);
         yardstick::embed(bert, &ids, &mut statistics);
         progress(i + 1, total);
-    }
-    for squares in &mut statistics.input_square {
-        for s in squares {
-            *s /= statistics.tokens.max(1) as f64;
-        }
     }
     statistics
 }

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::calibrate::{Statistics, calibrate, vocabulary};
 use crate::quantize::{
-    EXP_STEPS, exp_table, fixed_point, gelu_table, quantize_embedding_row, quantize_weight_row,
+    EXP_STEPS, exp_table, fixed_point, gelu_table, quantize_embedding_row, quantize_weight,
 };
 use crate::source::{Bert, Dense, Norm, SourceError};
 
@@ -40,7 +40,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { input_bits: [12; STAGES_PER_LAYER], smoothing: [None; STAGES_PER_LAYER] }
+        Self { input_bits: [12; STAGES_PER_LAYER], smoothing: [Some(0.4); STAGES_PER_LAYER] }
     }
 }
 
@@ -298,27 +298,31 @@ impl Builder<'_> {
         let factors = self.options.smoothing[index % STAGES_PER_LAYER]
             .map(|alpha| smoothing_factors(dense, &self.statistics.input_max[index], alpha));
         let real = |f: u16| f64::from(f) / 16384.0;
-        let squares: Vec<f64> = match &factors {
-            None => self.statistics.input_square[index].clone(),
-            Some(f) => self.statistics.input_square[index]
-                .iter()
-                .zip(f)
-                .map(|(s, &f)| s * real(f) * real(f))
-                .collect(),
-        };
-        let mut weight = Vec::with_capacity(dense.n * dense.k);
-        let mut multipliers = Vec::with_capacity(dense.n);
-        let mut bound = 0;
-        for (row, unit_out) in dense.weight.chunks_exact(dense.k).zip(units_out) {
-            let row: Vec<f64> = match &factors {
-                None => row.iter().map(|&w| w.into()).collect(),
-                Some(f) => row.iter().zip(f).map(|(&w, &f)| f64::from(w) / real(f)).collect(),
-            };
-            let quantized = quantize_weight_row(&row, &squares);
-            bound = bound.max(row_bound(&quantized.q, q_max as i32));
-            multipliers.push(quantized.scale * unit_out / (q_max * unit_in));
-            weight.extend(quantized.q.iter().map(|&q| q as u8));
+        let k = dense.k;
+        let mut gram = std::mem::take(&mut self.statistics.input_gram[index]);
+        let mut weight: Vec<f64> = dense.weight.iter().map(|&w| w.into()).collect();
+        if let Some(f) = &factors {
+            for (i, row) in gram.chunks_exact_mut(k).enumerate() {
+                for (g, &fj) in row.iter_mut().zip(f) {
+                    *g *= real(f[i]) * real(fj);
+                }
+            }
+            for row in weight.chunks_exact_mut(k) {
+                for (w, &f) in row.iter_mut().zip(f) {
+                    *w /= real(f);
+                }
+            }
         }
+        let quantized = quantize_weight(&weight, &gram, k);
+        let bound = quantized.q.chunks_exact(k).map(|r| row_bound(r, q_max as i32)).max();
+        let bound = bound.unwrap_or(0);
+        let multipliers: Vec<f64> = quantized
+            .steps
+            .iter()
+            .zip(units_out)
+            .map(|(step, unit_out)| step * unit_out / (q_max * unit_in))
+            .collect();
+        let weight = quantized.q.iter().map(|&q| q as u8).collect();
         let (multipliers, shift) = fixed_point(&multipliers, 32..=63)
             .ok_or_else(|| CompileError::Range { what: format!("multipliers of stage {index}") })?;
         let bias: Vec<i64> = dense

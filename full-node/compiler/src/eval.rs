@@ -28,6 +28,49 @@ pub struct Accuracy {
     pub tokens: usize,
 }
 
+/// The original's embeddings of the first lines of [`CORPUS`], for machines without the original.
+static REFERENCE: &[u8] = include_bytes!("../data/reference.bin");
+
+/// Lines of [`CORPUS`] in the committed reference.
+pub const REFERENCE_TEXTS: usize = 200;
+
+/// What one is in a reference vector's 16-bit integers.
+const REFERENCE_ONE: f32 = 32767.0;
+
+/// Unit vectors as 16-bit little-endian integers, for a committed reference.
+pub fn encode_reference(vectors: &[Vec<f32>]) -> Vec<u8> {
+    let quantized = vectors.iter().flatten().map(|v| (v * REFERENCE_ONE).round() as i16);
+    quantized.flat_map(i16::to_le_bytes).collect()
+}
+
+/// Compares a model with the committed embeddings of its original; needs no other file.
+///
+/// `None` when the reference is of another width, so surely of another model.
+pub fn evaluate_committed(model: &Model, mut progress: impl FnMut(usize)) -> Option<Accuracy> {
+    let d = model.d_model();
+    let values: Vec<f32> = REFERENCE
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|&b| f32::from(i16::from_le_bytes(b)) / REFERENCE_ONE)
+        .collect();
+    if values.len() != REFERENCE_TEXTS * d {
+        return None;
+    }
+    let original: Vec<Vec<f32>> = values.chunks_exact(d).map(<[f32]>::to_vec).collect();
+    let texts: Vec<&str> = CORPUS.lines().take(REFERENCE_TEXTS).collect();
+    let mut exact = Vec::with_capacity(texts.len());
+    let (mut tokens, mut truncated) = (0, 0);
+    for (i, text) in texts.iter().enumerate() {
+        let ids = model.tokenizer().encode(text);
+        tokens += ids.len();
+        truncated += usize::from(ids.truncated);
+        exact.extend(embed_exact(model, &[ids]).iter().map(Embedding::to_f32));
+        progress(i + 1);
+    }
+    Some(compare(&texts, &original, &exact, tokens, truncated))
+}
+
 /// Embeds a batch with the exact model on this machine.
 pub fn embed_exact(model: &Model, batch: &[TokenIds]) -> Vec<Embedding> {
     let run = EncoderRun::start(model, batch).and_then(|run| {

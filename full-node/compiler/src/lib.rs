@@ -6,9 +6,11 @@
 
 #![deny(missing_docs)]
 
+pub mod bench;
 mod calibrate;
 mod compile;
 pub mod eval;
+mod linalg;
 mod quantize;
 pub mod source;
 pub mod yardstick;

@@ -1,5 +1,7 @@
 //! From floats to the integers of the exact form.
 
+use crate::linalg::{inverse_factor, round_compensated};
+
 /// Clipping factors tried for each weight row, in hundredths of the row's largest magnitude.
 const CLIPS: std::ops::RangeInclusive<u32> = 70..=100;
 
@@ -17,12 +19,12 @@ fn quantize_at(row: &[f64], scale: f64) -> Vec<i8> {
     row.iter().map(|w| (w / scale).round().clamp(-127.0, 127.0) as i8).collect()
 }
 
-/// Quantises one weight row, choosing the clipping that minimises the expected squared error of
-/// its product, `Σ E[x²]·(w − q·scale)²`.
-pub fn quantize_weight_row(row: &[f64], input_square: &[f64]) -> QuantizedRow {
+/// The step of one weight row: the clipping that minimises the expected squared error of its
+/// product if channels were independent, `Σ E[x²]·(w − q·step)²`.
+pub fn weight_step(row: &[f64], input_square: &[f64]) -> f64 {
     let max = row.iter().fold(0.0f64, |m, w| m.max(w.abs()));
     if max == 0.0 {
-        return QuantizedRow { q: vec![0; row.len()], scale: 1.0 };
+        return 1.0;
     }
     let mut best: Option<(f64, f64)> = None;
     for clip in CLIPS.rev().step_by(2) {
@@ -39,8 +41,54 @@ pub fn quantize_weight_row(row: &[f64], input_square: &[f64]) -> QuantizedRow {
             best = Some((error, scale));
         }
     }
-    let scale = best.map_or(max / 127.0, |b| b.1);
-    QuantizedRow { q: quantize_at(row, scale), scale }
+    best.map_or(max / 127.0, |b| b.1)
+}
+
+/// A quantised weight: `w[j, i] ≈ q[j, i] · steps[j]`.
+pub struct QuantizedWeight {
+    /// `[n, k]`, values in −127..=127.
+    pub q: Vec<i8>,
+    /// `[n]`, real value of one step.
+    pub steps: Vec<f64>,
+}
+
+/// Share of the mean input energy added to each channel's, so that directions the calibration
+/// texts never took stay cheap to move along.
+const DAMPING: f64 = 0.01;
+
+/// Quantises a weight `[n, k]` for inputs whose second moments are `gram` (`[k, k]`, upper triangle,
+/// unnormalised): steps by [`weight_step`], rounding with the errors compensated, the channels of
+/// most energy first.
+pub fn quantize_weight(weight: &[f64], gram: &[f64], k: usize) -> QuantizedWeight {
+    let squares: Vec<f64> = (0..k).map(|i| gram[i * k + i]).collect();
+    let steps: Vec<f64> = weight.chunks_exact(k).map(|row| weight_step(row, &squares)).collect();
+    let mut order: Vec<usize> = (0..k).collect();
+    order.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]).then(a.cmp(&b)));
+
+    let damping = DAMPING * squares.iter().sum::<f64>() / k as f64 + f64::MIN_POSITIVE;
+    let mut factor = vec![0.0; k * k];
+    for (i, &a) in order.iter().enumerate() {
+        for (j, &b) in order.iter().enumerate().skip(i) {
+            factor[i * k + j] = gram[a.min(b) * k + a.max(b)];
+        }
+        factor[i * k + i] += damping;
+    }
+    inverse_factor(&mut factor, k);
+
+    let mut rows = vec![0.0; weight.len()];
+    for (to, from) in rows.chunks_exact_mut(k).zip(weight.chunks_exact(k)) {
+        for (to, &i) in to.iter_mut().zip(&order) {
+            *to = from[i];
+        }
+    }
+    round_compensated(&mut rows, &steps, &factor, k);
+    let mut q = vec![0i8; weight.len()];
+    for (to, from) in q.chunks_exact_mut(k).zip(rows.chunks_exact(k)) {
+        for (&v, &i) in from.iter().zip(&order) {
+            to[i] = v as i8;
+        }
+    }
+    QuantizedWeight { q, steps }
 }
 
 /// Quantises an embedding row to its own largest magnitude.

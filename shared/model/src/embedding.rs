@@ -1,10 +1,13 @@
 //! The result of an encoder: a unit vector in fixed point.
 
+use std::fmt;
+
 /// Fractional bits of [`Embedding::values`]; 24, so that each value is exact as an `f32`.
 pub const EMBEDDING_FRACTION_BITS: u32 = 24;
 
-/// A sentence embedding of unit length.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A sentence embedding of unit length. Its `Debug` does not show the coordinates, from which the
+/// text could be guessed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Embedding {
     /// `[d_model]` coordinates, fixed point with [`EMBEDDING_FRACTION_BITS`] fractional bits.
     pub values: Vec<i32>,
@@ -16,6 +19,7 @@ pub struct Embedding {
 
 impl Embedding {
     /// The coordinates as floats, for display and JSON. Exact: no value is rounded.
+    #[allow(clippy::float_arithmetic)] // a view for people, never an input to anything exact
     pub fn to_f32(&self) -> Vec<f32> {
         let unit = 1.0 / (1u32 << EMBEDDING_FRACTION_BITS) as f32;
         self.values.iter().map(|&v| v as f32 * unit).collect()
@@ -30,5 +34,12 @@ impl Embedding {
             self.values.iter().zip(&other.values).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum();
         let half = 1i64 << (EMBEDDING_FRACTION_BITS - 1);
         ((sum + half) >> EMBEDDING_FRACTION_BITS) as i32
+    }
+}
+
+impl fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { values, tokens, truncated } = self;
+        write!(f, "Embedding({} values, {tokens} tokens, truncated: {truncated})", values.len())
     }
 }

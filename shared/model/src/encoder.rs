@@ -5,14 +5,15 @@
 //! The arithmetic is `nesa_kernels::ops`; [`crate::interpreter`] states the same in the plainest way.
 
 use nesa_kernels::ops::{self, RowScale};
+use std::fmt;
 use std::ops::Range;
 use thiserror::Error;
 
 use crate::manifest::STAGES_PER_LAYER;
 use crate::{Embedding, LinearSpec, Model, StageId, TokenIds};
 
-/// What a run needs next.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a run needs next. Its `Debug` shows shapes only: `x` is the user's text in another form.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Step {
     /// A linear stage to compute; give the product to [`EncoderRun::resume`].
     Linear {
@@ -25,6 +26,17 @@ pub enum Step {
     },
     /// Finished: one embedding per sequence, in the order given.
     Done(Vec<Embedding>),
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Linear { stage, tokens, .. } => {
+                write!(f, "Linear {{ stage: {stage}, tokens: {tokens} }}")
+            }
+            Self::Done(embeddings) => write!(f, "Done({} embeddings)", embeddings.len()),
+        }
+    }
 }
 
 /// A batch that cannot be run.

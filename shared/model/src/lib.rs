@@ -11,6 +11,7 @@
 //! ```
 
 #![deny(missing_docs)]
+#![deny(clippy::float_arithmetic)]
 
 pub mod artifact;
 pub mod bounds;
@@ -21,6 +22,7 @@ pub mod layout;
 mod linear;
 pub mod manifest;
 mod model;
+mod self_test;
 mod stage;
 mod tokenizer;
 mod tokens;
@@ -34,6 +36,9 @@ pub use encoder::{EncoderRun, ResumeError, StartError, Step};
 pub use layout::ModelLimits;
 pub use linear::{Linear, PlainEngine};
 pub use model::{Model, ModelError};
+pub use self_test::{
+    SELF_TEST_MODEL, SELF_TEST_TEXTS, SelfTestError, SelfTestVector, self_test, self_test_vectors,
+};
 pub use stage::{LinearSpec, StageId};
 pub use tokenizer::{Tokenizer, VocabError};
 pub use tokens::TokenIds;

@@ -1,7 +1,9 @@
 //! Token sequences.
 
-/// One tokenised text, `[CLS] … [SEP]` included.
-#[derive(Clone, Debug, PartialEq, Eq)]
+use std::fmt;
+
+/// One tokenised text, `[CLS] … [SEP]` included. Its `Debug` does not show the text.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TokenIds {
     /// Vocabulary indices.
     pub ids: Vec<u32>,
@@ -18,5 +20,11 @@ impl TokenIds {
     /// Whether the sequence holds no token at all.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
+    }
+}
+
+impl fmt::Debug for TokenIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenIds({} tokens, truncated: {})", self.ids.len(), self.truncated)
     }
 }

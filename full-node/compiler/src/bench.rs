@@ -1,0 +1,77 @@
+//! Where the time of the plain exact engine goes, on this machine and thread.
+
+use nesa_model::{EncoderRun, Linear, Model, PlainEngine, Step, TokenIds};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Times of one embedding, milliseconds.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageTimes {
+    /// Tokens embedded, special ones included.
+    pub tokens: usize,
+    /// Kernel path: `avx2`, `simd128` or `scalar`.
+    pub kernel: &'static str,
+    /// Fastest whole run.
+    pub fastest_ms: f64,
+    /// Median whole run.
+    pub median_ms: f64,
+    /// Linear stages in the fastest run: name without its layer, and milliseconds.
+    pub linear_ms: Vec<(String, f64)>,
+    /// Everything else in the fastest run: quantisation, attention, tables, norms.
+    pub client_ms: f64,
+}
+
+fn milliseconds(d: Duration) -> f64 {
+    d.as_secs_f64() * 1000.0
+}
+
+/// Times `runs` embeddings of `tokens` tokens (cut to the model's limit). No runs give `None`.
+pub fn stage_times(model: &Model, tokens: usize, runs: usize) -> Option<StageTimes> {
+    let text = "the ".repeat(tokens);
+    let batch = [model.tokenizer().encode_within(&text, tokens)];
+    let mut all = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        all.push(timed(model, &batch)?);
+    }
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    let median = all.get(runs / 2)?.0;
+    let (total, linear) = all.first()?;
+    let mut named: Vec<(String, f64)> = Vec::new();
+    for (spec, &time) in model.stages().iter().zip(linear) {
+        let name = spec.name.split_once('.').map_or(spec.name.as_str(), |n| n.1);
+        match named.iter_mut().find(|n| n.0 == name) {
+            Some(n) => n.1 += milliseconds(time),
+            None => named.push((name.to_owned(), milliseconds(time))),
+        }
+    }
+    Some(StageTimes {
+        tokens: batch[0].len(),
+        kernel: nesa_kernels::path_name(),
+        fastest_ms: milliseconds(*total),
+        median_ms: milliseconds(median),
+        client_ms: milliseconds(*total - linear.iter().sum::<Duration>()),
+        linear_ms: named,
+    })
+}
+
+/// One run: its whole time, and that of each stage.
+fn timed(model: &Model, batch: &[TokenIds]) -> Option<(Duration, Vec<Duration>)> {
+    let engine = PlainEngine(model);
+    let start = Instant::now();
+    let mut run = EncoderRun::start(model, batch).ok()?;
+    let mut linear = Vec::with_capacity(model.stages().len());
+    loop {
+        match run.step() {
+            Step::Done(embeddings) => {
+                std::hint::black_box(embeddings);
+                return Some((start.elapsed(), linear));
+            }
+            Step::Linear { stage, tokens, x } => {
+                let before = Instant::now();
+                let y = engine.apply(stage, &x, tokens);
+                linear.push(before.elapsed());
+                run.resume(y).ok()?;
+            }
+        }
+    }
+}
