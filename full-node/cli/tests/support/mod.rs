@@ -1,5 +1,11 @@
 //! A real local network for tests: real processes, real sockets on loopback, a folder of its own.
 
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
+pub mod http;
+pub mod thief;
+
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader},
@@ -37,8 +43,10 @@ impl Network {
             .arg(root.join("net"))
             .args(arguments)
             .env("NESA_HOME", root.join("home"))
+            .env("NESA_LOG", "info,nesa=trace,nesa_node=trace,nesa_light=trace,nesa_masked=trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("nesa up starts");
         let stdout = child.stdout.take().expect("piped");
@@ -215,4 +223,27 @@ pub fn files_containing(dir: &Path, needles: &[(&str, Vec<u8>)]) -> Vec<String> 
         }
     }
     found
+}
+
+/// Polls until `look` finds something; panics when it takes longer than a minute.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The bytes of hexadecimal text.
+pub fn unhex(text: &str) -> Vec<u8> {
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let digits = std::str::from_utf8(pair).expect("ASCII");
+            u8::from_str_radix(digits, 16).expect("hexadecimal")
+        })
+        .collect()
 }

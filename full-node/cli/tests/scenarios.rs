@@ -1,0 +1,82 @@
+//! Networks in which a node misbehaves: it is found, only it is replaced, the answer is the same.
+
+mod support;
+
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use support::{Network, http};
+
+/// One network at a time: the machine is small.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs `scenario`, asks one question, and returns the answer with the network.
+fn rehearse(scenario: &str, root: &std::path::Path) -> (Network, Value) {
+    let network = Network::start(root, &["--port", "0", "--scenario", scenario]);
+    let dir = network.dir();
+    let dir = dir.to_str().expect("a test's path is UTF-8");
+    let text = "The quick brown fox jumps over the lazy dog.";
+    let answer = network.json(["query", "embed", "--dir", dir, "--text", text, "--json"]);
+    (network, answer)
+}
+
+/// The key of node c0, which misbehaves.
+fn culprit(network: &Network) -> Value {
+    let text = std::fs::read_to_string(network.dir().join("network.json")).expect("readable");
+    let description: Value = serde_json::from_str(&text).expect("JSON");
+    description["nodes"][0]["node"].clone()
+}
+
+/// Only the culprit was replaced, once, and the reason tells nothing but that.
+fn only_the_culprit(network: &Network, answer: &Value, reason: &str) {
+    assert_eq!(answer["attempts"], 2, "{answer}");
+    let rejected = answer["rejected"].as_array().expect("a list");
+    assert_eq!(rejected.len(), 1, "{}", answer["rejected"]);
+    assert_eq!(rejected[0]["node"], culprit(network));
+    assert_eq!(rejected[0]["reason"], reason);
+    let nodes = answer["nodes"].as_array().expect("a list");
+    assert!(nodes.iter().all(|node| node["node"] != culprit(network)));
+}
+
+#[test]
+fn a_node_that_flips_one_bit_is_caught_and_burns() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (network, answer) = rehearse("liar", folder.path());
+    only_the_culprit(&network, &answer, "wrong product");
+    let burned = answer["cost"]["burned"].as_str().and_then(|text| text.parse::<u64>().ok());
+    assert!(burned.is_some_and(|unes| unes > 0), "{}", answer["cost"]);
+    let query = answer["query"].as_str().expect("an id");
+    let record = http::get(network.field("rpc"), &format!("/v1/query/{query}")).json();
+    let culprit_operator = &answer["rejected"][0]["operator"];
+    let paid = record["status"]["paid"].as_array().expect("a list").clone();
+    assert!(
+        paid.iter().all(|p| p["role"] != "compute" || p["to"] != *culprit_operator),
+        "the liar is not paid: {record}"
+    );
+    network.stop();
+}
+
+#[test]
+fn a_node_that_never_answers_costs_time_only() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (network, answer) = rehearse("silent", folder.path());
+    only_the_culprit(&network, &answer, "no answer");
+    assert_eq!(answer["cost"]["burned"], "0");
+    network.stop();
+}
+
+#[test]
+fn a_node_that_dies_in_mid_query_is_replaced_and_restarted() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (network, answer) = rehearse("crash", folder.path());
+    only_the_culprit(&network, &answer, "no answer");
+    let first = network.ready["pids"]["c0"].as_i64().expect("a process id");
+    support::wait_for("the restart", || {
+        let now = network.pids().into_iter().find(|(name, _)| name == "c0");
+        now.filter(|(_, pid)| i64::from(*pid) != first)
+    });
+    network.stop();
+}
