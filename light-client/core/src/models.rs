@@ -346,8 +346,6 @@ impl ModelStore {
                 builder.rows(rows.stage as u16, rows.rows.start as u32, weights)?;
                 listener.take(LoadProgress::Preparing { done: rows.stage, total: stages });
             }
-            // Folding is computation: let messages in between two pieces.
-            task::yield_now().await;
         }
         drop(pieces);
         let preparation = builder.finish()?;
