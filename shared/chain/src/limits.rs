@@ -36,7 +36,7 @@ pub const BUCKETS_PER_PAGE: u64 = 1024;
 pub const MAX_DUE_PER_BLOCK: usize = 256;
 /// Most index pages looked at in one block.
 pub const MAX_PAGES_PER_BLOCK: u64 = 64;
-/// Most operations of payees in one settlement: six seats.
+/// Most commits of one query: every seat of both sides.
 pub const MAX_SEATS: usize = 2 * MAX_ATTEMPTS;
 
 /// Codec limits of a list of up to `max` items that need no limits themselves.

@@ -18,7 +18,7 @@ use crate::{
 use nesa_primitives::{Address, Hash};
 
 /// Buckets tried, from the wanted one on, for what may come a little late.
-const SPILL_BUCKETS: u64 = 64;
+const SPILL_BUCKETS: u64 = 16;
 
 /// What the start of a block did by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

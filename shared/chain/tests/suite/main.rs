@@ -1,5 +1,7 @@
 //! The rules of the chain under attack, in one test binary.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod codecs;
 mod committees;
 mod conformance;
