@@ -17,7 +17,9 @@
 //! name nobody: two signed headers of one leader for one round are evidence.
 
 use bytes::BufMut;
-use commonware_codec::{Buf, Encode, EncodeSize, Error, FixedSize, Read, ReadExt, ReadRangeExt, Write};
+use commonware_codec::{
+    Buf, Encode, EncodeSize, Error, FixedSize, Read, ReadExt, ReadRangeExt, Write,
+};
 use commonware_consensus::{
     Heightable,
     simplex::types::Context as SimplexContext,
@@ -207,7 +209,8 @@ impl Header {
     /// Whether the leader named in the header signed it for this chain.
     pub fn leader_signed(&self, chain: &Hash) -> bool {
         let message = self.fields.encode();
-        verify_strict(&self.leader(), LEADER_DOMAIN, chain, &message, &self.leader_signature).is_ok()
+        verify_strict(&self.leader(), LEADER_DOMAIN, chain, &message, &self.leader_signature)
+            .is_ok()
     }
 
     /// Digest of the encoded header: the value that consensus orders.
@@ -298,10 +301,7 @@ impl EncodeSize for Header {
 impl Read for Header {
     type Cfg = ();
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
-        Ok(Self {
-            fields: HeaderFields::read(buf)?,
-            leader_signature: Signature::read(buf)?,
-        })
+        Ok(Self { fields: HeaderFields::read(buf)?, leader_signature: Signature::read(buf)? })
     }
 }
 
