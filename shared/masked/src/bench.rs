@@ -125,8 +125,7 @@ pub fn costs<'a>(
         let (a, b) = (pack::pack(&from_a, bits), pack::pack(&from_b, bits));
         let mut sum = Vec::new();
         timed(&mut costs.unpack_ms, &mut || {
-            let half = |bytes: &[u8]| pack::unpack(bytes, count * n, bits).unwrap_or_default();
-            sum = share::reconstruct(&half(&a), &half(&b), bits);
+            sum = pack::unpack_sum(&a, &b, count * n, bits).unwrap_or_default();
         });
         let slot = Slot { pass: 0, tokens: rows, stage: stage.id, part: 0 };
         timed(&mut costs.digest_ms, &mut || {

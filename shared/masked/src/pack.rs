@@ -105,6 +105,30 @@ fn pack_group<const BITS: usize>(group: &[u32; 8]) -> [u8; BITS] {
 /// # Errors
 /// When the width is impossible, the length is not that of `count` values, or a padding bit is set.
 pub fn unpack(bytes: &[u8], count: usize, bits: u32) -> Result<Vec<u32>, UnpackError> {
+    check(bytes, count, bits)?;
+    let mut values = vec![0u32; count];
+    with_width!(bits, unpack_width(bytes, &mut values));
+    Ok(values)
+}
+
+/// Unpacks two products and adds them: `a + b mod 2^bits`, sign-extended. The same as
+/// [`unpack`] twice and [`reconstruct`](crate::share::reconstruct), in one pass.
+///
+/// # Errors
+/// As [`unpack`], for either.
+pub fn unpack_sum(a: &[u8], b: &[u8], count: usize, bits: u32) -> Result<Vec<i32>, UnpackError> {
+    check(a, count, bits)?;
+    check(b, count, bits)?;
+    let mut values = vec![0i32; count];
+    with_width!(bits, sum_width(a, b, &mut values));
+    Ok(values)
+}
+
+/// Whether the bytes are the one packing of `count` values, whatever the values.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn check(bytes: &[u8], count: usize, bits: u32) -> Result<(), UnpackError> {
     if !(1..=32).contains(&bits) {
         return Err(UnpackError::Width(bits));
     }
@@ -116,35 +140,53 @@ pub fn unpack(bytes: &[u8], count: usize, bits: u32) -> Result<Vec<u32>, UnpackE
     if used != 0 && bytes.last().is_some_and(|&last| last >> used != 0) {
         return Err(UnpackError::Padding);
     }
-    let mut values = vec![0u32; count];
-    with_width!(bits, unpack_width(bytes, &mut values));
-    Ok(values)
+    Ok(())
 }
 
 /// Bytes that a group's eight-byte reads may touch: its own, at most 32, and seven beyond.
 const WINDOW: usize = 40;
 
-fn unpack_width<const BITS: usize>(bytes: &[u8], values: &mut [u32]) {
-    let mut start = 0;
-    let (groups, tail) = values.as_chunks_mut::<8>();
-    for group in groups {
-        let own = &bytes[start..];
-        match own.first_chunk::<WINDOW>() {
-            Some(window) => *group = unpack_group::<BITS>(window),
-            None => {
-                let mut window = [0u8; WINDOW];
-                let len = own.len().min(WINDOW);
-                window[..len].copy_from_slice(&own[..len]);
-                *group = unpack_group::<BITS>(&window);
-            }
+/// The eight values from byte `start`; zeros beyond the end.
+#[inline(always)]
+fn group_at<const BITS: usize>(bytes: &[u8], start: usize) -> [u32; 8] {
+    let own = bytes.get(start..).unwrap_or_default();
+    match own.first_chunk::<WINDOW>() {
+        Some(window) => unpack_group::<BITS>(window),
+        None => {
+            let mut window = [0u8; WINDOW];
+            window[..own.len()].copy_from_slice(own);
+            unpack_group::<BITS>(&window)
         }
+    }
+}
+
+fn unpack_width<const BITS: usize>(bytes: &[u8], values: &mut [u32]) {
+    let (groups, tail) = values.as_chunks_mut::<8>();
+    let mut start = 0;
+    for group in groups {
+        *group = group_at::<BITS>(bytes, start);
         start += BITS;
     }
-    let mut window = [0u8; WINDOW];
-    let own = &bytes[start.min(bytes.len())..];
-    let len = own.len().min(WINDOW);
-    window[..len].copy_from_slice(&own[..len]);
-    let last = unpack_group::<BITS>(&window);
+    let last = group_at::<BITS>(bytes, start);
+    tail.copy_from_slice(&last[..tail.len()]);
+}
+
+fn sum_width<const BITS: usize>(a: &[u8], b: &[u8], values: &mut [i32]) {
+    let sum = |start| {
+        let (a, b) = (group_at::<BITS>(a, start), group_at::<BITS>(b, start));
+        let mut out = [0i32; 8];
+        for (out, (a, b)) in out.iter_mut().zip(a.into_iter().zip(b)) {
+            *out = ((a.wrapping_add(b) << (32 - BITS)) as i32) >> (32 - BITS);
+        }
+        out
+    };
+    let (groups, tail) = values.as_chunks_mut::<8>();
+    let mut start = 0;
+    for group in groups {
+        *group = sum(start);
+        start += BITS;
+    }
+    let last = sum(start);
     tail.copy_from_slice(&last[..tail.len()]);
 }
 
@@ -187,6 +229,16 @@ mod tests {
             prop_assert_eq!(&packed, &reference(&values, bits));
             let wanted: Vec<u32> = values.iter().map(|v| v & mask(bits)).collect();
             prop_assert_eq!(unpack(&packed, values.len(), bits), Ok(wanted));
+        }
+
+        #[test]
+        fn the_sum_is_both_unpacked_and_added(
+            bits in 1u32..=32,
+            pairs in proptest::collection::vec(any::<(u32, u32)>(), 0..70),
+        ) {
+            let (a, b): (Vec<u32>, Vec<u32>) = pairs.into_iter().unzip();
+            let sum = unpack_sum(&pack(&a, bits), &pack(&b, bits), a.len(), bits);
+            prop_assert_eq!(sum.unwrap(), crate::share::reconstruct(&a, &b, bits));
         }
 
         #[test]

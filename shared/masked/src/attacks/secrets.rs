@@ -131,6 +131,57 @@ proptest! {
         prop_assert_eq!(session.account().0, 0);
     }
 
+    /// A client that is who it says, and then asks for anything: bounded work, typed errors.
+    #[test]
+    fn servers_survive_any_request(
+        asks in proptest::collection::vec(
+            (0u8..3, 0u32..3, 0u32..600, 0u16..9, 0u16..10, any::<bool>()), 1..30),
+        side: bool,
+    ) {
+        use commonware_codec::Encode;
+        use crate::message::{ClientMessage, Request, SeedBytes, Slot};
+        use crate::server::Received;
+        let scene = Scene::new();
+        let side = if side { Side::A } else { Side::B };
+        let mut session =
+            Session::new(scene.terms(link(side, 0)), scene.toy.lane.clone(), key(side, 0));
+        let node = key(side, 0).public();
+        let open = crate::signing::sign_open(
+            super::harness::CHAIN, super::harness::QUERY, MODEL, node, side, 0,
+            &super::harness::client_key(),
+        );
+        prop_assert!(session.receive(&ClientMessage::Open(open).encode()).is_ok());
+        let mut works = 0;
+        for (kind, pass, tokens, stage, part, seed) in asks {
+            let slot = Slot { pass, tokens, stage, part };
+            let request = if seed {
+                Request::Seed { slot, seed: SeedBytes([1; 32]) }
+            } else {
+                let len = scene.toy.lane.find(stage).map_or(0, |(_, s)| s.share_bytes(slot.rows()));
+                Request::Share { slot, share: vec![0; len].into() }
+            };
+            let message =
+                if kind == 0 { ClientMessage::Blame(request) } else { ClientMessage::Work(request) };
+            match session.receive(&message.encode()) {
+                Ok(Received::Work(job)) => {
+                    works += 1;
+                    prop_assert!(job.rows() <= crate::spec::ROWS_PER_PART);
+                    let done = job.run(&scene.toy).unwrap();
+                    session.complete(done);
+                }
+                Ok(_) => prop_assert!(false, "a request leads to work or an error"),
+                Err(error) => {
+                    prop_assert!(matches!(session.receive(&[3]), Err(ServeError::Closed)));
+                    let _ = error.refusal();
+                    break;
+                }
+            }
+        }
+        // One unpaid pass at most, and each of its slots four times at most.
+        prop_assert!(session.account().0 <= 512);
+        prop_assert!(works <= 4 * 3 * 8 + 8);
+    }
+
     /// The messages of an honest client, damaged in one place.
     #[test]
     fn servers_survive_damaged_messages(seed: u64) {

@@ -268,10 +268,9 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
     ) -> Result<SignedProduct, Reason> {
         let Product { slot, values, signature } = product;
         let (_, stage) = self.lane.find(slot.stage).ok_or(Reason::Rejected)?;
-        if values.len() != stage.product_bytes(slot.rows()) || !padding_is_zero(&values, slot, stage)
-        {
-            return Err(Reason::Rejected);
-        }
+        // Unused bits must be zero, or one product would have two digests.
+        let count = stage.n as usize * slot.rows() as usize;
+        pack::check(&values, count, stage.share_bits()).map_err(|_| Reason::Rejected)?;
         let (chain, query) = (self.config.chain, self.config.query);
         let peer = self.peer(side);
         let statement = Statement {
@@ -334,23 +333,4 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         }
         out.push(Action::Failed(error));
     }
-}
-
-/// The bits after the last value must be zero, or one product would have two digests.
-fn padding_is_zero(values: &[u8], slot: Slot, stage: &crate::spec::Stage) -> bool {
-    let bits = u64::from(stage.n) * u64::from(slot.rows()) * u64::from(stage.share_bits());
-    let used = (bits % 8) as u32;
-    used == 0 || values.last().is_none_or(|&last| last >> used == 0)
-}
-
-/// Unpacks both answers of a part and adds them; lengths and padding were checked on arrival.
-pub(super) fn add_products(
-    a: &SignedProduct,
-    b: &SignedProduct,
-    count: usize,
-    bits: u32,
-) -> Option<Vec<i32>> {
-    let a = pack::unpack(&a.values, count, bits).ok()?;
-    let b = pack::unpack(&b.values, count, bits).ok()?;
-    Some(crate::share::reconstruct(&a, &b, bits))
 }

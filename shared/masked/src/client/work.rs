@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     pass::{Part, PassRun, StageRun},
     peer::Expected,
-    session::{Actions, Phase, Session, add_products},
+    session::{Actions, Phase, Session},
     types::{Action, Progress, SessionError},
 };
 use crate::{
@@ -256,7 +256,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         let (k, n) = (spec.k as usize, spec.n as usize);
         let rows = part.rows as usize;
         let start = part.number as usize * spec::ROWS_PER_PART as usize;
-        let Some(y) = add_products(a, b, rows * n, spec.share_bits()) else { return false };
+        let sum = pack::unpack_sum(&a.values, &b.values, rows * n, spec.share_bits());
+        let Ok(y) = sum else { return false };
         let x = &pass.x[start * k..(start + rows) * k];
         #[cfg(test)]
         let (x, y_checked) = if self.mutant == Some(super::Mutant::PaddingUnchecked) {
