@@ -19,9 +19,9 @@ const BENCHMARKS: &[Benchmark] = &[
         run: sizes,
     },
     Benchmark {
-        name: "native",
-        about: "exact MiniLM, kernels, Freivalds and shares on this processor",
-        run: native,
+        name: "embed",
+        about: "exact MiniLM, 32 and 256 tokens, against onnxruntime (node and web), f32 and int8",
+        run: peers::embed,
     },
 ];
 
@@ -72,11 +72,4 @@ fn sizes() -> Result<()> {
     }
     out.insert("nesa-verifier.wasm".into(), entry(verifier.0, verifier.1, Some(150_000)));
     report("sizes", &out.into())
-}
-
-fn native() -> Result<()> {
-    cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
-    run_command(
-        Command::new(native_binary("nesa")).current_dir(root()).args(["model", "bench", "--json"]),
-    )
 }

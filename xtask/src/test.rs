@@ -93,7 +93,8 @@ fn wasm() -> Result<()> {
     for package in &packages {
         args.extend(["-p", package.as_str()]);
     }
-    args.extend(["--test", "browser"]);
+    // `page` runs on a page instead of in a worker, because only a page may dial webrtc-direct.
+    args.extend(["--features", "nesa-platform/webrtc-page", "--test", "browser", "--test", "page"]);
     cargo_with(
         &args,
         &[
