@@ -33,7 +33,7 @@ pub fn stage_times(model: &Model, tokens: usize, runs: usize) -> Option<StageTim
     for _ in 0..runs {
         all.push(timed(model, &batch)?);
     }
-    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all.sort_by_key(|run| run.0);
     let median = all.get(runs / 2)?.0;
     let (total, linear) = all.first()?;
     let mut named: Vec<(String, f64)> = Vec::new();

@@ -8,18 +8,18 @@ use crate::yardstick::{self, Observer};
 
 /// Short varied texts that the scales are chosen from, one per line; part of the compiler, so that
 /// the same weights always give the same file.
-pub const CALIBRATION: &str = include_str!("../data/calibration.txt");
+pub(crate) const CALIBRATION: &str = include_str!("../data/calibration.txt");
 
 /// What calibration saw.
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// Per stage, per input channel: largest magnitude.
-    pub input_max: Vec<Vec<f32>>,
+    pub(crate) input_max: Vec<Vec<f32>>,
     /// Per stage: `Σ x·xᵀ` over all tokens, `[k, k]`, upper triangle.
-    pub input_gram: Vec<Vec<f64>>,
+    pub(crate) input_gram: Vec<Vec<f64>>,
     /// Per layer, per head: largest query and key magnitude.
-    pub query_key_max: Vec<Vec<(f32, f32)>>,
+    pub(crate) query_key_max: Vec<Vec<(f32, f32)>>,
     /// Per layer: largest value magnitude.
-    pub value_max: Vec<f32>,
+    pub(crate) value_max: Vec<f32>,
     hidden: usize,
     heads: usize,
 }
@@ -57,7 +57,7 @@ impl Observer for Statistics {
 }
 
 /// Runs the original over the calibration texts.
-pub fn calibrate(
+pub(crate) fn calibrate(
     bert: &Bert,
     tokenizer: &Tokenizer,
     mut progress: impl FnMut(usize, usize),
@@ -81,13 +81,14 @@ pub fn calibrate(
 }
 
 /// The vocabulary as the artifact stores it, and its parameters.
-pub fn vocabulary(bert: &Bert) -> (Vec<u8>, TokenizerConfig) {
+pub(crate) fn vocabulary(bert: &Bert) -> (Vec<u8>, TokenizerConfig) {
     let mut bytes = Vec::new();
     for token in &bert.vocab {
         bytes.extend_from_slice(token.as_bytes());
         bytes.push(b'\n');
     }
-    let find = |token: &str| bert.vocab.iter().position(|t| t == token).unwrap_or(usize::MAX) as u32;
+    let find =
+        |token: &str| bert.vocab.iter().position(|t| t == token).unwrap_or(usize::MAX) as u32;
     let config = TokenizerConfig {
         vocab_bytes: bytes.len() as u32,
         unknown: find("[UNK]"),

@@ -120,8 +120,7 @@ pub fn compile(
     let bert = Bert::load(dir)?;
     let artifact = compile_with(&bert, &Options::default(), &mut progress)?;
     let file = artifact.to_file();
-    std::fs::write(out, &file)
-        .map_err(|error| CompileError::Write { path: out.into(), error })?;
+    std::fs::write(out, &file).map_err(|error| CompileError::Write { path: out.into(), error })?;
     Ok(Summary {
         digest: artifact.digest(),
         bytes: file.len(),
@@ -145,7 +144,14 @@ pub fn compile_with(
     let statistics = calibrate(bert, &tokenizer, |done, total| {
         progress(Progress { step: "calibrate", done, total });
     });
-    let mut builder = Builder { bert, options, statistics, tensors: BTreeMap::new(), stages: vec![], norms: vec![] };
+    let mut builder = Builder {
+        bert,
+        options,
+        statistics,
+        tensors: BTreeMap::new(),
+        stages: vec![],
+        norms: vec![],
+    };
     builder.tensors.insert(key(TensorKind::Vocab), vocab);
     let gelu = gelu_table();
     let exp = exp_table();
@@ -262,7 +268,8 @@ impl Builder<'_> {
         let mut units = vec![0.0; 3 * d];
         let mut scores = Vec::new();
         for (h, &(q, k)) in self.statistics.query_key_max[i].iter().enumerate() {
-            let unit = |max: f32| f64::from(QUERY_KEY_LIMIT) / (HEADROOM * f64::from(max).max(1e-3));
+            let unit =
+                |max: f32| f64::from(QUERY_KEY_LIMIT) / (HEADROOM * f64::from(max).max(1e-3));
             let (q, k) = (unit(q), unit(k));
             units[h * width..(h + 1) * width].fill(q);
             units[d + h * width..d + (h + 1) * width].fill(k);

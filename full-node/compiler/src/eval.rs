@@ -73,11 +73,10 @@ pub fn evaluate_committed(model: &Model, mut progress: impl FnMut(usize)) -> Opt
 
 /// Embeds a batch with the exact model on this machine.
 pub fn embed_exact(model: &Model, batch: &[TokenIds]) -> Vec<Embedding> {
-    let run = EncoderRun::start(model, batch).and_then(|run| {
-        // The engine always returns what the run asks for.
-        Ok(run.run(&PlainEngine(model)).unwrap_or_default())
-    });
-    run.unwrap_or_default()
+    // The engine always returns what the run asks for, so the second step cannot fail.
+    EncoderRun::start(model, batch)
+        .map(|run| run.run(&PlainEngine(model)).unwrap_or_default())
+        .unwrap_or_default()
 }
 
 /// Compares the exact model with the original over `texts`.

@@ -141,8 +141,7 @@ mod tests {
             for j in 0..k {
                 let mut sum = 0.0;
                 for m in 0..k {
-                    let inverse: f64 =
-                        (0..=m.min(j)).map(|r| u[r * k + m] * u[r * k + j]).sum();
+                    let inverse: f64 = (0..=m.min(j)).map(|r| u[r * k + m] * u[r * k + j]).sum();
                     sum += h[i * k + m] * inverse;
                 }
                 let expected = if i == j { 1.0 } else { 0.0 };

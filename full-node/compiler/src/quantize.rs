@@ -8,11 +8,11 @@ const CLIPS: std::ops::RangeInclusive<u32> = 70..=100;
 const ROUNDER: f64 = 6_755_399_441_055_744.0;
 
 /// One quantised row: `w ≈ q · scale`.
-pub struct QuantizedRow {
+pub(crate) struct QuantizedRow {
     /// Values in −127..=127.
-    pub q: Vec<i8>,
+    pub(crate) q: Vec<i8>,
     /// Real value of one step.
-    pub scale: f64,
+    pub(crate) scale: f64,
 }
 
 fn quantize_at(row: &[f64], scale: f64) -> Vec<i8> {
@@ -21,7 +21,7 @@ fn quantize_at(row: &[f64], scale: f64) -> Vec<i8> {
 
 /// The step of one weight row: the clipping that minimises the expected squared error of its
 /// product if channels were independent, `Σ E[x²]·(w − q·step)²`.
-pub fn weight_step(row: &[f64], input_square: &[f64]) -> f64 {
+pub(crate) fn weight_step(row: &[f64], input_square: &[f64]) -> f64 {
     let max = row.iter().fold(0.0f64, |m, w| m.max(w.abs()));
     if max == 0.0 {
         return 1.0;
@@ -45,11 +45,11 @@ pub fn weight_step(row: &[f64], input_square: &[f64]) -> f64 {
 }
 
 /// A quantised weight: `w[j, i] ≈ q[j, i] · steps[j]`.
-pub struct QuantizedWeight {
+pub(crate) struct QuantizedWeight {
     /// `[n, k]`, values in −127..=127.
-    pub q: Vec<i8>,
+    pub(crate) q: Vec<i8>,
     /// `[n]`, real value of one step.
-    pub steps: Vec<f64>,
+    pub(crate) steps: Vec<f64>,
 }
 
 /// Share of the mean input energy added to each channel's, so that directions the calibration
@@ -59,7 +59,7 @@ const DAMPING: f64 = 0.01;
 /// Quantises a weight `[n, k]` for inputs whose second moments are `gram` (`[k, k]`, upper triangle,
 /// unnormalised): steps by [`weight_step`], rounding with the errors compensated, the channels of
 /// most energy first.
-pub fn quantize_weight(weight: &[f64], gram: &[f64], k: usize) -> QuantizedWeight {
+pub(crate) fn quantize_weight(weight: &[f64], gram: &[f64], k: usize) -> QuantizedWeight {
     let squares: Vec<f64> = (0..k).map(|i| gram[i * k + i]).collect();
     let steps: Vec<f64> = weight.chunks_exact(k).map(|row| weight_step(row, &squares)).collect();
     let mut order: Vec<usize> = (0..k).collect();
@@ -92,7 +92,7 @@ pub fn quantize_weight(weight: &[f64], gram: &[f64], k: usize) -> QuantizedWeigh
 }
 
 /// Quantises an embedding row to its own largest magnitude.
-pub fn quantize_embedding_row(row: &[f32]) -> QuantizedRow {
+pub(crate) fn quantize_embedding_row(row: &[f32]) -> QuantizedRow {
     let row: Vec<f64> = row.iter().map(|&w| w.into()).collect();
     let max = row.iter().fold(0.0f64, |m, w| m.max(w.abs()));
     let scale = if max == 0.0 { 1.0 } else { max / 127.0 };
@@ -101,7 +101,7 @@ pub fn quantize_embedding_row(row: &[f32]) -> QuantizedRow {
 
 /// Positive reals as integers `round(v · 2^shift)` with one shift, the largest within
 /// `shifts` that keeps every integer below 2^31. `None` when there is none.
-pub fn fixed_point(
+pub(crate) fn fixed_point(
     values: &[f64],
     shifts: std::ops::RangeInclusive<u32>,
 ) -> Option<(Vec<i64>, u32)> {
@@ -114,7 +114,7 @@ pub fn fixed_point(
 
 /// The GELU table: `round(2^12 · a·Φ(−a))` at the middle of each bin of four units of 2^−12, up to
 /// the last entry that is not 0.
-pub fn gelu_table() -> Vec<u16> {
+pub(crate) fn gelu_table() -> Vec<u16> {
     use nesa_kernels::ops::{GELU_BIN_BITS, GELU_FRACTION_BITS};
     let unit = f64::from(1u32 << GELU_FRACTION_BITS);
     let bin = f64::from(1u32 << GELU_BIN_BITS);
@@ -131,10 +131,10 @@ pub fn gelu_table() -> Vec<u16> {
 }
 
 /// Entries of the exponential table per unit of its argument.
-pub const EXP_STEPS: f64 = 512.0;
+pub(crate) const EXP_STEPS: f64 = 512.0;
 
 /// The exponential table: `round(32767 · e^(−(i + ½)/512))`, ended by its first 0.
-pub fn exp_table() -> Vec<u16> {
+pub(crate) fn exp_table() -> Vec<u16> {
     let mut table = Vec::new();
     for i in 0.. {
         let v = (32767.0 * libm::exp(-(f64::from(i) + 0.5) / EXP_STEPS)).round() as u16;

@@ -154,7 +154,11 @@ impl Reader<'_> {
         let fail = |error: String| SourceError::Tensor { name: name.to_owned(), error };
         let view = self.0.tensor(name).map_err(|e| fail(e.to_string()))?;
         if view.dtype() != Dtype::F32 || view.shape() != shape {
-            return Err(fail(format!("{:?} {:?}, expected F32 {shape:?}", view.dtype(), view.shape())));
+            return Err(fail(format!(
+                "{:?} {:?}, expected F32 {shape:?}",
+                view.dtype(),
+                view.shape()
+            )));
         }
         let values: Vec<f32> =
             view.data().as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
@@ -206,10 +210,8 @@ impl Bert {
         let r = Reader(tensors);
 
         let (d, ff) = (config.hidden_size, config.intermediate_size);
-        let mut position = r.get(
-            "embeddings.position_embeddings.weight",
-            &[config.max_position_embeddings, d],
-        )?;
+        let mut position =
+            r.get("embeddings.position_embeddings.weight", &[config.max_position_embeddings, d])?;
         position.truncate(max_tokens * d);
         let segment = r.get("embeddings.token_type_embeddings.weight", &[2, d])?;
         for row in position.chunks_exact_mut(d) {

@@ -155,8 +155,7 @@ pub fn embed(bert: &Bert, ids: &[u32], observer: &mut impl Observer) -> Vec<f32>
     let d = bert.config.hidden_size;
     let eps = bert.config.layer_norm_eps;
     let mut h = vec![0f32; ids.len() * d];
-    for ((row, &id), position) in
-        h.chunks_exact_mut(d).zip(ids).zip(bert.position.chunks_exact(d))
+    for ((row, &id), position) in h.chunks_exact_mut(d).zip(ids).zip(bert.position.chunks_exact(d))
     {
         let word = &bert.word[id as usize * d..(id as usize + 1) * d];
         for ((h, w), p) in row.iter_mut().zip(word).zip(position) {

@@ -80,7 +80,8 @@ fn tables() -> String {
          `full-node/compiler/tests/tokenizer.rs` with `NESA_WRITE_UNICODE_TABLES=1`.\n\n",
     );
     let mut pairs = |name: &str, doc: &str, rows: &[(u32, u32)]| {
-        write!(out, "/// {doc}\n#[rustfmt::skip]\npub(crate) const {name}: &[(u32, u32)] = &[").unwrap();
+        write!(out, "/// {doc}\n#[rustfmt::skip]\npub(crate) const {name}: &[(u32, u32)] = &[")
+            .unwrap();
         for (i, (a, b)) in rows.iter().enumerate() {
             out.push_str(if i % 6 == 0 { "\n    " } else { " " });
             write!(out, "({a:#x}, {b:#x}),").unwrap();
@@ -176,13 +177,21 @@ fn ids_equal_the_oracles_on_random_text() {
     let (own, oracle) = pair();
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u32
     };
     // Blocks: ASCII, Latin, Greek and Cyrillic, marks and symbols, CJK, Hangul, anything.
     let blocks = [
-        (0x20, 0x7f), (0x20, 0x7f), (0xa0, 0x250), (0x370, 0x530), (0x2000, 0x2c00),
-        (0x3000, 0xa000), (0xac00, 0xd7a4), (0x1e00, 0x2000), (0, 0x11_0000),
+        (0x20, 0x7f),
+        (0x20, 0x7f),
+        (0xa0, 0x250),
+        (0x370, 0x530),
+        (0x2000, 0x2c00),
+        (0x3000, 0xa000),
+        (0xac00, 0xd7a4),
+        (0x1e00, 0x2000),
+        (0, 0x11_0000),
     ];
     for _ in 0..4000 {
         let text: String = (0..next() % 60)

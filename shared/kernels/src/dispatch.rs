@@ -25,14 +25,7 @@ pub(crate) fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
 }
 
-fn matmul_into<W: Weight>(
-    w: &[W],
-    x: &[i16],
-    n: usize,
-    k: usize,
-    tokens: usize,
-    y: &mut [i32],
-) {
+fn matmul_into<W: Weight>(w: &[W], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         // SAFETY: the CPU has AVX2, checked on the line above.

@@ -22,8 +22,10 @@ mod freivalds;
 mod simd128;
 mod tile;
 
-pub use dispatch::{matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_i16, matmul_mask_u32, path_name};
-pub use freivalds::{RowFold, P61, rt_w_mod_p};
+pub use dispatch::{
+    matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_i16, matmul_mask_u32, path_name,
+};
+pub use freivalds::{P61, RowFold, rt_w_mod_p};
 
 /// Reads bytes as signed bytes, without copying.
 pub fn as_i8(bytes: &[u8]) -> &[i8] {

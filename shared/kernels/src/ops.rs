@@ -218,16 +218,21 @@ wide! {
     ///
     /// `e[j] = table[min(((max − s[j]) · multiplier) >> SCORE_SHIFT, last)]` (the table's last
     /// entry is 0), `r = ⌊PROBABILITY_ONE · 2^31 / Σe⌋`, `p[j] = (e[j] · r + 2^30) >> 31`. The table
-    /// starts above 2^14, so `Σe > 2^14` and `r < 2^32`. `multiplier < 2^31`.
+    /// starts above 2^14, so `Σe > 2^14` and `r < 2^32`. `multiplier < 2^31`, and the table has at
+    /// most 2^15 entries.
     pub fn softmax_row(scores: &[i32], multiplier: u32, table: &[u16], p: &mut [i16]) {
         let Some(&max) = scores.iter().max() else { return };
-        let last = table.len() as u64 - 1;
+        let Some(last) = table.len().checked_sub(1) else { return };
+        let last = last.min(i16::MAX as usize) as u64;
         let multiplier = u64::from(multiplier);
-        let mut sum = 0u64;
+        // Indices first, so that this loop vectorises; then the look-ups, which cannot.
         for (p, &s) in p.iter_mut().zip(scores) {
             let below = u64::from(max.wrapping_sub(s) as u32);
-            let index = (below.wrapping_mul(multiplier) >> SCORE_SHIFT).min(last);
-            let e = table[index as usize];
+            *p = (below.wrapping_mul(multiplier) >> SCORE_SHIFT).min(last) as i16;
+        }
+        let mut sum = 0u64;
+        for p in p.iter_mut() {
+            let e = table.get(*p as usize).copied().unwrap_or(0);
             sum = sum.wrapping_add(u64::from(e));
             *p = e as i16;
         }

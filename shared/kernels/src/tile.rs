@@ -138,6 +138,7 @@ struct Shape {
 /// `w` points at `R` whole rows, `x` at `T` whole rows, `y` at `T` rows with `R` columns left; the
 /// CPU has `L`'s features.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices keep the register tile visible
 unsafe fn tile<L: Lanes, W: Weight, const R: usize, const T: usize>(
     w: *const W,
     x: *const i16,

@@ -46,7 +46,7 @@ pub fn row_bound(row: &[i8], input_max: i32) -> u64 {
 /// # Errors
 /// [`BoundError`] naming the first row over the bound.
 pub fn check_rows(spec: &LinearSpec, first_row: usize, weights: &[i8]) -> Result<(), BoundError> {
-    if spec.k == 0 || weights.len() % spec.k != 0 {
+    if spec.k == 0 || !weights.len().is_multiple_of(spec.k) {
         return Err(BoundError::Shape { stage: spec.id.0, got: weights.len(), k: spec.k });
     }
     for (i, row) in weights.chunks_exact(spec.k).enumerate() {

@@ -281,14 +281,7 @@ impl EncoderRun {
     }
 
     /// Requantises columns `columns` of token `t` of the current stage's product.
-    fn requantize(
-        &self,
-        y: &[i32],
-        t: usize,
-        columns: Range<usize>,
-        limit: i32,
-        out: &mut [i32],
-    ) {
+    fn requantize(&self, y: &[i32], t: usize, columns: Range<usize>, limit: i32, out: &mut [i32]) {
         let params = &self.model.0.stages[self.stage];
         let n = self.spec().n;
         ops::requantize_row(

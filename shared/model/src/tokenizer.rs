@@ -73,7 +73,9 @@ impl Tokenizer {
     ) -> Result<Self, VocabError> {
         let text = std::str::from_utf8(vocab).map_err(|_| VocabError::Utf8)?.to_owned();
         let mut starts = vec![0u32];
-        starts.extend(text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(i, _)| i as u32 + 1));
+        starts.extend(
+            text.bytes().enumerate().filter(|&(_, b)| b == b'\n').map(|(i, _)| i as u32 + 1),
+        );
         let got = starts.len() - 1;
         if got != count || starts.last().copied() != Some(text.len() as u32) {
             return Err(VocabError::Count { got, expected: count });
@@ -86,8 +88,7 @@ impl Tokenizer {
         if max_tokens < 2 {
             return Err(VocabError::Limit { what: "max_tokens", got: max_tokens });
         }
-        let mut tokenizer =
-            Self { text, starts, sorted: Vec::new(), config: *config, max_tokens };
+        let mut tokenizer = Self { text, starts, sorted: Vec::new(), config: *config, max_tokens };
         let mut sorted: Vec<u32> = (0..count as u32).collect();
         sorted.sort_unstable_by(|&a, &b| tokenizer.token(a).cmp(&tokenizer.token(b)));
         if let Some(w) = sorted.windows(2).find(|w| tokenizer.token(w[0]) == tokenizer.token(w[1]))

@@ -48,8 +48,12 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
     }
     let mut random = SplitMix(config.seed);
     let layers = usize::from(config.layers);
-    let stage =
-        StageConfig { input_bits: config.input_bits, row_bound_bits: 31, shift: 46, smoothed: false };
+    let stage = StageConfig {
+        input_bits: config.input_bits,
+        row_bound_bits: 31,
+        shift: 46,
+        smoothed: false,
+    };
     let mut manifest = Manifest {
         name: Text::new("toy").unwrap_or_default(),
         encoder: EncoderConfig {
@@ -84,7 +88,9 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
             }
         };
         match tensor.kind {
-            TensorKind::Word | TensorKind::Weight(_) => words(&mut |_, r| (r % 255) as u32 ^ 0x80, 1),
+            TensorKind::Word | TensorKind::Weight(_) => {
+                words(&mut |_, r| (r % 255) as u32 ^ 0x80, 1)
+            }
             TensorKind::WordScale | TensorKind::Score(_) => {
                 words(&mut |_, r| (1 << 29) + (r % (1 << 28)) as u32, 4)
             }

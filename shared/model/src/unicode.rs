@@ -84,7 +84,8 @@ pub(crate) fn fold(c: char) -> Folded {
             Err(_) => out.push(c),
             Ok(i) if MAPPED[i].1 & LONG == 0 => push_code(&mut out, MAPPED[i].1),
             Ok(i) => {
-                let (start, len) = (MAPPED[i].1 as usize & 0xffff, MAPPED[i].1 as usize >> 16 & 0x7f);
+                let (start, len) =
+                    (MAPPED[i].1 as usize & 0xffff, MAPPED[i].1 as usize >> 16 & 0x7f);
                 for &code in MAPPED_LONG.get(start..start + len).unwrap_or(&[]) {
                     push_code(&mut out, code);
                 }

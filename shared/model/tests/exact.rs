@@ -153,10 +153,7 @@ fn pieces_assemble_in_any_order_and_lies_are_named() {
         let mut wrong = piece.to_vec();
         wrong[0] ^= 1;
         assert!(matches!(whole.insert(index, wrong), Err(ChunkError::Hash { .. })));
-        assert!(matches!(
-            whole.insert(index, piece.slice(1..)),
-            Err(ChunkError::Length { .. })
-        ));
+        assert!(matches!(whole.insert(index, piece.slice(1..)), Err(ChunkError::Length { .. })));
         whole.insert(index, piece.clone()).unwrap();
         if index < header.local_pieces() {
             local.insert(index, piece).unwrap();
@@ -172,16 +169,14 @@ fn pieces_assemble_in_any_order_and_lies_are_named() {
     let run = EncoderRun::start(&local, &batch).unwrap();
     let expected = EncoderRun::start(model, &batch).unwrap().run(&PlainEngine(model)).unwrap();
     assert_eq!(run.run(&PlainEngine(model)).unwrap(), expected);
-    assert!(matches!(
-        Assembler::local(header.clone()).finish(),
-        Err(ChunkError::Missing { .. })
-    ));
+    assert!(matches!(Assembler::local(header.clone()).finish(), Err(ChunkError::Missing { .. })));
 }
 
 /// Chunks hold whole rows, and together every weight row exactly once, in order.
 #[test]
 fn chunks_cover_the_weights_by_whole_rows() {
-    let config = ToyConfig { d_model: 384, d_ff: 1536, heads: 12, layers: 1, ..ToyConfig::default() };
+    let config =
+        ToyConfig { d_model: 384, d_ff: 1536, heads: 12, layers: 1, ..ToyConfig::default() };
     let artifact = toy::artifact(&config).unwrap();
     let model = Model::open(&artifact).unwrap();
     let mut next = vec![0; model.stages().len()];
