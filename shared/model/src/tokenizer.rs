@@ -56,9 +56,14 @@ pub struct Tokenizer {
     starts: Vec<u32>,
     /// Token indices in the byte order of their text.
     sorted: Vec<u32>,
+    /// Bytes of the longest token; no longer piece needs looking up.
+    longest: usize,
     config: TokenizerConfig,
     max_tokens: usize,
 }
+
+/// Longest word a model may ask to be split, in characters; the work per word is quadratic in it.
+const MAX_WORD_CHARS: u16 = 400;
 
 impl Tokenizer {
     /// Takes a vocabulary: `count` tokens in index order, each ended by a newline.
@@ -85,16 +90,23 @@ impl Tokenizer {
                 return Err(VocabError::Special { got: special, count });
             }
         }
+        if config.max_word_chars > MAX_WORD_CHARS {
+            let got = usize::from(config.max_word_chars);
+            return Err(VocabError::Limit { what: "max_word_chars", got });
+        }
         if max_tokens < 2 {
             return Err(VocabError::Limit { what: "max_tokens", got: max_tokens });
         }
-        let mut tokenizer = Self { text, starts, sorted: Vec::new(), config: *config, max_tokens };
+        let mut tokenizer =
+            Self { text, starts, sorted: Vec::new(), longest: 0, config: *config, max_tokens };
         let mut sorted: Vec<u32> = (0..count as u32).collect();
         sorted.sort_unstable_by(|&a, &b| tokenizer.token(a).cmp(&tokenizer.token(b)));
         if let Some(w) = sorted.windows(2).find(|w| tokenizer.token(w[0]) == tokenizer.token(w[1]))
         {
             return Err(VocabError::Duplicate(w[0] as usize));
         }
+        tokenizer.longest =
+            tokenizer.starts.windows(2).map(|w| (w[1] - w[0]) as usize - 1).max().unwrap_or(0);
         tokenizer.sorted = sorted;
         Ok(tokenizer)
     }
@@ -168,21 +180,20 @@ impl Tokenizer {
         let mut start = 0;
         let mut piece = String::with_capacity(text.len() + 2);
         while start < text.len() {
-            let mut end = text.len();
-            let found = loop {
+            let mut end = text.floor_char_boundary((start + self.longest).min(text.len()));
+            let mut found = None;
+            while end > start {
                 piece.clear();
                 if start > 0 {
                     piece.push_str("##");
                 }
                 piece.push_str(&text[start..end]);
-                if let Some(id) = self.lookup(&piece) {
-                    break Some(id);
+                found = self.lookup(&piece);
+                if found.is_some() {
+                    break;
                 }
-                match text[start..end].char_indices().next_back() {
-                    Some((i, _)) if i > 0 => end = start + i,
-                    _ => break None,
-                }
-            };
+                end = text.floor_char_boundary(end - 1);
+            }
             match found {
                 Some(id) => {
                     ids.push(id);

@@ -236,6 +236,31 @@ fn batches_and_products_that_do_not_fit_are_refused() {
     ));
 }
 
+/// A vocabulary made to trap the search: an empty token, a bare `##`, nothing longer than a byte.
+#[test]
+fn trapping_vocabularies_end() {
+    use nesa_model::{Tokenizer, VocabError, manifest::TokenizerConfig};
+    let config = |max_word_chars| TokenizerConfig {
+        vocab_bytes: 10,
+        unknown: 0,
+        start: 1,
+        end: 2,
+        max_word_chars,
+    };
+    let tokenizer = Tokenizer::new(&config(100), b"u\ns\n\n##\na\n", 5, 16).unwrap();
+    assert_eq!(tokenizer.encode("a é é a ab aa").ids, [1, 4, 0, 0, 4, 0, 0, 2]);
+    let tokenizer = Tokenizer::new(&config(100), b"u\ns\n\n", 3, 16).unwrap();
+    assert_eq!(tokenizer.encode("東 é").ids, [1, 0, 0, 2]);
+    assert!(matches!(
+        Tokenizer::new(&config(401), b"u\ns\n\n", 3, 16),
+        Err(VocabError::Limit { got: 401, .. })
+    ));
+    assert!(matches!(
+        Tokenizer::new(&config(100), b"a\na\nb\n", 3, 16),
+        Err(VocabError::Duplicate(0))
+    ));
+}
+
 /// Padding rows carry zeros and change nothing.
 #[test]
 fn padding_is_zero_and_ignored() {
