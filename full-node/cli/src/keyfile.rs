@@ -68,11 +68,8 @@ pub(crate) fn store(path: &Path, key: &SecretKey) -> Result<()> {
         files::private_dir(parent)?;
     }
     let seed = key.seed();
-    let file = KeyFile {
-        kind: KIND.to_owned(),
-        address: key.public(),
-        seed: hex::encode(seed.as_ref()),
-    };
+    let file =
+        KeyFile { kind: KIND.to_owned(), address: key.public(), seed: hex::encode(seed.as_ref()) };
     let text = Zeroizing::new(serde_json::to_string(&file)?);
     files::write_secret(path, text.as_bytes())
 }
@@ -89,7 +86,10 @@ pub(crate) fn load(path: &Path) -> Result<SecretKey> {
         return Err(Failure::new(
             Code::Usage,
             format!("{} may be read by others (mode {mode:o})", path.display()),
-            format!("chmod 600 {}, and consider the key known if others use this machine", path.display()),
+            format!(
+                "chmod 600 {}, and consider the key known if others use this machine",
+                path.display()
+            ),
         )
         .into());
     }
@@ -100,8 +100,8 @@ pub(crate) fn load(path: &Path) -> Result<SecretKey> {
         .ok()
         .filter(|file: &KeyFile| file.kind == KIND)
         .with_context(|| format!("{} is not a key file of kind {KIND}", path.display()))?;
-    let key = from_hex(&file.seed)
-        .with_context(|| format!("{} holds no valid seed", path.display()))?;
+    let key =
+        from_hex(&file.seed).with_context(|| format!("{} holds no valid seed", path.display()))?;
     anyhow::ensure!(
         key.public() == file.address,
         "{}: the address is not the seed's: got {}, expected {}",

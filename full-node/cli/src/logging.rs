@@ -19,9 +19,9 @@ pub(crate) fn start(default: &str, format: LogFormat) {
     let filter = EnvFilter::try_from_env("NESA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
-        LogFormat::Text => registry
-            .with(fmt::layer().with_writer(std::io::stderr).with_ansi(false))
-            .try_init(),
+        LogFormat::Text => {
+            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false)).try_init()
+        }
         LogFormat::Json => registry
             .with(fmt::layer().json().with_writer(std::io::stderr).flatten_event(true))
             .try_init(),

@@ -30,7 +30,8 @@ fn one_network_from_start_to_stop() {
     crashed_children_come_back(&network);
     nothing_secret_is_written(&network);
 
-    let (trust_root, rpc) = (network.field("trust_root").to_owned(), network.field("rpc").to_owned());
+    let (trust_root, rpc) =
+        (network.field("trust_root").to_owned(), network.field("rpc").to_owned());
     let before = height(&rpc);
     network.kill_everything();
     let network = Network::start(folder.path(), &[]);
@@ -208,7 +209,10 @@ fn receipts(network: &Network, answer: &Value) {
     let text = std::fs::read_to_string(opened).expect("readable");
     std::fs::write(&changed, text.replace("ninth of May", "tenth of May")).expect("written");
     let failure = verify(network, &changed).expect_failure();
-    assert!(failure["failed"].as_str().is_some_and(|what| what.contains("commitment")), "{failure}");
+    assert!(
+        failure["failed"].as_str().is_some_and(|what| what.contains("commitment")),
+        "{failure}"
+    );
 }
 
 fn foreign_trust_root(network: &Network) {
@@ -216,11 +220,13 @@ fn foreign_trust_root(network: &Network) {
     let at = root.len() - 1;
     let other = format!("{}{}", &root[..at], if root.ends_with('4') { '5' } else { '4' });
     let rpc = network.field("rpc");
-    let refused = network.nesa(["query", "embed", "--rpc", rpc, "--trust-root", &other, "--text", "x"]);
+    let refused =
+        network.nesa(["query", "embed", "--rpc", rpc, "--trust-root", &other, "--text", "x"]);
     assert_eq!(refused.status.code(), Some(1), "{}", show(&refused));
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(message.contains("got") && message.contains("expected"), "{message}");
-    let broken = network.nesa(["query", "embed", "--rpc", rpc, "--trust-root", "zz", "--text", "x"]);
+    let broken =
+        network.nesa(["query", "embed", "--rpc", rpc, "--trust-root", "zz", "--text", "x"]);
     assert_eq!(broken.status.code(), Some(2), "{}", show(&broken));
 }
 
@@ -237,8 +243,17 @@ fn search(network: &Network) {
     let question = "When is the rent due?";
     let dir = network.dir();
     let arguments = [
-        "query", "search", "--dir", path(&dir), "--docs", path(&docs), "--question", question,
-        "--deadline", DEADLINE, "--json",
+        "query",
+        "search",
+        "--dir",
+        path(&dir),
+        "--docs",
+        path(&docs),
+        "--question",
+        question,
+        "--deadline",
+        DEADLINE,
+        "--json",
     ];
     let found = network.json(arguments);
     assert_eq!(found["results"][0]["title"], "lease.txt", "{}", found["results"]);
@@ -259,7 +274,11 @@ fn a_client_that_does_not_pay(network: &Network) {
     let amount = |value: &Value| value.as_str().and_then(|text| text.parse::<u64>().ok());
     let (escrow, returned) = (amount(&record["escrow"]), amount(&status["returned"]));
     let burned = amount(&status["burned"]).expect("an amount");
-    assert!(burned > 0, "what was served and not paid is burned: {record}\n{}", logs(&network.dir()));
+    assert!(
+        burned > 0,
+        "what was served and not paid is burned: {record}\n{}",
+        logs(&network.dir())
+    );
     assert_eq!(returned, escrow.map(|escrow| escrow - burned), "{record}");
     assert_eq!(status["paid"], serde_json::json!([]), "{record}");
 }

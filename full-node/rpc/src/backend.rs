@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
-use nesa_chain::{keys::Key, tx::{SignedTx, Tx}};
+use nesa_chain::{
+    keys::Key,
+    tx::{SignedTx, Tx},
+};
 use nesa_primitives::Hash;
 use serde::Serialize;
 

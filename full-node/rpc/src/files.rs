@@ -29,17 +29,15 @@ pub(crate) fn service(dist: &Path) -> axum::Router {
         return axum::Router::new().fallback(not_built);
     }
     let shell = ServeFile::new(index).precompressed_br().precompressed_gzip();
-    let shell = tower_http_fallback(shell);
+    let shell = navigations_only(shell);
     axum::Router::new()
         .fallback_service(files.fallback(shell))
         .layer(axum::middleware::from_fn(cache_control))
 }
 
 /// Wraps the shell so that only navigations reach it.
-fn tower_http_fallback(shell: ServeFile) -> axum::Router {
-    axum::Router::new()
-        .fallback_service(shell)
-        .layer(axum::middleware::from_fn(only_navigations))
+fn navigations_only(shell: ServeFile) -> axum::Router {
+    axum::Router::new().fallback_service(shell).layer(axum::middleware::from_fn(only_navigations))
 }
 
 async fn only_navigations(request: Request, next: Next) -> Response {

@@ -29,9 +29,7 @@ use std::{path::PathBuf, sync::Arc};
 use axum::{Router, middleware};
 use tokio::net::TcpListener;
 
-pub use backend::{
-    Backend, BackendError, BlockView, Bootstrap, Metric, Model, TransactionView,
-};
+pub use backend::{Backend, BackendError, BlockView, Bootstrap, Metric, Model, TransactionView};
 pub use error::ApiError;
 pub use files::find_dist;
 pub use headers::CONTENT_SECURITY_POLICY;

@@ -21,11 +21,8 @@ pub(crate) fn account(address: &Address, value: Option<&[u8]>) -> Result<Value, 
     let account = value.map(decode::<Account>).transpose()?;
     let exists = account.is_some();
     let account = account.unwrap_or_default();
-    let balances: Map<String, Value> = account
-        .balances
-        .iter()
-        .map(|coin| (coin.denom.to_string(), json!(coin.amount)))
-        .collect();
+    let balances: Map<String, Value> =
+        account.balances.iter().map(|coin| (coin.denom.to_string(), json!(coin.amount))).collect();
     Ok(json!({
         "address": address,
         "exists": exists,

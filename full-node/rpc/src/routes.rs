@@ -169,11 +169,13 @@ fn transaction_of_json(body: &[u8]) -> Answer<Vec<u8>> {
     let expected = r#"{"tx": "hexadecimal bytes"}, or application/octet-stream"#;
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request("not JSON").got(error).expected(expected))?;
-    let text = value.get("tx").and_then(Value::as_str).ok_or_else(|| {
-        ApiError::bad_request("no field `tx` with a string").expected(expected)
-    })?;
-    hex::decode(text)
-        .map_err(|error| ApiError::bad_request("`tx` is not hexadecimal").got(error).expected(expected))
+    let text = value
+        .get("tx")
+        .and_then(Value::as_str)
+        .ok_or_else(|| ApiError::bad_request("no field `tx` with a string").expected(expected))?;
+    hex::decode(text).map_err(|error| {
+        ApiError::bad_request("`tx` is not hexadecimal").got(error).expected(expected)
+    })
 }
 
 async fn figures(State(backend): Shared) -> Response {

@@ -15,7 +15,7 @@ use nesa_platform::{
     task::Guard,
     time,
 };
-use nesa_primitives::{Address, Amount};
+use nesa_primitives::{Address, Amount, UNES_PER_NES};
 
 use crate::{
     app::App,
@@ -24,6 +24,11 @@ use crate::{
 
 const NAMESPACE: &str = "donate";
 const NODE_KEY: &str = "node";
+/// What a volunteer posts where the chain asks for less: enough to be drawn among small bonds.
+const BOND: Amount = Amount(10 * UNES_PER_NES);
+/// The bond posted where the chain asks for less: enough to be drawn now and then among nodes that
+/// posted the least. 10 NES.
+const BOND: Amount = Amount(10 * nesa_primitives::UNES_PER_NES);
 /// The meter ticks this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -111,7 +116,7 @@ impl App {
             operator: wallet.key().clone(),
             node: key,
             models: vec![artifact],
-            bond: params.min_bond,
+            bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
             announce: Vec::new(),
             faucet,

@@ -14,7 +14,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use crate::local::{layout::{self, Network}, scenario::Scenario};
+use crate::local::{
+    layout::{self, Network},
+    scenario::Scenario,
+};
 
 /// How a command finds the network it talks to.
 #[derive(Debug, Clone, Args)]

@@ -1,14 +1,11 @@
 //! `nesa model`: compiled exact models.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Instant,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
-use nesa_compiler::{Options, compile, compile_with, eval, source::Bert};
+use nesa_compiler::{Options, bench::stage_times, compile, compile_with, eval, source::Bert};
 use nesa_model::{Artifact, Model as Exact};
 use serde_json::{Value, json};
 
@@ -24,6 +21,7 @@ use crate::{
 Examples:
   nesa model compile weights/all-MiniLM-L6-v2 --out models/all-minilm-l6-v2.nesa
   nesa model info --json
+  nesa model eval models/all-minilm-l6-v2.nesa
   nesa model eval weights/all-MiniLM-L6-v2 --json
   nesa model bench --tokens 256")]
 pub(crate) struct Model {
@@ -47,7 +45,8 @@ enum Action {
     },
     /// Compare the exact model's embeddings with the f32 original's: cosines and top-1 agreement
     Eval {
-        /// Folder with the original weights, or a compiled model (then --original names the folder).
+        /// Folder with the original weights; or a compiled model, which is compared with committed
+        /// vectors of the original unless --original is given.
         #[arg(value_name = "DIR_OR_FILE")]
         path: PathBuf,
         /// Folder with the original weights, when PATH is a compiled model.
@@ -146,24 +145,18 @@ fn unusable(error: impl std::error::Error) -> anyhow::Error {
 }
 
 fn evaluate(path: &Path, original: Option<&Path>, texts: Option<usize>) -> Result<Value> {
-    let (folder, compiled) = match (path.is_dir(), original) {
-        (true, _) => (path, None),
-        (false, Some(folder)) => (folder, Some(model::open(path)?)),
-        (false, None) => {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("{} is compiled; the comparison needs the original weights", path.display()),
-                "name their folder with --original DIR",
-            )
-            .into());
-        }
+    let folder = match (path.is_dir(), original) {
+        (true, _) => path,
+        (false, Some(folder)) => folder,
+        (false, None) => return evaluate_committed(path),
     };
     let bert = Bert::load(folder).map_err(unusable)?;
     let bar = output::progress(Some(1), "compiling");
-    let artifact = match compiled {
-        Some(artifact) => artifact,
-        None => compile_with(&bert, &Options::default(), &mut |progress| advance(&bar, progress))
-            .map_err(unusable)?,
+    let artifact = if path.is_dir() {
+        compile_with(&bert, &Options::default(), &mut |progress| advance(&bar, progress))
+            .map_err(unusable)?
+    } else {
+        model::open(path)?
     };
     let exact = Exact::open(&artifact)?;
     let all: Vec<&str> = eval::CORPUS.lines().filter(|line| !line.is_empty()).collect();
@@ -173,7 +166,29 @@ fn evaluate(path: &Path, original: Option<&Path>, texts: Option<usize>) -> Resul
     let accuracy =
         eval::evaluate(&bert, &exact, chosen.iter().copied(), |done| bar.set_position(done as u64));
     bar.finish_and_clear();
-    let mut object = serde_json::to_value(&accuracy)?;
+    accuracy_object(&accuracy, &artifact, "the original weights")
+}
+
+/// Compares a compiled model with the committed vectors of its original: no weights are needed.
+fn evaluate_committed(path: &Path) -> Result<Value> {
+    let artifact = model::open(path)?;
+    let exact = Exact::open(&artifact)?;
+    let bar = output::progress(Some(eval::REFERENCE_TEXTS as u64), "comparing");
+    let accuracy = eval::evaluate_committed(&exact, |done| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let accuracy = accuracy.ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            format!("the committed reference vectors are not of {}", path.display()),
+            "name the folder of its original weights with --original DIR",
+        )
+    })?;
+    accuracy_object(&accuracy, &artifact, "committed reference vectors")
+}
+
+fn accuracy_object(accuracy: &eval::Accuracy, artifact: &Artifact, against: &str) -> Result<Value> {
+    let mut object = serde_json::to_value(accuracy)?;
+    object["against"] = json!(against);
     object["digest"] = json!(artifact.digest());
     Ok(object)
 }
@@ -229,26 +244,10 @@ fn bench(file: &Path, tokens: usize, runs: usize) -> Result<Value> {
         )
         .into());
     }
-    // A word that is one token in every vocabulary of this family.
-    let text = "the ".repeat(tokens);
-    let ids = exact.tokenizer().encode_within(&text, tokens);
-    let counted = ids.len();
-    let batch = [ids];
-    let mut times: Vec<f64> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            std::hint::black_box(eval::embed_exact(&exact, &batch));
-            start.elapsed().as_secs_f64() * 1000.0
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    let median = times.get(times.len() / 2).copied().context("no run was timed")?;
-    Ok(json!({
-        "digest": artifact.digest(),
-        "tokens": counted,
-        "runs": runs,
-        "fastest_ms": times.first(),
-        "median_ms": median,
-        "tokens_per_second": counted as f64 / median * 1000.0,
-    }))
+    let times = stage_times(&exact, tokens, runs).context("no run was timed")?;
+    let mut object = serde_json::to_value(&times)?;
+    object["digest"] = json!(artifact.digest());
+    object["runs"] = json!(runs);
+    object["tokens_per_second"] = json!(times.tokens as f64 / times.median_ms * 1000.0);
+    Ok(object)
 }

@@ -232,6 +232,8 @@ fn announce(dir: &Path, network: &Network, supervisor: &Supervisor) -> Result<()
     // Nobody may be reading any more; the network runs all the same.
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "READY {ready}").and_then(|()| stdout.flush());
-    eprintln!("\n  Playground: {rpc}/\n  Try:        nesa query embed --text 'hello' --json\n  Stop:       Ctrl-C\n");
+    eprintln!(
+        "\n  Playground: {rpc}/\n  Try:        nesa query embed --text 'hello' --json\n  Stop:       Ctrl-C\n"
+    );
     Ok(())
 }

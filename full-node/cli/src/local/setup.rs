@@ -137,7 +137,8 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
 
     let tag: [u8; 4] = random::bytes();
     let chain_id = ChainId::new(&format!("nesa-local-{}", hex::encode(tag)))?;
-    let plan = Plan { scenario: options.scenario, artifact: &artifact, chain_id, faucet: faucet.public() };
+    let plan =
+        Plan { scenario: options.scenario, artifact: &artifact, chain_id, faucet: faucet.public() };
     let genesis = plan.genesis(dealt.group_key, &validators, &nodes)?;
     let text = serde_json::to_vec_pretty(&genesis)?;
     files::write(&genesis_path(dir), &text)?;
@@ -248,8 +249,10 @@ impl Plan<'_> {
         let digest = self.artifact.digest();
         let mut params = Params::local(Some(self.faucet));
         if self.scenario == Scenario::Volunteers {
-            // A volunteer's faucet bond outweighs all genesis bonds together, so it is drawn first.
+            // A volunteer's bond of some NES outweighs all genesis bonds of one une each, so it is
+            // drawn first, and soon after it came.
             params.min_bond = Amount(1);
+            params.snapshot_interval = 4;
         }
         let nes = |whole: u64| Amount::nes(whole).context("an amount overflows");
         let coin = |whole| Ok::<_, anyhow::Error>(Coin { denom: Denom::NES, amount: nes(whole)? });
@@ -262,7 +265,8 @@ impl Plan<'_> {
         operators.sort_unstable();
         operators.dedup();
         for operator in operators {
-            accounts.push(GenesisAccount { address: operator, balances: vec![coin(OPERATOR_NES)?] });
+            accounts
+                .push(GenesisAccount { address: operator, balances: vec![coin(OPERATOR_NES)?] });
         }
         let owner = nodes.first().context("a network needs compute nodes")?.operator;
         let model = ModelRecord {
@@ -286,7 +290,10 @@ impl Plan<'_> {
                 bond,
                 faucet_bond: false,
                 models: vec![digest],
-                addresses: vec![NodeAddress::new(&websocket_address(entry.p2p_port, &entry.node)?)?],
+                addresses: vec![NodeAddress::new(&websocket_address(
+                    entry.p2p_port,
+                    &entry.node,
+                )?)?],
             })
         };
         let genesis = Genesis {

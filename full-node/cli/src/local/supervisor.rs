@@ -108,7 +108,8 @@ impl Supervisor {
     /// When one keeps ending before it is ready, or `limit` passes; the message names its log.
     pub(crate) async fn start(&mut self, specs: Vec<ChildSpec>, limit: Duration) -> Result<()> {
         let first = self.started;
-        let names: Vec<_> = specs.iter().map(|spec| (spec.name.clone(), spec.log.clone())).collect();
+        let names: Vec<_> =
+            specs.iter().map(|spec| (spec.name.clone(), spec.log.clone())).collect();
         for spec in specs {
             let keeper = Keeper {
                 index: self.started,

@@ -70,10 +70,9 @@ impl ServedModel {
     /// pieces need no proofs of their own.
     pub(crate) fn answer(&self, request: Request) -> Response {
         match request {
-            Request::Manifest { model } if model == self.digest => self
-                .artifact
-                .piece(0)
-                .map_or(Response::Unknown, Response::Manifest),
+            Request::Manifest { model } if model == self.digest => {
+                self.artifact.piece(0).map_or(Response::Unknown, Response::Manifest)
+            }
             Request::Chunk { model, index } if model == self.digest => {
                 match usize::try_from(index).ok().and_then(|index| self.artifact.piece(index)) {
                     Some(data) => Response::Chunk { index, data, proof: Bytes::new() },

@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::BoxFuture,
-    stream::BoxStream,
-};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::BoxStream};
 use nesa_chain::{
     header::{Header, to_hash},
     keys::Key,

@@ -124,18 +124,13 @@ async fn serve(
         ChainService::new(chain_source.clone(), faucet)
             .run(swarm.accept(Protocol::Chain, chain::STREAMS)?),
     );
-    tasks.spawn(
-        ChunkService::new(served).run(swarm.accept(Protocol::Chunks, chunks::STREAMS)?),
-    );
+    tasks.spawn(ChunkService::new(served).run(swarm.accept(Protocol::Chunks, chunks::STREAMS)?));
 
     let bootstrap = Bootstrap {
         trust_root: network.trust_root.clone(),
         chain_id: network.chain_id.clone(),
         peers: peers(network, index)?,
-        models: vec![Model {
-            digest: network.model.digest,
-            name: network.model.name.clone(),
-        }],
+        models: vec![Model { digest: network.model.digest, name: network.model.name.clone() }],
         faucet: has_faucet,
     };
     let counted = swarm.clone();

@@ -38,9 +38,8 @@ async fn ask(network: &Network, text: String) -> Hash {
     let light = LightClient::start(trust, None, peers.iter().map(peer).collect())
         .await
         .expect("a light client");
-    let source = |address: &String| {
-        Arc::new(NetworkSource::new(swarm.clone(), address.clone())) as _
-    };
+    let source =
+        |address: &String| Arc::new(NetworkSource::new(swarm.clone(), address.clone())) as _;
     let accounts = Accounts::new(light.clone());
     let store = Store::memory();
     let queries = QueryClient::new(

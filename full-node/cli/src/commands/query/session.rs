@@ -118,18 +118,17 @@ impl Session {
 
 fn choose_model(asked: Option<Hash>, offered: &[(Hash, String)]) -> Result<Hash> {
     let names = || {
-        let list: Vec<_> = offered.iter().map(|(digest, name)| format!("{digest} {name}")).collect();
+        let list: Vec<_> =
+            offered.iter().map(|(digest, name)| format!("{digest} {name}")).collect();
         list.join(", ")
     };
     match (asked, offered) {
         (Some(digest), _) => Ok(digest),
         (None, [(digest, _)]) => Ok(*digest),
-        (None, []) => Err(Failure::new(
-            Code::Failed,
-            "the network offers no model",
-            "name one with --model",
-        )
-        .into()),
+        (None, []) => {
+            Err(Failure::new(Code::Failed, "the network offers no model", "name one with --model")
+                .into())
+        }
         (None, _) => Err(Failure::new(
             Code::Usage,
             format!("the network offers several models: {}", names()),

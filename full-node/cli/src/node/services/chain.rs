@@ -93,12 +93,10 @@ impl ChainService {
                 Response::refused(Refusal::Invalid, format!("1 to {MAX_KEYS} keys"))
             }
             Request::State { keys } => Response::State(self.chain.state(keys).await?),
-            Request::Submit { transaction } => {
-                match SignedTx::from_bytes(&transaction) {
-                    Ok(tx) => Response::Submitted { id: self.chain.submit(tx).await? },
-                    Err(error) => Response::refused(Refusal::Invalid, error.to_string()),
-                }
-            }
+            Request::Submit { transaction } => match SignedTx::from_bytes(&transaction) {
+                Ok(tx) => Response::Submitted { id: self.chain.submit(tx).await? },
+                Err(error) => Response::refused(Refusal::Invalid, error.to_string()),
+            },
             Request::TxStatus { id } => Response::TxStatus(self.chain.transaction(id).await?),
             Request::Seed { view } => Response::Seed(self.chain.seed(view).await?),
             Request::Block { height } => Response::Block(self.chain.block(height).await?),
