@@ -277,9 +277,13 @@ impl Presence {
         if reserved { Ok(()) } else { Err(RegisterError::Unreachable) }
     }
 
+    /// Announced addresses first, then WebSocket, which every client can dial; in a fixed order,
+    /// so that the record changes only when an address does.
     fn addresses(&self) -> Vec<String> {
         let mut all = self.announce.clone();
-        for address in self.network.listen_addresses() {
+        let mut own = self.network.listen_addresses();
+        own.sort_by_key(|address| (address.contains("/webrtc-direct"), address.clone()));
+        for address in own {
             if !all.contains(&address) {
                 all.push(address);
             }

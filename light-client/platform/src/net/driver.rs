@@ -37,8 +37,9 @@ const RETRY: [Duration; 5] = [
     Duration::from_secs(5),
     Duration::from_secs(15),
 ];
-/// Bytes between two flushes towards a peer on webrtc-direct, which loses longer messages.
-const WEBRTC_PIECE: usize = 8 << 10;
+/// Bytes between two flushes towards a peer on webrtc-direct: a message above 8 KiB, its envelope
+/// of a few bytes included, kills the stream.
+const WEBRTC_PIECE: usize = (8 << 10) - 64;
 
 type Reply<T> = oneshot::Sender<Result<T, String>>;
 
