@@ -91,16 +91,13 @@ pub fn matmul_i16(w: &[i16], x: &[i16], n: usize, k: usize, tokens: usize, y: &m
     matmul_into(w, x, n, k, tokens, y);
 }
 
-/// Splits shares into signed halves: `s ≡ low + 2^16·high mod 2^32`.
-fn halves(share: &[u32]) -> (Vec<i16>, Vec<i16>) {
-    share
-        .iter()
-        .map(|&s| {
-            let low = s as i16;
-            let high = (s.wrapping_sub(i32::from(low) as u32) >> 16) as i16;
-            (low, high)
-        })
-        .unzip()
+/// Splits shares into signed halves, `s ≡ low + 2^16·high mod 2^32`: all the lows, then all the highs,
+/// so that one pass over the weights serves both.
+fn halves(share: &[u32]) -> Vec<i16> {
+    let low = share.iter().map(|&s| s as i16);
+    // Taking the signed low half away carries one into the high half when it is negative.
+    let high = share.iter().map(|&s| (s.wrapping_add(1 << 15) >> 16) as i16);
+    low.chain(high).collect()
 }
 
 /// `out = share · wᵀ mod 2^32`; see [`reference::matmul_mask_u32`].
@@ -116,15 +113,11 @@ pub fn matmul_mask_u32(
     out: &mut [u32],
 ) {
     check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
-    let (low, high) = halves(share);
-    let mut sums = vec![0i32; tokens * n];
-    matmul_into(w, &high, n, k, tokens, &mut sums);
-    for (out, &high) in out.iter_mut().zip(&sums) {
-        *out = (high as u32) << 16;
-    }
-    matmul_into(w, &low, n, k, tokens, &mut sums);
-    for (out, &low) in out.iter_mut().zip(&sums) {
-        *out = out.wrapping_add(low as u32);
+    let mut sums = vec![0i32; 2 * tokens * n];
+    matmul_into(w, &halves(share), n, k, 2 * tokens, &mut sums);
+    let (low, high) = sums.split_at(tokens * n);
+    for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
+        *out = (low as u32).wrapping_add((high as u32) << 16);
     }
 }
 
