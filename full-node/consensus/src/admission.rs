@@ -63,7 +63,7 @@ impl<E: Runtime> Admission<E> {
 
     /// Tries the transaction on the newest state; returns the sender's nonce there.
     async fn judge(&self, tx: &SignedTx) -> Result<u64, SubmitError> {
-        let head = self.view.head().ok_or(QueryError::NotYet)?;
+        let head = self.view.head();
         let env = BlockEnv {
             chain: self.chain,
             height: head.header.height() + 1,

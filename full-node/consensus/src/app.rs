@@ -10,10 +10,7 @@ use crate::{
 };
 use commonware_codec::EncodeSize as _;
 use commonware_consensus::marshal::ancestry::Ancestry;
-use commonware_glue::stateful::{
-    self, Finality, Input, Proposed,
-    db::DatabaseSet,
-};
+use commonware_glue::stateful::{self, Finality, Input, Proposed, db::DatabaseSet};
 use commonware_runtime::Clock;
 use commonware_storage::{mmr::Location, qmdb::sync::Target};
 use commonware_utils::{SystemTimeExt as _, non_empty_range};
@@ -78,10 +75,26 @@ pub(crate) struct Config {
 impl Application {
     pub(crate) fn new(config: Config) -> Self {
         let Config {
-            genesis, genesis_block, chain, verifier, validators, key, seeds, pool, applied,
+            genesis,
+            genesis_block,
+            chain,
+            verifier,
+            validators,
+            key,
+            seeds,
+            pool,
+            applied,
         } = config;
         Self(Arc::new(Inner {
-            genesis, genesis_block, chain, verifier, validators, key, seeds, pool, applied,
+            genesis,
+            genesis_block,
+            chain,
+            verifier,
+            validators,
+            key,
+            seeds,
+            pool,
+            applied,
         }))
     }
 
@@ -236,10 +249,12 @@ impl Application {
         let env = self.env(&header.fields.context, header.height(), header.timestamp_ms());
         let mut execution = self.begin::<E>(&env, &batch).await?;
         for (index, tx) in block.txs.iter().enumerate() {
-            execution.apply(&env, tx, &*self.0.verifier).await.map_err(|failure| match failure {
-                StepFailure::Rule(error) => ExecuteError::Tx { index, error: Box::new(error) },
-                StepFailure::Failed(error) => error,
-            })?;
+            execution.apply(&env, tx, &*self.0.verifier).await.map_err(
+                |failure| match failure {
+                    StepFailure::Rule(error) => ExecuteError::Tx { index, error: Box::new(error) },
+                    StepFailure::Failed(error) => error,
+                },
+            )?;
         }
         execution.end_block(&env).await?;
         let changes = execution.into_changes();

@@ -7,8 +7,8 @@
 
 use bytes::BufMut;
 use commonware_codec::{
-    Buf, Copying, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, Read,
-    ReadExt as _, Write,
+    Buf, Copying, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, Read, ReadExt as _,
+    Write,
 };
 use commonware_cryptography::{
     Signer as _,

@@ -35,8 +35,7 @@ use commonware_consensus::{
 };
 use commonware_cryptography::{Digested, Digestible as _, certificate::ConstantProvider};
 use commonware_glue::stateful::{
-    Config as StatefulConfig, Mailbox as StatefulMailbox, Stateful, SyncPlan,
-    db::SyncEngineConfig,
+    Config as StatefulConfig, Mailbox as StatefulMailbox, Stateful, SyncPlan, db::SyncEngineConfig,
 };
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_parallel::Sequential;
@@ -68,10 +67,7 @@ const VIEW_RETENTION: ViewDelta = ViewDelta::new(256);
 const FETCH: Duration = Duration::from_secs(2);
 
 /// Whatever a validator needs of its runtime.
-pub(crate) trait Runtime:
-    Clock + CryptoRng + Spawner + Storage + Metrics + Network
-{
-}
+pub(crate) trait Runtime: Clock + CryptoRng + Spawner + Storage + Metrics + Network {}
 impl<T: Clock + CryptoRng + Spawner + Storage + Metrics + Network> Runtime for T {}
 
 /// Consensus channels, in the order in which [`start`] takes them: votes, certificates, resolver,

@@ -7,10 +7,11 @@ use crate::{
     engine::{Marshal, Runtime},
     index::{Index, Place},
     mempool::Mempool,
-    seeds::Seeds,
+    seeds::{Seeds, of_certificate},
     view::{Head, View},
 };
 use commonware_consensus::types::Height;
+use commonware_storage::archive::Error as ArchiveError;
 use futures::{
     StreamExt as _,
     channel::{mpsc, oneshot},
@@ -18,7 +19,6 @@ use futures::{
 use nesa_chain::block::Block;
 use nesa_primitives::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
-use commonware_storage::archive::Error as ArchiveError;
 use tracing::error;
 
 /// What the follower is told or asked.
@@ -46,8 +46,9 @@ impl Follower {
         self,
         index: Index<E>,
         events: mpsc::UnboundedReceiver<Event>,
+        caught_up: oneshot::Sender<()>,
     ) {
-        if let Err(problem) = self.follow(index, events).await {
+        if let Err(problem) = self.follow(index, events, caught_up).await {
             error!(%problem, "the index of transactions stopped");
         }
     }
@@ -56,6 +57,7 @@ impl Follower {
         &self,
         mut index: Index<E>,
         mut events: mpsc::UnboundedReceiver<Event>,
+        caught_up: oneshot::Sender<()>,
     ) -> Result<(), ArchiveError> {
         let processed = self.marshal.get_processed().await.map_or(0, |p| p.height().get());
         let mut next = index.next().min(processed.saturating_sub(WARM_HEADERS)).max(1);
@@ -65,6 +67,7 @@ impl Follower {
             }
             next = height + 1;
         }
+        let _ = caught_up.send(());
         while let Some(event) = events.next().await {
             match event {
                 Event::Locate(id, reply) => {
@@ -102,9 +105,13 @@ impl Follower {
             .unwrap_or_else(PoisonError::into_inner)
             .finalized(block.txs.iter().map(|t| (t.tx.sender, t.tx.nonce)), header.timestamp_ms());
         let index = index.insert(block).await?;
+        let finalization = self.marshal.get_finalization(Height::new(header.height())).await;
+        if let Some(seed) = finalization.as_ref().and_then(|f| of_certificate(&f.certificate)) {
+            self.seeds.insert(header.view(), seed);
+        }
         self.view.push(Head {
             header: Arc::new(header.clone()),
-            finalization: self.marshal.get_finalization(Height::new(header.height())).await,
+            finalization,
             transactions: block.txs.len(),
         });
         Ok(index)

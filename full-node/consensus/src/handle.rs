@@ -158,9 +158,9 @@ impl ValidatorHandle {
     /// The newest finalized block; the genesis block on a new chain.
     ///
     /// # Errors
-    /// [`QueryError::NotYet`] while the validator starts.
+    /// [`QueryError::Stopped`].
     pub fn head(&self) -> Result<Head, QueryError> {
-        self.view.head().ok_or(QueryError::NotYet)
+        if self.requests.is_closed() { Err(QueryError::Stopped) } else { Ok(self.view.head()) }
     }
 
     /// Offers a transaction: checked against the rules and the newest state, put into the pool,

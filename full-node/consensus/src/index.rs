@@ -83,7 +83,8 @@ impl<E: Spawner + StorageContext> Index<E> {
             archive = archive.put_multi(height, key, &Place { height, index: u32::MAX }).await?;
         }
         for (index, tx) in (0u32..).zip(&block.txs) {
-            archive = archive.put_multi(height, to_digest(&tx.id()), &Place { height, index }).await?;
+            archive =
+                archive.put_multi(height, to_digest(&tx.id()), &Place { height, index }).await?;
         }
         Ok(Self { archive: archive.sync().await? })
     }

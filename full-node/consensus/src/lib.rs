@@ -15,6 +15,7 @@
 //! store, and how to serve.
 
 #![deny(missing_docs)]
+#![cfg_attr(test, allow(dead_code, reason = "unit tests leave out the tokio validator"))]
 
 mod admission;
 mod app;
@@ -34,6 +35,9 @@ mod store;
 #[cfg(not(test))]
 mod validator;
 mod view;
+
+#[cfg(test)]
+mod simulation;
 
 pub use app::{MAX_CLOCK_SKEW_MS, MAX_TIME_STEP_MS};
 pub use handle::{

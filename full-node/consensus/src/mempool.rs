@@ -223,8 +223,7 @@ impl Mempool {
         let mut queues: BTreeMap<Address, std::vec::IntoIter<Arc<SignedTx>>> = BTreeMap::new();
         let mut heads = BinaryHeap::new();
         for (sender, queue) in &self.senders {
-            let mut queue =
-                queue.values().map(|e| e.tx.clone()).collect::<Vec<_>>().into_iter();
+            let mut queue = queue.values().map(|e| e.tx.clone()).collect::<Vec<_>>().into_iter();
             if let Some(head) = queue.next() {
                 heads.push(Head::new(head));
                 queues.insert(*sender, queue);
@@ -298,5 +297,94 @@ impl Selection {
         if let Some(next) = next {
             self.heads.push(Head::new(next));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nesa_chain::{Action, Tx, action::Transfer};
+    use nesa_crypto::SecretKey;
+    use nesa_primitives::Denom;
+
+    fn tx(sender: u8, nonce: u64, fee: u64) -> SignedTx {
+        let key = SecretKey::from_seed(&[sender; 32]);
+        let to = key.public();
+        let action = Action::Transfer(Transfer { to, denom: Denom::NES, amount: Amount(1) });
+        Tx { chain: Hash::ZERO, sender: key.public(), nonce, fee: Amount(fee), action }.sign(&key)
+    }
+
+    fn pool(transactions: usize) -> Mempool {
+        Mempool::new(Limits { transactions, per_sender: 4, failures: 2, ..Limits::default() })
+    }
+
+    fn offered(pool: &Mempool) -> Vec<(u64, u64)> {
+        let mut selection = pool.select();
+        std::iter::from_fn(|| {
+            let tx = selection.offer()?;
+            selection.accept();
+            Some((tx.tx.fee.0, tx.tx.nonce))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn best_fee_first_but_nonces_in_order() {
+        let mut pool = pool(16);
+        for (sender, nonce, fee) in [(1, 1, 99), (1, 0, 10), (2, 0, 50), (2, 1, 40), (3, 0, 20)] {
+            pool.insert(tx(sender, nonce, fee), 100, 0, 0).unwrap();
+        }
+        assert_eq!(offered(&pool), [(50, 0), (40, 1), (20, 0), (10, 0), (99, 1)]);
+        assert_eq!((pool.len(), pool.bytes()), (5, 500));
+        // What follows a transaction that fails is not offered.
+        let mut selection = pool.select();
+        assert_eq!(selection.offer().unwrap().tx.fee, Amount(50));
+        assert_eq!(selection.offer().unwrap().tx.fee, Amount(20));
+    }
+
+    #[test]
+    fn duplicates_stale_far_and_underpriced_are_refused_and_a_better_fee_replaces() {
+        let mut pool = pool(16);
+        let id = pool.insert(tx(1, 5, 10), 100, 5, 0).unwrap();
+        assert_eq!(pool.insert(tx(1, 5, 10), 100, 5, 0), Err(Refused::Duplicate(id)));
+        assert_eq!(
+            pool.insert(tx(1, 4, 10), 100, 5, 0),
+            Err(Refused::Stale { got: 4, expected: 5 })
+        );
+        assert_eq!(
+            pool.insert(tx(1, 9, 10), 100, 5, 0),
+            Err(Refused::TooFar { got: 9, expected: 5 })
+        );
+        assert_eq!(pool.insert(tx(1, 5, 9), 100, 5, 0), Err(Refused::Underpriced { nonce: 5 }));
+        let better = pool.insert(tx(1, 5, 11), 100, 5, 0).unwrap();
+        assert!(pool.contains(&better) && !pool.contains(&id) && pool.len() == 1);
+    }
+
+    #[test]
+    fn a_full_pool_keeps_what_pays_most() {
+        let mut pool = pool(3);
+        for sender in 1..=3 {
+            pool.insert(tx(sender, 0, 10 * u64::from(sender)), 100, 0, 0).unwrap();
+        }
+        assert_eq!(pool.insert(tx(4, 0, 10), 100, 0, 0), Err(Refused::Full));
+        pool.insert(tx(4, 0, 11), 100, 0, 0).unwrap();
+        assert_eq!(offered(&pool), [(30, 0), (20, 0), (11, 0)]);
+    }
+
+    #[test]
+    fn blocks_failures_and_time_empty_the_pool() {
+        let mut pool = pool(16);
+        for nonce in 0..3 {
+            pool.insert(tx(1, nonce, 10), 100, 0, 0).unwrap();
+        }
+        pool.insert(tx(2, 0, 10), 100, 0, 1_000_000).unwrap();
+        pool.finalized([(tx(1, 1, 10).tx.sender, 1)], 1_000);
+        assert_eq!(pool.len(), 2, "nonces 0 and 1 of the sender are used");
+        pool.failed(&tx(2, 0, 10));
+        assert_eq!(pool.len(), 2);
+        pool.failed(&tx(2, 0, 10));
+        assert_eq!(pool.len(), 1, "spoiled two proposals");
+        pool.finalized([], 700_000);
+        assert!(pool.is_empty() && pool.bytes() == 0, "waited too long");
     }
 }

@@ -15,12 +15,14 @@ use crate::{
     view::{Head, View},
 };
 use bytes::Bytes;
+use commonware_codec::{Copying, DecodeExt as _};
 use commonware_consensus::{Reporter, marshal::Update};
+use commonware_cryptography::Digest as _;
 use commonware_glue::stateful::db::DatabaseSet;
 use commonware_p2p::{Blocker, Provider, Receiver, Sender};
 use commonware_runtime::Handle;
 use commonware_utils::{TryFromIterator as _, ordered::Set};
-use futures::channel::mpsc;
+use futures::channel::{mpsc, oneshot};
 use nesa_chain::{
     block::Block,
     genesis::{Genesis, GenesisError},
@@ -29,8 +31,6 @@ use nesa_chain::{
 };
 use nesa_primitives::{Address, Hash};
 use nesa_verify::{Scheme, TrustError, Verifier};
-use commonware_codec::{Copying, DecodeExt as _};
-use commonware_cryptography::Digest as _;
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -99,9 +99,13 @@ impl Identity {
             return Err(stranger());
         }
         let namespace = trust.consensus_namespace();
-        let scheme =
-            Scheme::signer(&namespace, participants.clone(), keys.sharing.clone(), keys.share.clone())
-                .ok_or_else(stranger)?;
+        let scheme = Scheme::signer(
+            &namespace,
+            participants.clone(),
+            keys.sharing.clone(),
+            keys.share.clone(),
+        )
+        .ok_or_else(stranger)?;
         Ok(Self {
             chain: trust.digest(),
             genesis,
@@ -116,8 +120,7 @@ impl Identity {
 
     /// The block at height 0.
     pub(crate) fn genesis_block<E: Runtime>(&self) -> Result<Block, StartError> {
-        let leader =
-            self.participants.iter().next().cloned().ok_or(StartError::Validators(0))?;
+        let leader = self.participants.iter().next().cloned().ok_or(StartError::Validators(0))?;
         let empty = <Databases<E> as DatabaseSet<E>>::initial_sync_targets();
         let state = StateCommitment {
             root: Digest::EMPTY,
@@ -143,7 +146,6 @@ pub(crate) struct Node<E: Runtime> {
     pub(crate) seeds: Seeds,
     pub(crate) store: Databases<E>,
     pub(crate) admission: Admission<E>,
-    pub(crate) pool: Arc<Mutex<Mempool>>,
     pub(crate) follower: mpsc::UnboundedSender<Event>,
     pub(crate) outbox: mpsc::Sender<Bytes>,
     pub(crate) tasks: Vec<Handle<()>>,
@@ -173,10 +175,9 @@ where
     let page_cache = engine::page_cache();
     let mut tasks = Vec::new();
 
-    let (seeds, writer) =
-        Seeds::start(context.child("seeds"), &partition, page_cache.clone())
-            .await
-            .map_err(|error| storage(&error))?;
+    let (seeds, writer) = Seeds::start(context.child("seeds"), &partition, page_cache.clone())
+        .await
+        .map_err(|error| storage(&error))?;
     tasks.push(writer);
     let index = Index::open(context.child("index"), &partition, page_cache.clone())
         .await
@@ -232,7 +233,9 @@ where
         seeds: seeds.clone(),
         pool: pool.clone(),
     };
-    tasks.push(context.child("follower").spawn(move |_| following.run(index, events)));
+    let (caught_up, ready) = oneshot::channel();
+    let follow = context.child("follower");
+    tasks.push(follow.spawn(move |_| following.run(index, events, caught_up)));
     let store = running.stateful.subscribe_databases().await;
     let admission = Admission {
         clock: Arc::new(context.child("admission")),
@@ -240,7 +243,7 @@ where
         verifier: identity.verifier,
         validators: identity.validators,
         view: view.clone(),
-        pool: pool.clone(),
+        pool,
         store: store.clone(),
     };
     let (outbox, outgoing) = mpsc::channel(gossip::OUTBOX);
@@ -249,5 +252,6 @@ where
     tasks.push(
         context.child("gossip_in").spawn(move |_| gossip::receive(gossip_receiver, incoming)),
     );
-    Ok(Node { engine: running, view, seeds, store, admission, pool, follower, outbox, tasks })
+    ready.await.map_err(|_| storage(&"the index of transactions"))?;
+    Ok(Node { engine: running, view, seeds, store, admission, follower, outbox, tasks })
 }

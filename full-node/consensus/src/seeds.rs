@@ -9,8 +9,11 @@
 use crate::engine::IO_BUFFER;
 use commonware_actor::Feedback;
 use commonware_codec::Encode as _;
-use commonware_consensus::{Reporter, Viewable as _, simplex::types::Activity};
-use commonware_cryptography::bls12381::primitives::variant::{MinSig, Variant};
+use commonware_consensus::{
+    Reporter, Viewable as _,
+    simplex::{scheme::bls12381_threshold::vrf::Certificate, types::Activity},
+};
+use commonware_cryptography::bls12381::primitives::variant::MinSig;
 use commonware_runtime::{Handle, Spawner, buffer::paged::CacheRef};
 use commonware_storage::{
     Context as StorageContext,
@@ -206,16 +209,17 @@ impl Reporter for SeedReporter {
         };
         // The floor of a new chain is the genesis block, which no one certified.
         if view.get() > 0
-            && let Some(signature) = certificate.get()
+            && let Some(seed) = of_certificate(certificate)
         {
-            self.0.insert(view.get(), seed_bytes(&signature.seed_signature));
+            self.0.insert(view.get(), seed);
         }
         Feedback::Ok
     }
 }
 
-fn seed_bytes(signature: &<MinSig as Variant>::Signature) -> SeedSignature {
+/// The seed inside a certificate that was verified.
+pub(crate) fn of_certificate(certificate: &Certificate<MinSig>) -> Option<SeedSignature> {
     let mut bytes = [0u8; SEED_BYTES];
-    bytes.copy_from_slice(&signature.encode());
-    SeedSignature(bytes)
+    bytes.copy_from_slice(&certificate.get()?.seed_signature.encode());
+    Some(SeedSignature(bytes))
 }

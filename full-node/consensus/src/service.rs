@@ -72,7 +72,7 @@ impl<E: Runtime> Service<E> {
 
     async fn headers(&self, from: u64, max: usize) -> Vec<CertifiedHeader> {
         let mut headers = Vec::new();
-        let Some(head) = self.view.head() else { return headers };
+        let head = self.view.head();
         let to = from.saturating_add(max.min(MAX_HEADERS) as u64);
         for height in from..to.min(head.header.height() + 1) {
             if let Some(head) = self.view.at(height) {
@@ -88,7 +88,7 @@ impl<E: Runtime> Service<E> {
 
     async fn block(&self, height: u64) -> Option<CertifiedBlock> {
         // Marshal may hold blocks that are final but not yet applied here.
-        if height > self.view.head()?.header.height() {
+        if height > self.view.head().header.height() {
             return None;
         }
         let height = Height::new(height);

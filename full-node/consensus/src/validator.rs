@@ -15,9 +15,7 @@ use commonware_cryptography::ChaCha20Poly1305;
 use commonware_p2p::{
     Address as PeerAddress, AddressableManager as _, authenticated::lookup, max_message_size,
 };
-use commonware_runtime::{
-    Handle, Quota, Runner as _, Spawner as _, Supervisor as _, tokio,
-};
+use commonware_runtime::{Handle, Quota, Runner as _, Spawner as _, Supervisor as _, tokio};
 use commonware_stream::{
     cups::{self, Cups},
     sake::{self, Sake},

@@ -29,6 +29,7 @@ pub struct Head {
 pub type Subscription = mpsc::Receiver<Head>;
 
 struct Inner {
+    genesis: Head,
     recent: BTreeMap<u64, Head>,
     subscribers: Vec<mpsc::Sender<Head>>,
 }
@@ -40,8 +41,8 @@ pub(crate) struct View(Arc<Mutex<Inner>>);
 impl View {
     /// A view that so far has the genesis block only.
     pub(crate) fn new(genesis: Head) -> Self {
-        let recent = BTreeMap::from([(genesis.header.height(), genesis)]);
-        Self(Arc::new(Mutex::new(Inner { recent, subscribers: Vec::new() })))
+        let inner = Inner { genesis, recent: BTreeMap::new(), subscribers: Vec::new() };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -61,14 +62,16 @@ impl View {
         }
     }
 
-    /// The newest finalized block.
-    pub(crate) fn head(&self) -> Option<Head> {
-        self.lock().recent.last_key_value().map(|(_, head)| head.clone())
+    /// The newest finalized block; the genesis block on a new chain.
+    pub(crate) fn head(&self) -> Head {
+        let inner = self.lock();
+        inner.recent.last_key_value().map_or_else(|| inner.genesis.clone(), |(_, h)| h.clone())
     }
 
-    /// The block at `height`, if it is recent.
+    /// The block at `height`, if it is recent or the first.
     pub(crate) fn at(&self, height: u64) -> Option<Head> {
-        self.lock().recent.get(&height).cloned()
+        let inner = self.lock();
+        if height == 0 { Some(inner.genesis.clone()) } else { inner.recent.get(&height).cloned() }
     }
 
     /// The newest block whose store has this root, if it is recent.

@@ -101,8 +101,8 @@ impl Verifier {
     /// # Errors
     /// [`TrustError::GroupKey`] when the group key is not a curve point of the right order.
     pub fn new(trust: &TrustRoot) -> Result<Self, TrustError> {
-        let key = GroupKey::decode(Copying(&trust.group_key[..]))
-            .map_err(|_| TrustError::GroupKey)?;
+        let key =
+            GroupKey::decode(Copying(&trust.group_key[..])).map_err(|_| TrustError::GroupKey)?;
         let scheme = Scheme::certificate_verifier(&trust.consensus_namespace(), key);
         Ok(Self { chain: trust.digest(), genesis: trust.genesis, scheme })
     }
@@ -190,7 +190,10 @@ impl Verifier {
                 if child.fields.parent == digests[index] && !header.is_genesis());
             let verdict = if seeds[index].is_none() && !vouched {
                 Verdict::Undecided {
-                    missing: format!("a certificate for height {} or a descendant", header.height()),
+                    missing: format!(
+                        "a certificate for height {} or a descendant",
+                        header.height()
+                    ),
                 }
             } else {
                 let known = index.checked_sub(1).and_then(|before| {
