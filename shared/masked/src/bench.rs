@@ -44,7 +44,11 @@ pub struct Costs {
 impl Costs {
     /// The client's own arithmetic per token, everything but the model's nonlinear parts.
     pub fn client_ms(&self) -> f64 {
-        self.mask_ms + self.pack_ms + self.unpack_ms + self.freivalds_ms + self.digest_ms
+        self.mask_ms
+            + self.pack_ms
+            + self.unpack_ms
+            + self.freivalds_ms
+            + self.digest_ms
             + self.signature_ms
     }
 

@@ -138,7 +138,12 @@ struct Checker<'a, N> {
 
 impl<N: Fn(Link) -> Option<Address>> Checker<'_, N> {
     /// Checks all parts of one stage; returns `y` for the run's own rows.
-    fn stage(&self, place: Slot, x: &[i32], parts: &[&OpenedPart]) -> Result<Vec<i32>, OpenedError> {
+    fn stage(
+        &self,
+        place: Slot,
+        x: &[i32],
+        parts: &[&OpenedPart],
+    ) -> Result<Vec<i32>, OpenedError> {
         let (index, stage) = self.lane.find(place.stage).ok_or(OpenedError::Model)?;
         let secrets = self.preparation.stage(index).ok_or(OpenedError::Model)?;
         let (k, n) = (stage.k as usize, stage.n as usize);
@@ -163,8 +168,7 @@ impl<N: Fn(Link) -> Option<Address>> Checker<'_, N> {
             let to_a = Request::Share { slot, share: pack::pack(&words, bits).into() };
             let to_b = Request::Seed { slot, seed: opened.seed.clone() };
             let count = slot.rows() as usize * n;
-            for (side, request, signed) in
-                [(Side::A, to_a, &opened.a), (Side::B, to_b, &opened.b)]
+            for (side, request, signed) in [(Side::A, to_a, &opened.a), (Side::B, to_b, &opened.b)]
             {
                 if signed.link.side != side || signed.request != request.digest(self.chain) {
                     return Err(OpenedError::Request(slot, side));

@@ -168,11 +168,7 @@ impl Lane {
         let bits = |values: u64, s: &Stage| values * u64::from(s.share_bits());
         let up: u64 = self.stages.iter().map(|s| bits(u64::from(s.k), s)).sum();
         let down: u64 = self.stages.iter().map(|s| bits(u64::from(s.n), s)).sum();
-        BytesPerToken {
-            to_a: up.div_ceil(8),
-            from_a: down.div_ceil(8),
-            from_b: down.div_ceil(8),
-        }
+        BytesPerToken { to_a: up.div_ceil(8), from_a: down.div_ceil(8), from_b: down.div_ceil(8) }
     }
 }
 

@@ -52,7 +52,13 @@ struct Node {
 }
 
 impl Node {
-    fn accept(first_frame: &[u8], link: Link, model: &Model, client: &SecretKey, lies: bool) -> Self {
+    fn accept(
+        first_frame: &[u8],
+        link: Link,
+        model: &Model,
+        client: &SecretKey,
+        lies: bool,
+    ) -> Self {
         // A node reads the opening, asks its own light client about the query it names, and takes
         // the terms from the chain, never from the client.
         let open = message::decode_open(first_frame).unwrap();
@@ -98,8 +104,7 @@ fn query(model: &Model, texts: &[TokenIds], liar: Option<Link>) -> (Vec<Embeddin
     let lane = Lane::of_model(model.stages()).unwrap();
     // Here the weights are at hand; a browser folds them in as verified chunks arrive.
     let weights = |stage| model.weights(nesa_model::StageId(stage));
-    let preparation =
-        Preparation::from_weights(model.digest(), &lane, weights, &mut rng).unwrap();
+    let preparation = Preparation::from_weights(model.digest(), &lane, weights, &mut rng).unwrap();
 
     let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
     let plan = Plan::new(&lengths).unwrap();
@@ -155,7 +160,8 @@ fn passes(model: &Model, texts: &[TokenIds], plan: &Plan) -> Vec<Pass<EncoderRun
 
 fn check(model: &Model, texts: &[TokenIds]) {
     let plain = EncoderRun::start(model, texts).unwrap().run(&PlainEngine(model)).unwrap();
-    let liars = [None, Some(Link { side: Side::A, attempt: 0 }), Some(Link { side: Side::B, attempt: 0 })];
+    let liars =
+        [None, Some(Link { side: Side::A, attempt: 0 }), Some(Link { side: Side::B, attempt: 0 })];
     for liar in liars {
         let (embeddings, transcript) = query(model, texts, liar);
         assert_eq!(embeddings, plain);
@@ -205,9 +211,10 @@ fn the_compiled_minilm_end_to_end_if_present() {
     let bytes = std::fs::read(file).unwrap();
     let artifact = Artifact::open(bytes, &ModelLimits::default()).unwrap();
     let model = Model::open(&artifact).unwrap();
-    let texts: Vec<TokenIds> = ["Where is the meeting?", "The committee meets at noon in the annex."]
-        .into_iter()
-        .map(|text| model.tokenizer().encode(text))
-        .collect();
+    let texts: Vec<TokenIds> =
+        ["Where is the meeting?", "The committee meets at noon in the annex."]
+            .into_iter()
+            .map(|text| model.tokenizer().encode(text))
+            .collect();
     check(&model, &texts);
 }

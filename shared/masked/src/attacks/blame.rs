@@ -78,9 +78,11 @@ fn a_liar_who_leaves_is_replaced() {
 
 #[test]
 fn two_liars_are_both_found_by_a_fresh_preparation() {
-    let scene = Scene::new()
-        .fault(Side::A, 0, lie(7))
-        .fault(Side::B, 0, Fault::Stubborn { stage: 7, bits: 4 });
+    let scene = Scene::new().fault(Side::A, 0, lie(7)).fault(
+        Side::B,
+        0,
+        Fault::Stubborn { stage: 7, bits: 4 },
+    );
     let story = scene.play(&[PROMPT]);
     assert_eq!(story.outputs, [scene.toy.expected(PROMPT)]);
     assert_eq!(story.preparations, 1);
@@ -181,7 +183,6 @@ fn overlapping_is_refused(scene: &Scene, committee: crate::client::Committee) ->
         open_receipt: false,
     };
     let passes = vec![Pass { run: ToyRun::new(&scene.toy, PROMPT), tokens: 16 }];
-    let session =
-        Session::new(config, scene.toy.lane.clone(), committee, preparation, passes, rng);
+    let session = Session::new(config, scene.toy.lane.clone(), committee, preparation, passes, rng);
     matches!(session, Err(StartError::Overlap(_)))
 }

@@ -1,12 +1,12 @@
 //! Attacks on the lane. Each promise has a test that the honest implementation passes, and mutants
 //! of the implementation (or of the adversary) that the same test must catch.
 
-mod blame;
 mod bits;
+mod blame;
 mod harness;
 mod money;
+mod opening;
 mod secrets;
 mod soundness;
 mod traces;
 mod views;
-mod opening;

@@ -226,14 +226,7 @@ fn openings_are_for_one_node_and_by_the_client() {
     ] {
         assert!(refused(other));
     }
-    let stranger = signing::sign_open(
-        CHAIN,
-        QUERY,
-        open.model,
-        open.node,
-        Side::A,
-        0,
-        &key(Side::B, 2),
-    );
+    let stranger =
+        signing::sign_open(CHAIN, QUERY, open.model, open.node, Side::A, 0, &key(Side::B, 2));
     assert!(refused(stranger));
 }

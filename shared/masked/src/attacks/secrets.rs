@@ -53,7 +53,7 @@ fn anything_altered_is_refused() {
     assert!(refused(MODEL, &toy.lane, &KEY, &blobs[..2]));
     assert!(refused(Hash::ZERO, &toy.lane, &KEY, &blobs));
     assert!(refused(MODEL, &toy.lane, &[6; 32], &blobs));
-    assert!(refused(MODEL, &toy.lane, &KEY, &vec![Vec::new(); 3]));
+    assert!(refused(MODEL, &toy.lane, &KEY, &[vec![], vec![], vec![]]));
     let mut stages = toy.lane.stages().to_vec();
     stages[2].row_bound_bits += 1;
     assert!(refused(MODEL, &Lane::new(stages).unwrap(), &KEY, &blobs));

@@ -19,12 +19,11 @@ fn a_forgery_by_a_multiple_of_a_31_bit_prime_is_caught() {
     let mut rng = StdRng::seed_from_u64(1);
     // y = 127·x summed: pick x so that y is just above −2^30, and y + p is still in range.
     let x: Vec<i32> = (0..1024).map(|_| -(1 << 13)).collect();
-    let y = vec![-127 * 1024 * (1 << 13); 2];
+    let y = [-127 * 1024 * (1 << 13); 2];
     let forged: Vec<i32> = y.iter().map(|&v| (i64::from(v) + P31) as i32).collect();
     assert!(forged.iter().all(|&v| v > 0));
     for _ in 0..100 {
-        let preparation =
-            Preparation::from_weights(Hash::ZERO, &lane, |_| &w, &mut rng).unwrap();
+        let preparation = Preparation::from_weights(Hash::ZERO, &lane, |_| &w, &mut rng).unwrap();
         let secrets = preparation.stage(0).unwrap();
         assert!(bool::from(freivalds::accepts(secrets, &x, &y)));
         assert!(!bool::from(freivalds::accepts(secrets, &x, &forged)));
@@ -49,7 +48,7 @@ fn adaptive_attempts_do_not_pass() {
     let preparation = Preparation::from_weights(Hash::ZERO, &lane, |_| &w, &mut rng).unwrap();
     let secrets = preparation.stage(0).unwrap();
     let x: Vec<i32> = (0..16).map(|_| rng.random_range(-2047..=2047)).collect();
-    let mut y = vec![0; 24];
+    let mut y = [0; 24];
     nesa_kernels::matmul_i8(&w, &x, 12, 8, 2, &mut y);
     let mut last = vec![0i32; 24];
     for attempt in 0..20_000u32 {

@@ -27,13 +27,17 @@ fn scenes() -> Vec<(&'static str, fn() -> Scene)> {
         ("A vanishes", || Scene::new().fault(Side::A, 0, Fault::Vanish { stage: 3 })),
         ("B vanishes", || Scene::new().fault(Side::B, 0, Fault::Vanish { stage: 3 })),
         ("A refuses", || Scene::new().fault(Side::A, 0, Fault::Refuse)),
-        ("a frame is damaged", || Scene::new().fault(Side::A, 0, Fault::Frame { stage: 7, bit: 999 })),
+        ("a frame is damaged", || {
+            Scene::new().fault(Side::A, 0, Fault::Frame { stage: 7, bit: 999 })
+        }),
         ("both lie", || {
             lie(Side::A, 1, 1).fault(Side::B, 0, Fault::Stubborn { stage: 7, bits: 4 })
         }),
         ("s is wrong", || Scene { spoiled: Some(1), ..Scene::new() }),
         ("A runs out", || {
-            (0..3).fold(Scene::new(), |s, i| s.fault(Side::A, i, Fault::Stubborn { stage: 0, bits: 8 }))
+            (0..3).fold(Scene::new(), |s, i| {
+                s.fault(Side::A, i, Fault::Stubborn { stage: 0, bits: 8 })
+            })
         }),
     ]
 }
@@ -56,9 +60,9 @@ fn every_path_looks_the_same_for_both_prompts() {
 
 #[test]
 fn a_client_that_skips_padding_rows_is_noticed() {
-    let caught = scenes().into_iter().any(|(_, scene)| {
-        tells_apart(|| scene().mutant(Mutant::PaddingUnchecked))
-    });
+    let caught = scenes()
+        .into_iter()
+        .any(|(_, scene)| tells_apart(|| scene().mutant(Mutant::PaddingUnchecked)));
     assert!(caught);
 }
 

@@ -6,12 +6,7 @@ use nesa_chain::Side;
 use nesa_primitives::Hash;
 
 use super::harness::{CHAIN, Fault, Scene, Story};
-use crate::{
-    Lane,
-    client::Mutant,
-    commitment,
-    message::Request,
-};
+use crate::{Lane, client::Mutant, commitment, message::Request};
 
 const PROMPT: &[i32] = &[1; 60];
 
@@ -132,7 +127,8 @@ fn leaks(text: &str, shares: &[Vec<u32>]) -> bool {
     let text = text.to_lowercase();
     shares.iter().any(|words| {
         words.windows(4).any(|w| {
-            let hex: String = w.iter().flat_map(|v| v.to_le_bytes()).map(|b| format!("{b:02x}")).collect();
+            let hex: String =
+                w.iter().flat_map(|v| v.to_le_bytes()).map(|b| format!("{b:02x}")).collect();
             let decimal = w.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
             text.contains(&hex) || text.contains(&decimal)
         })

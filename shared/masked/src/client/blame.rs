@@ -5,11 +5,11 @@ use nesa_chain::Side;
 use crate::{
     freivalds,
     message::{Request, Slot},
+    opened::SignedProduct,
     pack,
     preparation::StageSecrets,
     share::{self, Share},
     spec::Stage,
-    opened::SignedProduct,
 };
 
 /// One server's part of a blame in progress.

@@ -36,9 +36,9 @@ mod types;
 mod work;
 
 pub use session::Session;
+#[cfg(test)]
+pub(crate) use types::Mutant;
 pub use types::{
     Action, Candidate, Committee, Config, Link, Pass, Progress, Reason, Rejection, SessionError,
     StartError,
 };
-#[cfg(test)]
-pub(crate) use types::Mutant;

@@ -12,18 +12,16 @@ use super::{
     blame::{Blame, Plea},
     pass::PassRun,
     peer::{Expected, Peer},
-    types::{
-        Action, Committee, Config, Link, Pass, Reason, Rejection, SessionError, StartError,
-    },
+    types::{Action, Committee, Config, Link, Pass, Reason, Rejection, SessionError, StartError},
 };
 use crate::{
     message::{self, ClientMessage, Limits, Product, ServerMessage, SignedCommit, Slot, Statement},
+    opened::{OpenedPart, SignedProduct},
     pack,
     preparation::Preparation,
     run::Run,
     signing,
     spec::{Lane, MAX_PASS_TOKENS},
-    opened::{OpenedPart, SignedProduct},
 };
 
 pub(super) type Actions<R> = Vec<Action<<R as Run>::Output>>;
@@ -159,8 +157,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
     /// Takes the preparation that [`Action::Prepare`] asked for. One for another model is ignored.
     pub fn prepared(&mut self, preparation: Arc<Preparation>) -> Actions<R> {
         let mut out = Vec::new();
-        let fits =
-            preparation.model() == self.config.model && preparation.covers(&self.lane);
+        let fits = preparation.model() == self.config.model && preparation.covers(&self.lane);
         if fits && self.blame.as_ref().is_some_and(|b| b.repreparing) {
             self.preparation = preparation;
             self.judge(true, &mut out);
@@ -226,8 +223,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
 
     /// Reads one answer against what is owed. `Err` says why its sender is to be dropped.
     fn answer(&mut self, side: Side, bytes: &[u8], out: &mut Actions<R>) -> Result<(), Reason> {
-        let message =
-            message::decode_server(bytes, &self.limits).map_err(|_| Reason::Rejected)?;
+        let message = message::decode_server(bytes, &self.limits).map_err(|_| Reason::Rejected)?;
         if let ServerMessage::Refused(_) = message {
             return Err(Reason::Unavailable);
         }
@@ -241,9 +237,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
                 self.product(side, slot, mask, signed, out);
                 Ok(())
             }
-            (Expected::Full { slot }, ServerMessage::Full { slot: got, values })
-                if got == slot =>
-            {
+            (Expected::Full { slot }, ServerMessage::Full { slot: got, values }) if got == slot => {
                 let full = self.full(slot, &values).ok_or(Reason::Rejected)?;
                 if let Some(blame) = &mut self.blame {
                     blame.suspect(side).plea = Plea::Full(full);
@@ -301,9 +295,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
     fn commit(&mut self, side: Side, commit: SignedCommit, out: &mut Actions<R>) {
         let (chain, query) = (self.config.chain, self.config.query);
         let peer = self.peer(side);
-        let expected = peer
-            .blind
-            .map(|blind| crate::commitment::blinded_root(&chain, &blind, &peer.leaves));
+        let expected =
+            peer.blind.map(|blind| crate::commitment::blinded_root(&chain, &blind, &peer.leaves));
         let good = commit.chain == chain
             && commit.query == query
             && commit.side == side

@@ -37,12 +37,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             signed,
             plea: Plea::Awaited,
         };
-        self.blame = Some(Blame {
-            slot,
-            a: suspect(&share, a),
-            b: suspect(&seed, b),
-            repreparing: false,
-        });
+        self.blame =
+            Some(Blame { slot, a: suspect(&share, a), b: suspect(&seed, b), repreparing: false });
         out.push(Action::Rejected { pass: slot.pass, stage: slot.stage });
         #[cfg(test)]
         if self.mutant_tells_range_failures(i) {
@@ -74,8 +70,13 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             }
             Verdict::Guilty { a: false, b: false } => self.fail(SessionError::Bounds(stage), out),
             Verdict::Guilty { a, b } => {
-                let silent =
-                    |s: &Suspect| if matches!(s.plea, Plea::Silent) { Reason::Unavailable } else { Reason::Rejected };
+                let silent = |s: &Suspect| {
+                    if matches!(s.plea, Plea::Silent) {
+                        Reason::Unavailable
+                    } else {
+                        Reason::Rejected
+                    }
+                };
                 let reasons = (silent(&blame.a), silent(&blame.b));
                 // Under a fresh preparation the old one is known wrong only if it would have
                 // condemned someone whom the new one acquits.

@@ -16,10 +16,10 @@ use super::{
 use crate::{
     freivalds,
     message::{ClientMessage, Request, SeedBytes, Slot},
+    opened::{OpenedPart, SignedProduct},
     pack,
     run::{Run, RunStep},
     share, signing, spec,
-    opened::{OpenedPart, SignedProduct},
 };
 
 impl<R: Run, G: CryptoRng> Session<R, G> {

@@ -223,7 +223,13 @@ pub struct SignedCommit {
 }
 
 nesa_primitives::codec_struct!(SignedCommit {
-    chain, query, side, attempt, blinded_root, served_tokens, signature
+    chain,
+    query,
+    side,
+    attempt,
+    blinded_root,
+    served_tokens,
+    signature
 });
 
 /// What a server sends.

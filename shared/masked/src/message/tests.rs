@@ -19,8 +19,12 @@ fn signature() -> impl Strategy<Value = Signature> {
 }
 
 fn slot() -> impl Strategy<Value = Slot> {
-    any::<(u32, u32, u16, u16)>()
-        .prop_map(|(pass, tokens, stage, part)| Slot { pass, tokens, stage, part })
+    any::<(u32, u32, u16, u16)>().prop_map(|(pass, tokens, stage, part)| Slot {
+        pass,
+        tokens,
+        stage,
+        part,
+    })
 }
 
 fn side() -> impl Strategy<Value = Side> {
@@ -46,12 +50,11 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
             ClientMessage::Open(Open { chain, query, model, node, side, attempt, signature })
         },
     );
-    let voucher = (hash(), hash(), any::<u64>(), signature()).prop_map(
-        |(query, node, total, signature)| {
+    let voucher =
+        (hash(), hash(), any::<u64>(), signature()).prop_map(|(query, node, total, signature)| {
             let (node, total) = (Address(node.0), nesa_primitives::Amount(total));
             ClientMessage::Voucher(Voucher { query, node, total, signature })
-        },
-    );
+        });
     prop_oneof![
         open,
         request().prop_map(ClientMessage::Work),
