@@ -1,4 +1,5 @@
 //! Attacks on header synchronisation, with real certificates: each must get its own verdict.
+#![cfg(not(target_family = "wasm"))]
 
 mod support;
 

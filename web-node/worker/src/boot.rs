@@ -46,6 +46,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(800);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 const PINS: &str = "pins";
 const ROOT: &str = "trust-root";
+/// Queries of an earlier visit are looked up again this often, and this many times: their deadlines
+/// are minutes away at most.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const LOOKS: u32 = 120;
 /// Rows of the first batch worth showing; more is history nobody scrolls to.
 const SHOWN_ROWS: usize = 120;
 /// Behind by this many headers is "syncing"; less is the ordinary rhythm of a live feed.
@@ -382,7 +386,14 @@ impl App {
     /// What waits for a connection: money proven, interrupted queries looked up.
     async fn after_connect(self: Rc<Self>) {
         self.refresh_wallet().await;
-        self.look_up_interrupted().await;
+        for _ in 0..LOOKS {
+            self.look_up_interrupted().await;
+            if !self.has_open_ends() {
+                break;
+            }
+            time::sleep(LOOK_AGAIN).await;
+        }
+        self.send_history().await;
     }
 
     /// Makes the model ready, trying again until it is.

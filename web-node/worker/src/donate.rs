@@ -26,9 +26,6 @@ const NAMESPACE: &str = "donate";
 const NODE_KEY: &str = "node";
 /// What a volunteer posts where the chain asks for less: enough to be drawn among small bonds.
 const BOND: Amount = Amount(10 * UNES_PER_NES);
-/// The bond posted where the chain asks for less: enough to be drawn now and then among nodes that
-/// posted the least. 10 NES.
-const BOND: Amount = Amount(10 * nesa_primitives::UNES_PER_NES);
 /// The meter ticks this often.
 const TICK: Duration = Duration::from_secs(1);
 

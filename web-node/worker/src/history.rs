@@ -7,14 +7,19 @@ use nesa_messages::{
     Draft, FromWorker, HistoryItem, JobId, JobState, JobView, LifeEvent, Problem, StepId,
     StepState, Unes,
 };
-use nesa_platform::{storage::StorageError, time};
+use nesa_platform::{
+    storage::StorageError,
+    time::{self, Instant},
+};
 use nesa_primitives::Hash;
+use nesa_verify::receipt::PaymentReceipt;
 
 use crate::{app::App, problem::Shown as _};
 
 const JOBS: &str = "jobs";
 const RECEIPTS: &str = "receipts";
 const OPENED: &str = "opened";
+const UNSETTLED: &str = "unsettled";
 const DRAFTS: &str = "drafts";
 
 impl App {
@@ -110,7 +115,7 @@ impl App {
     pub(crate) async fn delete_job(self: Rc<Self>, job: JobId) {
         self.cancel(job);
         self.views.borrow_mut().remove(&job);
-        for namespace in [JOBS, RECEIPTS, OPENED] {
+        for namespace in [JOBS, RECEIPTS, OPENED, UNSETTLED] {
             if let Err(error) = self.store().delete(namespace, &job.to_string()).await {
                 self.port.fail(None, Some(job), error.problem());
             }
@@ -155,6 +160,79 @@ impl App {
             self.store().put_secret(OPENED, &key, text.as_bytes()).await?;
         }
         Ok(())
+    }
+
+    /// Keeps a payment receipt that waits for settlement, so that a reload does not lose it.
+    pub(crate) async fn keep_draft_receipt(&self, job: JobId, draft: &str) {
+        if let Err(error) = self.store().put(UNSETTLED, &job.to_string(), draft.as_bytes()).await {
+            tracing::warn!(%error, "an unsettled receipt was not kept");
+        }
+    }
+
+    /// Completes the receipts of answered jobs whose settlement this device did not see.
+    async fn complete_receipts(&self) {
+        let Some(chain) = self.chain() else { return };
+        let waiting: Vec<JobId> = self
+            .views
+            .borrow()
+            .values()
+            .filter(|view| view.state == JobState::Answered && !view.has_payment_receipt)
+            .map(|view| view.id)
+            .filter(|id| !self.running.borrow().contains_key(id))
+            .collect();
+        for id in waiting {
+            let Ok(Some(bytes)) = self.store().get(UNSETTLED, &id.to_string()).await else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            let Ok(draft) = PaymentReceipt::from_json(&text) else { continue };
+            let Ok(Some((receipt, record))) = chain.queries.complete(draft).await else { continue };
+            let start = Instant::now();
+            let verdict = nesa_verify::receipt::verify(
+                &receipt,
+                chain.light.trust(),
+                &mut nesa_platform::random::rng(),
+            );
+            let checked_ms = start.elapsed().as_secs_f64() * 1000.0;
+            let Ok(json) = receipt.to_json() else { continue };
+            if verdict.is_ok() && self.keep_receipts(id, Some(&json), None).await.is_err() {
+                continue;
+            }
+            let settlement = record.status.settlement().cloned();
+            self.change_job(id, |view| {
+                let Some(settlement) = settlement else { return };
+                if let Some(step) = view.ladder.iter_mut().find(|s| s.id == StepId::Settled) {
+                    match &verdict {
+                        Ok(report) => {
+                            step.state = StepState::Verified;
+                            step.checked_ms = Some(checked_ms);
+                            step.who = "the chain".to_owned();
+                            step.detail = report.checks.last().map_or_else(String::new, |c| c.what.clone());
+                            step.evidence = serde_json::to_value(&report.summary).unwrap_or_default();
+                        }
+                        Err(failure) => {
+                            step.state = StepState::Failed;
+                            step.detail = failure.what.clone();
+                            step.got = Some(failure.got.clone());
+                            step.expected = Some(failure.expected.clone());
+                        }
+                    }
+                }
+                view.has_payment_receipt = verdict.is_ok();
+                view.progress.phase = nesa_messages::JobPhase::Finished;
+                let cost = view.cost.get_or_insert_default();
+                cost.burned = Unes(settlement.burned.0);
+                cost.returned = Some(Unes(settlement.returned.0));
+                let paid = settlement.paid.iter().map(|p| p.amount.0);
+                cost.paid = Unes(paid.fold(settlement.treasury.0, u64::saturating_add));
+                view.life.push(LifeEvent {
+                    at_ms: (time::now_ms() as f64 - view.started_ms).max(0.0),
+                    what: "settlement proven after a reload".to_owned(),
+                    height: Some(settlement.height),
+                });
+            })
+            .await;
+        }
     }
 
     /// The stored payment receipt of a job.
@@ -207,6 +285,21 @@ impl App {
         }
     }
 
+    /// Whether some query of an earlier visit still waits for its settlement.
+    pub(crate) fn has_open_ends(&self) -> bool {
+        let running = self.running.borrow();
+        self.views.borrow().values().filter(|view| !running.contains_key(&view.id)).any(|view| {
+            match view.state {
+                JobState::Answered => !view.has_payment_receipt,
+                JobState::Interrupted | JobState::Cancelled => {
+                    view.query.is_some()
+                        && view.cost.as_ref().is_none_or(|cost| cost.returned.is_none())
+                }
+                _ => false,
+            }
+        })
+    }
+
     /// Looks up what became of queries that were running when this device went away.
     pub(crate) async fn look_up_interrupted(&self) {
         let Some(chain) = self.chain() else { return };
@@ -240,5 +333,6 @@ impl App {
             })
             .await;
         }
+        self.complete_receipts().await;
     }
 }

@@ -282,6 +282,9 @@ impl App {
         outcome: &QueryOutcome,
         passages: Vec<Passage>,
     ) {
+        if let Some(draft) = outcome.pending.as_ref().and_then(|p| p.draft().to_json().ok()) {
+            self.keep_draft_receipt(id, &draft).await;
+        }
         let opened = outcome.opened.as_ref().and_then(|opened| opened.to_json().ok());
         let kept = self.keep_receipts(id, None, opened.as_deref()).await;
         self.change_job(id, |view| {

@@ -58,6 +58,14 @@ pub struct Pending {
     pub(super) answered: Instant,
 }
 
+impl Pending {
+    /// The payment receipt as far as it can be written before settlement: its last part is empty.
+    /// Kept across a reload, [`QueryClient::complete`] finishes it.
+    pub fn draft(&self) -> PaymentReceipt {
+        unsettled(&self.evidence)
+    }
+}
+
 impl QueryClient {
     /// Waits for the settlement of an answered query, proves it, and completes `outcome` with the
     /// last rung, the costs and the payment receipt. Does nothing when that was done.
@@ -236,6 +244,29 @@ impl QueryClient {
         )
     }
 
+    /// Completes a receipt that was kept before settlement; `None` while the chain has not settled
+    /// the query, or has forgotten it.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn complete(
+        &self,
+        mut draft: PaymentReceipt,
+    ) -> Result<Option<(PaymentReceipt, QueryRecord)>, AskError> {
+        let Ok(signed) = SignedTx::from_bytes(&draft.payment.0) else { return Ok(None) };
+        let nesa_chain::action::Action::PayForQuery(pay) = &signed.tx.action else {
+            return Ok(None);
+        };
+        let wanted = [keys::query(&signed.id()), keys::params(), keys::model(&pay.model)];
+        let proven = self.light().prove(&wanted).await?;
+        let record = super::pay::decode::<QueryRecord>(&proven, &wanted[0], "settled query")?;
+        let Some(record) = record.filter(|record| !record.status.is_open()) else {
+            return Ok(None);
+        };
+        draft.settled = state(&proven);
+        Ok(Some((draft, record)))
+    }
+
     /// Checks an earlier query again, from a fresh state proof: the settlement's record, if the
     /// chain still keeps it.
     ///
@@ -286,6 +317,11 @@ fn state(proven: &Proven) -> StatePart {
 
 /// The public record of a settled query.
 fn build(evidence: &Evidence, settled: &Proven) -> PaymentReceipt {
+    PaymentReceipt { settled: state(settled), ..unsettled(evidence) }
+}
+
+/// The public record of a query that is not settled yet.
+fn unsettled(evidence: &Evidence) -> PaymentReceipt {
     let mut inclusion = vec![certified(&evidence.included.header)];
     inclusion.extend(evidence.included.descendants.iter().map(certified));
     PaymentReceipt {
@@ -298,6 +334,9 @@ fn build(evidence: &Evidence, settled: &Proven) -> PaymentReceipt {
         seed: Hex::from(&evidence.seed),
         snapshot: state(&evidence.snapshot),
         nodes: state(&evidence.nodes),
-        settled: state(settled),
+        settled: StatePart {
+            at: CertifiedPart { header: Hex::default(), finalization: None },
+            entries: Vec::new(),
+        },
     }
 }

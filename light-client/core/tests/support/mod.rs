@@ -1,6 +1,8 @@
 //! A chain dealt and signed inside the test: real certificates, real seeds, no network.
 #![allow(dead_code)]
 
+pub(crate) mod liars;
+
 use commonware_codec::Encode as _;
 use commonware_consensus::{
     simplex::{
