@@ -44,7 +44,7 @@ enum Command {
     Node(commands::node::Node),
     Keys(commands::keys::Keys),
     Status(commands::status::Status),
-    Query(commands::query::Query),
+    Query(Box<commands::query::Query>),
     Receipt(commands::receipt::Receipt),
     Model(commands::model::Model),
     Faucet(commands::faucet::Faucet),

@@ -12,18 +12,18 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// An answer.
-pub struct Answer {
+pub(crate) struct Answer {
     /// Status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Header lines.
     head: String,
     /// The body as text.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// A header's value, by its lower-case name.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -31,7 +31,7 @@ impl Answer {
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
@@ -56,12 +56,12 @@ fn answer(mut stream: TcpStream) -> Answer {
 }
 
 /// `GET path`.
-pub fn get(rpc: &str, path: &str) -> Answer {
+pub(crate) fn get(rpc: &str, path: &str) -> Answer {
     answer(open(rpc, &format!("GET {path} HTTP/1.0\r\n\r\n")))
 }
 
 /// `POST path` with a JSON body.
-pub fn post(rpc: &str, path: &str, body: &str) -> Answer {
+pub(crate) fn post(rpc: &str, path: &str, body: &str) -> Answer {
     let length = body.len();
     answer(open(
         rpc,
@@ -72,7 +72,7 @@ pub fn post(rpc: &str, path: &str, body: &str) -> Answer {
 }
 
 /// The lines of the first server-sent event of `path`.
-pub fn first_event(rpc: &str, path: &str) -> String {
+pub(crate) fn first_event(rpc: &str, path: &str) -> String {
     let stream = open(rpc, &format!("GET {path} HTTP/1.0\r\n\r\n"));
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let _head = lines.by_ref().take_while(|line| !line.is_empty()).count();

@@ -3,8 +3,8 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
-pub mod http;
-pub mod thief;
+pub(crate) mod http;
+pub(crate) mod thief;
 
 use std::{
     ffi::OsStr,
@@ -19,24 +19,24 @@ use nix::{sys::signal, unistd::Pid};
 use serde_json::Value;
 
 /// The executable under test.
-pub const NESA: &str = env!("CARGO_BIN_EXE_nesa");
+pub(crate) const NESA: &str = env!("CARGO_BIN_EXE_nesa");
 /// How long a start may take on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(150);
 /// How long one command may take on a busy machine.
 const COMMAND_LIMIT: Duration = Duration::from_secs(150);
 
 /// A running `nesa up`.
-pub struct Network {
+pub(crate) struct Network {
     child: Child,
     /// What the READY line said.
-    pub ready: Value,
+    pub(crate) ready: Value,
     /// The folder of the network, of `$NESA_HOME` and of the test's files.
-    pub root: PathBuf,
+    pub(crate) root: PathBuf,
 }
 
 impl Network {
     /// Starts a network in `root/net` and waits for its READY line.
-    pub fn start(root: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(root: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(NESA)
             .arg("up")
             .arg("--dir")
@@ -75,29 +75,29 @@ impl Network {
     }
 
     /// The network's folder.
-    pub fn dir(&self) -> PathBuf {
+    pub(crate) fn dir(&self) -> PathBuf {
         self.root.join("net")
     }
 
     /// A text field of the READY line.
-    pub fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.ready[name].as_str().unwrap_or_else(|| panic!("READY has no {name}"))
     }
 
     /// Runs `nesa` with the network's `$NESA_HOME`, bounded in time.
-    pub fn nesa<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+    pub(crate) fn nesa<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         run(&self.root.join("home"), arguments)
     }
 
     /// Runs `nesa …` and parses the JSON it prints; panics with both outputs if it fails.
-    pub fn json<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Value {
+    pub(crate) fn json<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Value {
         let output = self.nesa(arguments);
         assert!(output.status.success(), "{}\n{}", show(&output), logs(&self.dir()));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", show(&output)))
     }
 
     /// Process ids as `run.json` has them now.
-    pub fn pids(&self) -> Vec<(String, i32)> {
+    pub(crate) fn pids(&self) -> Vec<(String, i32)> {
         let text = std::fs::read_to_string(self.dir().join("run.json")).expect("run.json");
         let pids: std::collections::BTreeMap<String, i32> =
             serde_json::from_str(&text).expect("run.json is JSON");
@@ -105,7 +105,7 @@ impl Network {
     }
 
     /// Kills the supervisor and every child with SIGKILL, all at once.
-    pub fn kill_everything(mut self) {
+    pub(crate) fn kill_everything(mut self) {
         let pids = self.pids();
         for (_, pid) in &pids {
             let _ = signal::kill(Pid::from_raw(*pid), signal::Signal::SIGKILL);
@@ -116,7 +116,7 @@ impl Network {
     }
 
     /// Asks the supervisor to stop and checks that nothing is left behind.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pids = self.pids();
         let pid = i32::try_from(self.child.id()).expect("a process id");
         signal::kill(Pid::from_raw(pid), signal::Signal::SIGTERM).expect("the supervisor runs");
@@ -159,7 +159,7 @@ fn alive(pid: i32) -> bool {
 }
 
 /// Runs `nesa` with `home` as `$NESA_HOME`, killing it when it takes too long.
-pub fn run<S: AsRef<OsStr>>(home: &Path, arguments: impl IntoIterator<Item = S>) -> Output {
+pub(crate) fn run<S: AsRef<OsStr>>(home: &Path, arguments: impl IntoIterator<Item = S>) -> Output {
     let child = Command::new(NESA)
         .args(arguments)
         .env("NESA_HOME", home)
@@ -182,7 +182,7 @@ pub fn run<S: AsRef<OsStr>>(home: &Path, arguments: impl IntoIterator<Item = S>)
 }
 
 /// Both outputs of a command, for a failure's message.
-pub fn show(output: &Output) -> String {
+pub(crate) fn show(output: &Output) -> String {
     format!(
         "{}\nstdout: {}\nstderr: {}",
         output.status,
@@ -192,7 +192,7 @@ pub fn show(output: &Output) -> String {
 }
 
 /// The last lines of every process's log.
-pub fn logs(dir: &Path) -> String {
+pub(crate) fn logs(dir: &Path) -> String {
     let mut text = String::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if let Ok(log) = std::fs::read_to_string(entry.path().join("log")) {
@@ -205,7 +205,7 @@ pub fn logs(dir: &Path) -> String {
 }
 
 /// Every file below `dir` whose bytes contain one of `needles`, which must not happen.
-pub fn files_containing(dir: &Path, needles: &[(&str, Vec<u8>)]) -> Vec<String> {
+pub(crate) fn files_containing(dir: &Path, needles: &[(&str, Vec<u8>)]) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -226,7 +226,7 @@ pub fn files_containing(dir: &Path, needles: &[(&str, Vec<u8>)]) -> Vec<String> 
 }
 
 /// Polls until `look` finds something; panics when it takes longer than a minute.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         if let Some(found) = look() {
@@ -238,7 +238,7 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The bytes of hexadecimal text.
-pub fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     text.as_bytes()
         .chunks(2)
         .map(|pair| {

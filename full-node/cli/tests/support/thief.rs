@@ -21,7 +21,7 @@ use super::{Network, http};
 
 /// Asks about `text`, and drops everything at the moment the last layer of the only pass was
 /// checked, when the running total would be signed. Returns the query's id.
-pub fn take_and_run(network: &Network, text: &str) -> Hash {
+pub(crate) fn take_and_run(network: &Network, text: &str) -> Hash {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let query = runtime.block_on(ask(network, text.to_owned()));
     runtime.shutdown_background();

@@ -1,6 +1,6 @@
 //! Everything between the command line and an answer: network, key, money, model, progress, files.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
