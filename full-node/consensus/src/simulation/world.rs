@@ -218,12 +218,16 @@ fn root(
 ) -> Handle<()> {
     context.spawn(move |_| async move {
         let mut handles = agents;
+        // An actor ends when nobody can reach it any more.
+        let mut outboxes = Vec::new();
         for node in nodes {
+            outboxes.push(node.outbox);
             handles.extend(node.tasks);
             handles.extend(node.engine.children);
             handles.push(node.engine.root);
         }
         let _ = Handle::select(handles).await;
+        drop(outboxes);
     })
 }
 
