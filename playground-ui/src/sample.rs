@@ -9,7 +9,7 @@ use nesa_messages::Document;
 pub(crate) const QUESTIONS: [&str; 3] = [
     "Who should not be given penicillin?",
     "Which patient is worried about losing their job?",
-    "Who might be at risk of falling at home?",
+    "Who has an irregular heartbeat?",
 ];
 
 /// `(title, text)` of each note.

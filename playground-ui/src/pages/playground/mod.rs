@@ -6,7 +6,7 @@ mod preflight;
 mod progress;
 
 use leptos::prelude::*;
-use nesa_messages::{JobId, ToWorker};
+use nesa_messages::{JobId, JobState, JobView, Step, StepId, StepState, ToWorker};
 
 pub(crate) use compose::list;
 
@@ -41,12 +41,9 @@ pub(crate) fn Answer(id: JobId) -> impl IntoView {
     }
     let job = Memo::new(move |_| app.jobs.with(|all| all.get(&id).cloned()));
     let known = Memo::new(move |_| job.with(Option::is_some));
-    let ended = Memo::new(move |_| {
-        job.with(|j| j.as_ref().is_some_and(|j| j.state != nesa_messages::JobState::Running))
-    });
-    let steps = Signal::derive(move || {
-        job.with(|j| j.as_ref().map(|j| j.ladder.clone()).unwrap_or_default())
-    });
+    let ended =
+        Memo::new(move |_| job.with(|j| j.as_ref().is_some_and(|j| j.state != JobState::Running)));
+    let steps = Signal::derive(move || job.with(|j| j.as_ref().map(rungs).unwrap_or_default()));
     view! {
         <div class="frame three">
             <Rail/>
@@ -72,4 +69,17 @@ pub(crate) fn Answer(id: JobId) -> impl IntoView {
             </Show>
         </div>
     }
+}
+
+/// The ladder to show. Once a query ended without an answer nothing is pending any more, except the
+/// return of what was not spent.
+fn rungs(job: &JobView) -> Vec<Step> {
+    let over = !matches!(job.state, JobState::Running | JobState::Answered);
+    let mut steps = job.ladder.clone();
+    for step in &mut steps {
+        if over && step.state == StepState::Pending && step.id != StepId::Settled {
+            step.state = StepState::NotChecked;
+        }
+    }
+    steps
 }
