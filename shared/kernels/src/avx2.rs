@@ -1,10 +1,9 @@
 //! AVX2 versions, entered only after run-time detection.
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_shuffle_epi32,
-    _mm_storeu_si128, _mm256_add_epi32, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
-    _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_setzero_si256,
+    __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm_storeu_si128,
+    _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_hadd_epi32,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setzero_si256,
 };
 
 use crate::tile::{Lanes, Weight, matmul};
@@ -17,12 +16,7 @@ impl Lanes for Avx2 {
     const WIDTH: usize = 16;
 
     #[inline(always)]
-    unsafe fn load_i8(at: *const i8) -> __m256i {
-        // SAFETY: 16 bytes are readable and AVX2 is present, both promised by the caller.
-        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())) }
-    }
-    #[inline(always)]
-    unsafe fn load_i16(at: *const i16) -> __m256i {
+    unsafe fn load(at: *const i16) -> __m256i {
         // SAFETY: 32 bytes are readable and AVX2 is present, both promised by the caller.
         unsafe { _mm256_loadu_si256(at.cast()) }
     }

@@ -223,12 +223,12 @@ wide! {
     pub fn softmax_row(scores: &[i32], multiplier: u32, table: &[u16], p: &mut [i16]) {
         let Some(&max) = scores.iter().max() else { return };
         let Some(last) = table.len().checked_sub(1) else { return };
-        let last = last.min(i16::MAX as usize) as u64;
+        let last = last.min(i16::MAX as usize) as u32;
         let multiplier = u64::from(multiplier);
         // Indices first, so that this loop vectorises; then the look-ups, which cannot.
         for (p, &s) in p.iter_mut().zip(scores) {
             let below = u64::from(max.wrapping_sub(s) as u32);
-            *p = (below.wrapping_mul(multiplier) >> SCORE_SHIFT).min(last) as i16;
+            *p = ((below.wrapping_mul(multiplier) >> SCORE_SHIFT) as u32).min(last) as i16;
         }
         let mut sum = 0u64;
         for p in p.iter_mut() {

@@ -1,8 +1,7 @@
 //! WebAssembly `simd128` versions; the whole crate is built with the feature in the browser.
 
 use std::arch::wasm32::{
-    i16x8_load_extend_i8x8, i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane, i32x4_splat, v128,
-    v128_load,
+    i32x4_add, i32x4_dot_i16x8, i32x4_extract_lane, i32x4_shuffle, i32x4_splat, v128, v128_load,
 };
 
 use crate::tile::{Lanes, Weight, matmul};
@@ -15,12 +14,7 @@ impl Lanes for Simd128 {
     const WIDTH: usize = 8;
 
     #[inline(always)]
-    unsafe fn load_i8(at: *const i8) -> v128 {
-        // SAFETY: 8 bytes are readable, promised by the caller.
-        unsafe { i16x8_load_extend_i8x8(at) }
-    }
-    #[inline(always)]
-    unsafe fn load_i16(at: *const i16) -> v128 {
+    unsafe fn load(at: *const i16) -> v128 {
         // SAFETY: 16 bytes are readable, promised by the caller.
         unsafe { v128_load(at.cast()) }
     }
@@ -37,6 +31,20 @@ impl Lanes for Simd128 {
         let low = i32x4_extract_lane::<0>(sum).wrapping_add(i32x4_extract_lane::<1>(sum));
         let high = i32x4_extract_lane::<2>(sum).wrapping_add(i32x4_extract_lane::<3>(sum));
         low.wrapping_add(high)
+    }
+    #[inline(always)]
+    unsafe fn reduce4([a, b, c, d]: [v128; 4]) -> [i32; 4] {
+        // Transpose by pairs and add: lanes end up as the four sums.
+        let ab = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
+        let cd = i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(c, d), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+        let sums =
+            i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd));
+        [
+            i32x4_extract_lane::<0>(sums),
+            i32x4_extract_lane::<1>(sums),
+            i32x4_extract_lane::<2>(sums),
+            i32x4_extract_lane::<3>(sums),
+        ]
     }
 }
 

@@ -1,11 +1,12 @@
 //! The one loop nest all fast products share: tiles of weight rows by tokens, reduced over `k`.
 //!
-//! A tile keeps `ROWS × TOKENS` vector accumulators, so each widened weight vector serves several
-//! tokens and each activation vector several rows. The vector operations come from a [`Lanes`]
-//! implementation; everything is `inline(always)` so that it compiles with the features of the
-//! function that calls it.
+//! Four weight rows are widened to sixteen bits once and then meet a block of tokens, three at a
+//! time: a tile keeps 4 × 3 vector sums, so that each weight vector serves three tokens and each
+//! activation vector four rows. The vector operations come from a [`Lanes`] implementation;
+//! everything is `inline(always)` so that it compiles with the features of the function that calls
+//! it.
 
-/// Vector operations on 16 (or 8) sixteen-bit lanes.
+/// Vector operations on sixteen-bit lanes.
 pub(crate) trait Lanes {
     /// Sixteen-bit operands.
     type Operand: Copy;
@@ -14,14 +15,9 @@ pub(crate) trait Lanes {
     /// Operand lanes.
     const WIDTH: usize;
 
-    /// Sixteen-bit zero-padded or whole load of weights.
-    ///
     /// # Safety
-    /// `WIDTH` weights can be read at `at`, and the CPU has the implementation's features.
-    unsafe fn load_i8(at: *const i8) -> Self::Operand;
-    /// # Safety
-    /// As [`Lanes::load_i8`].
-    unsafe fn load_i16(at: *const i16) -> Self::Operand;
+    /// `WIDTH` values can be read at `at`, and the CPU has the implementation's features.
+    unsafe fn load(at: *const i16) -> Self::Operand;
     /// # Safety
     /// The CPU has the implementation's features.
     unsafe fn zero() -> Self::Sum;
@@ -39,26 +35,22 @@ pub(crate) trait Lanes {
     ///
     /// # Safety
     /// The CPU has the implementation's features.
-    #[inline(always)]
-    unsafe fn reduce4(sums: [Self::Sum; 4]) -> [i32; 4] {
-        // SAFETY: the caller's promise is the callee's.
-        sums.map(|s| unsafe { Self::reduce(s) })
-    }
+    unsafe fn reduce4(sums: [Self::Sum; 4]) -> [i32; 4];
 }
 
-/// A weight element: how it is loaded and how it multiplies in the scalar tail.
+/// A weight element, widened to sixteen bits before it is used.
 pub(crate) trait Weight: Copy {
-    /// # Safety
-    /// As [`Lanes::load_i8`].
-    unsafe fn load<L: Lanes>(at: *const Self) -> L::Operand;
+    /// The rows as sixteen-bit values, in `scratch` if they have to be copied.
+    fn widen<'a>(rows: &'a [Self], scratch: &'a mut Vec<i16>) -> &'a [i16];
     fn wide(self) -> i32;
 }
 
 impl Weight for i8 {
     #[inline(always)]
-    unsafe fn load<L: Lanes>(at: *const Self) -> L::Operand {
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { L::load_i8(at) }
+    fn widen<'a>(rows: &'a [Self], scratch: &'a mut Vec<i16>) -> &'a [i16] {
+        scratch.clear();
+        scratch.extend(rows.iter().map(|&w| i16::from(w)));
+        scratch
     }
     #[inline(always)]
     fn wide(self) -> i32 {
@@ -68,9 +60,8 @@ impl Weight for i8 {
 
 impl Weight for i16 {
     #[inline(always)]
-    unsafe fn load<L: Lanes>(at: *const Self) -> L::Operand {
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { L::load_i16(at) }
+    fn widen<'a>(rows: &'a [Self], _: &'a mut Vec<i16>) -> &'a [i16] {
+        rows
     }
     #[inline(always)]
     fn wide(self) -> i32 {
@@ -80,10 +71,11 @@ impl Weight for i16 {
 
 /// Weight rows per tile.
 const ROWS: usize = 4;
-/// Tokens per tile: 4 × 3 sums, four weight vectors and an activation fit 16 registers nearly.
+/// Tokens per tile: 4 × 3 sums and their operands just fit 16 registers.
 const TOKENS: usize = 3;
-/// Weight rows visited for all tokens before the next ones: 64 rows of 1536 bytes stay in cache.
-const BLOCK: usize = 64;
+/// Tokens that meet a widened tile of rows before the next one: 48 of 1536 values stay in a
+/// second-level cache of 256 KiB, while the tile's own 12 KiB stay in the first.
+const BLOCK: usize = 48;
 
 /// `y[t · n + j] = Σ_i w[j, i] · x[t, i]` for every token and row, wrapping.
 ///
@@ -100,28 +92,31 @@ pub(crate) unsafe fn matmul<L: Lanes, W: Weight>(
 ) {
     assert!(w.len() == n * k && x.len() == tokens * k && y.len() == tokens * n);
     let shape = Shape { n, k };
-    for block in (0..n).step_by(BLOCK) {
-        let end = (block + BLOCK).min(n);
-        let mut t = 0;
-        while t < tokens {
-            let wide = t + TOKENS <= tokens;
-            let mut j = block;
-            while j < end {
-                // SAFETY: `j..j+ROWS` and `t..t+TOKENS` (or single ones) are within the shapes
-                // asserted above; features are the caller's promise.
+    let mut scratch = Vec::new();
+    for block in (0..tokens).step_by(BLOCK) {
+        let end = (block + BLOCK).min(tokens);
+        let mut j = 0;
+        while j < n {
+            let rows = if j + ROWS <= n { ROWS } else { 1 };
+            let wide = W::widen(&w[j * k..(j + rows) * k], &mut scratch);
+            let mut t = block;
+            while t < end {
+                let columns = if t + TOKENS <= end { TOKENS } else { 1 };
+                // SAFETY: `wide` holds `rows` rows, `t..t+columns` and `j..j+rows` are within the
+                // shapes asserted above; features are the caller's promise.
                 unsafe {
-                    let (w, x) = (w.as_ptr().add(j * k), x.as_ptr().add(t * k));
+                    let (w, x) = (wide.as_ptr(), x.as_ptr().add(t * k));
                     let y = y.as_mut_ptr().add(t * n + j);
-                    match (j + ROWS <= end, wide) {
-                        (true, true) => tile::<L, W, ROWS, TOKENS>(w, x, y, shape),
-                        (true, false) => tile::<L, W, ROWS, 1>(w, x, y, shape),
-                        (false, true) => tile::<L, W, 1, TOKENS>(w, x, y, shape),
-                        (false, false) => tile::<L, W, 1, 1>(w, x, y, shape),
+                    match (rows == ROWS, columns == TOKENS) {
+                        (true, true) => tile::<L, ROWS, TOKENS>(w, x, y, shape),
+                        (true, false) => tile::<L, ROWS, 1>(w, x, y, shape),
+                        (false, true) => tile::<L, 1, TOKENS>(w, x, y, shape),
+                        (false, false) => tile::<L, 1, 1>(w, x, y, shape),
                     }
                 }
-                j += if j + ROWS <= end { ROWS } else { 1 };
+                t += columns;
             }
-            t += if wide { TOKENS } else { 1 };
+            j += rows;
         }
     }
 }
@@ -139,30 +134,28 @@ struct Shape {
 /// CPU has `L`'s features.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // indices keep the register tile visible
-unsafe fn tile<L: Lanes, W: Weight, const R: usize, const T: usize>(
-    w: *const W,
+unsafe fn tile<L: Lanes, const R: usize, const T: usize>(
+    w: *const i16,
     x: *const i16,
     y: *mut i32,
     Shape { n, k }: Shape,
 ) {
-    let steps = k / L::WIDTH;
-    let whole = steps * L::WIDTH;
+    let whole = k - k % L::WIDTH;
     // SAFETY: every offset is below `R · k`, `T · k` or `T · n`, within what the caller promised.
     unsafe {
         let mut sums = [[L::zero(); R]; T];
-        let mut rows: [*const W; R] = std::array::from_fn(|r| w.add(r * k));
-        let mut columns: [*const i16; T] = std::array::from_fn(|c| x.add(c * k));
-        for _ in 0..steps {
+        let rows: [*const i16; R] = std::array::from_fn(|r| w.add(r * k));
+        let columns: [*const i16; T] = std::array::from_fn(|c| x.add(c * k));
+        let mut i = 0usize;
+        while i != whole {
+            let inputs: [L::Operand; T] = std::array::from_fn(|c| L::load(columns[c].add(i)));
             for r in 0..R {
-                let weight = W::load::<L>(rows[r]);
-                rows[r] = rows[r].wrapping_add(L::WIDTH);
+                let weight = L::load(rows[r].add(i));
                 for c in 0..T {
-                    sums[c][r] = L::multiply_add(sums[c][r], weight, L::load_i16(columns[c]));
+                    sums[c][r] = L::multiply_add(sums[c][r], weight, inputs[c]);
                 }
             }
-            for column in &mut columns {
-                *column = column.wrapping_add(L::WIDTH);
-            }
+            i = i.wrapping_add(L::WIDTH);
         }
         for c in 0..T {
             let mut totals = [0i32; R];
@@ -176,7 +169,7 @@ unsafe fn tile<L: Lanes, W: Weight, const R: usize, const T: usize>(
             }
             for i in whole..k {
                 for r in 0..R {
-                    let product = (*w.add(r * k + i)).wide() * i32::from(*x.add(c * k + i));
+                    let product = i32::from(*w.add(r * k + i)) * i32::from(*x.add(c * k + i));
                     totals[r] = totals[r].wrapping_add(product);
                 }
             }
