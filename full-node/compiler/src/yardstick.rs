@@ -103,7 +103,8 @@ fn layer_norm(norm: &Norm, epsilon: f64, h: &mut [f32]) {
     let d = norm.gain.len();
     for row in h.chunks_exact_mut(d) {
         let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / d as f64;
-        let var = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / d as f64;
+        let squared = |&v: &f32| (f64::from(v) - mean) * (f64::from(v) - mean);
+        let var = row.iter().map(squared).sum::<f64>() / d as f64;
         let inverse = 1.0 / (var + epsilon).sqrt();
         for ((v, g), b) in row.iter_mut().zip(&norm.gain).zip(&norm.bias) {
             *v = ((f64::from(*v) - mean) * inverse) as f32 * g + b;

@@ -1,5 +1,7 @@
 //! The committed model against the committed embeddings of its f32 original.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use nesa_compiler::eval::{REFERENCE_TEXTS, evaluate_committed};
 use nesa_model::{Artifact, Model, ModelLimits};
 

@@ -3,6 +3,8 @@
 //! With `NESA_WRITE_UNICODE_TABLES=1` the first test writes `shared/model/src/unicode_tables.rs`
 //! from the oracle instead of comparing with it.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use tokenizers::normalizers::BertNormalizer;
