@@ -71,11 +71,14 @@ impl Outgoing {
     }
 }
 
+/// The next nonce of one sender, once it is known.
+type NextNonce = Arc<AsyncMutex<Option<u64>>>;
+
 /// Accounts as one light client sees them. Clones share the nonces.
 #[derive(Clone)]
 pub struct Accounts {
     light: LightClient,
-    next: Arc<Mutex<HashMap<Address, Arc<AsyncMutex<Option<u64>>>>>>,
+    next: Arc<Mutex<HashMap<Address, NextNonce>>>,
 }
 
 impl Accounts {

@@ -300,13 +300,8 @@ impl LightClient {
 
     /// Adds a peer to ask.
     pub fn add_peer(&self, peer: SharedPeer) {
-        let status = PeerStatus {
-            name: peer.name(),
-            headers: 0,
-            failures: 0,
-            rtt_ms: None,
-            offence: None,
-        };
+        let status =
+            PeerStatus { name: peer.name(), headers: 0, failures: 0, rtt_ms: None, offence: None };
         lock(&self.inner.peers).push(Slot { peer, status });
     }
 
@@ -379,11 +374,9 @@ impl LightClient {
     }
 
     fn emit(&self, event: &Event) {
-        lock(&self.inner.listeners).retain_mut(|listener| {
-            match listener.try_send(event.clone()) {
-                Ok(()) => true,
-                Err(error) => !error.is_disconnected(),
-            }
+        lock(&self.inner.listeners).retain_mut(|listener| match listener.try_send(event.clone()) {
+            Ok(()) => true,
+            Err(error) => !error.is_disconnected(),
         });
     }
 
@@ -419,10 +412,9 @@ impl LightClient {
         let start = Instant::now();
         let answer = match time::timeout(ASK_LIMIT, peer.ask(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(PeerError::Timeout {
-                peer: peer.name(),
-                ms: ASK_LIMIT.as_millis() as u64,
-            }),
+            Err(_) => {
+                Err(PeerError::Timeout { peer: peer.name(), ms: ASK_LIMIT.as_millis() as u64 })
+            }
         };
         self.with_status(peer, |status| match &answer {
             Ok(_) => {
@@ -490,7 +482,9 @@ impl LightClient {
     /// [`AskError`].
     pub async fn prove_at(&self, keys: &[Hash], min_height: u64) -> Result<Proven, AskError> {
         if keys.len() > MAX_KEYS {
-            return Err(AskError::Undecided { missing: format!("a question of ≤ {MAX_KEYS} keys") });
+            return Err(AskError::Undecided {
+                missing: format!("a question of ≤ {MAX_KEYS} keys"),
+            });
         }
         let request = Request::State { keys: keys.to_vec() };
         self.decide(request, |response| {
@@ -569,9 +563,10 @@ impl LightClient {
         let proven = self.prove_at(&[key], min_height).await?;
         let record = match proven.value(&key) {
             None => None,
-            Some(bytes) => Some(decode_exact::<T>(bytes, &()).map_err(|error| {
-                AskError::Record { what, reason: error.to_string() }
-            })?),
+            Some(bytes) => Some(
+                decode_exact::<T>(bytes, &())
+                    .map_err(|error| AskError::Record { what, reason: error.to_string() })?,
+            ),
         };
         Ok((record, proven))
     }
@@ -913,11 +908,7 @@ impl LightClient {
         self.judge_certified(request, answer)
     }
 
-    fn judge_certified(
-        &self,
-        request: HeadersRequest,
-        answer: Vec<Certified>,
-    ) -> Verdict<Advance> {
+    fn judge_certified(&self, request: HeadersRequest, answer: Vec<Certified>) -> Verdict<Advance> {
         let start = Instant::now();
         let heights: Vec<u64> = answer.iter().map(|item| item.header.height()).collect();
         let (verdict, rows, conflict) = {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use commonware_codec::Encode as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use nesa_masked::{
-    preparation::{PrepareError, Preparation},
+    preparation::{Preparation, PrepareError},
     spec::{Lane, SpecError},
 };
 use nesa_model::{
@@ -110,7 +110,10 @@ impl NetworkSource {
             None => {
                 let node =
                     self.network.dial(&self.address).await.map_err(|error| error.to_string())?;
-                self.network.open(node, Protocol::Chunks).await.map_err(|error| error.to_string())?
+                self.network
+                    .open(node, Protocol::Chunks)
+                    .await
+                    .map_err(|error| error.to_string())?
             }
         };
         let answer = stream.ask(request).await.map_err(|error| error.to_string())?;
@@ -307,7 +310,9 @@ impl ModelStore {
         let mut pieces = futures::stream::iter(missing)
             .map(|index| {
                 let header = &header;
-                async move { Ok::<_, ModelStoreError>((index, self.piece(header, index, sources).await?)) }
+                async move {
+                    Ok::<_, ModelStoreError>((index, self.piece(header, index, sources).await?))
+                }
             })
             .buffer_unordered(PARALLEL);
         while let Some((index, bytes)) = pieces.try_next().await? {
@@ -334,7 +339,9 @@ impl ModelStore {
         let mut pieces = futures::stream::iter(weights)
             .map(|index| {
                 let header = &header;
-                async move { Ok::<_, ModelStoreError>((index, self.piece(header, index, sources).await?)) }
+                async move {
+                    Ok::<_, ModelStoreError>((index, self.piece(header, index, sources).await?))
+                }
             })
             .buffered(PARALLEL);
         let stages = lane.stages().len();
@@ -381,7 +388,9 @@ impl ModelStore {
         let mut pieces = futures::stream::iter(missing)
             .map(|index| {
                 let header = &header;
-                async move { Ok::<_, ModelStoreError>((index, self.piece(header, index, sources).await?)) }
+                async move {
+                    Ok::<_, ModelStoreError>((index, self.piece(header, index, sources).await?))
+                }
             })
             .buffer_unordered(PARALLEL);
         while let Some((index, bytes)) = pieces.try_next().await? {

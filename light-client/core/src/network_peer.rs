@@ -104,19 +104,14 @@ impl ChainPeer for NetworkPeer {
     fn heads(&self) -> BoxFuture<'_, Result<Heads, PeerError>> {
         Box::pin(async move {
             let mut stream = self.fresh().await?;
-            stream
-                .send(&Request::Subscribe.encode())
-                .await
-                .map_err(|error| self.broken(error))?;
+            stream.send(&Request::Subscribe.encode()).await.map_err(|error| self.broken(error))?;
             let address = self.address.clone();
             let heads = futures::stream::unfold(Some(stream), move |stream| {
                 let address = address.clone();
                 async move {
                     let mut stream = stream?;
-                    let broken = |reason: String| PeerError::Connection {
-                        peer: address.clone(),
-                        reason,
-                    };
+                    let broken =
+                        |reason: String| PeerError::Connection { peer: address.clone(), reason };
                     let head = match stream.recv().await {
                         Ok(Some(frame)) => {
                             match decode_exact::<Response>(&frame, &Limits::default()) {

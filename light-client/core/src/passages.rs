@@ -197,15 +197,13 @@ mod tests {
 
     #[test]
     fn a_paragraph_is_a_passage_and_a_heading_joins_it() {
-        let text = "# Leave\n\nYou have 25 days.\nAsk early.\n\nSick days\n\nTell us by ten o'clock.\n";
+        let text =
+            "# Leave\n\nYou have 25 days.\nAsk early.\n\nSick days\n\nTell us by ten o'clock.\n";
         let passages = split(0, text, 50, by_words);
         let texts: Vec<&str> = passages.iter().map(|p| p.text.as_str()).collect();
         assert_eq!(
             texts,
-            [
-                "# Leave\n\nYou have 25 days.\nAsk early.",
-                "Sick days\n\nTell us by ten o'clock."
-            ]
+            ["# Leave\n\nYou have 25 days.\nAsk early.", "Sick days\n\nTell us by ten o'clock."]
         );
         assert!(passages.iter().all(|p| text[p.start..].starts_with(&p.text)));
     }
@@ -213,8 +211,7 @@ mod tests {
     #[test]
     fn long_paragraphs_are_cut_between_sentences() {
         let text = "One two three. Four five six! Seven eight nine? Ten.";
-        let texts: Vec<String> =
-            split(3, text, 7, by_words).into_iter().map(|p| p.text).collect();
+        let texts: Vec<String> = split(3, text, 7, by_words).into_iter().map(|p| p.text).collect();
         assert_eq!(texts, ["One two three. Four five six!", "Seven eight nine? Ten."]);
     }
 

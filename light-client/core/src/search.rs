@@ -91,7 +91,8 @@ impl VectorCache {
             Err(error) => return Err(error),
         };
         let Some(bytes) = sealed else { return Ok(None) };
-        let (Some((head, values)), 0) = (bytes.split_at_checked(9), bytes.len().wrapping_sub(9) % 4)
+        let (Some((head, values)), 0) =
+            (bytes.split_at_checked(9), bytes.len().wrapping_sub(9) % 4)
         else {
             return Ok(None);
         };
@@ -266,7 +267,7 @@ impl SearchPlan {
             .filter_map(|p| Some((find(&p.text)?.similarity(question), p)))
             .collect();
         // Equal scores keep the order of the documents.
-        scored.sort_by(|a, b| b.0.cmp(&a.0));
+        scored.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
         let unit = f64::from(1u32 << nesa_model::EMBEDDING_FRACTION_BITS);
         scored
             .into_iter()

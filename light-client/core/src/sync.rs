@@ -180,7 +180,11 @@ impl HeaderSync {
             return halted;
         }
         if answer.len() as u64 > request.max {
-            return invalid("headers in one answer", answer.len(), format!("at most {}", request.max));
+            return invalid(
+                "headers in one answer",
+                answer.len(),
+                format!("at most {}", request.max),
+            );
         }
         for (offset, item) in answer.iter().enumerate() {
             let expected = request.from + offset as u64;
@@ -292,13 +296,14 @@ impl HeaderSync {
     fn contradiction(&self, answer: &[Certified]) -> Option<Conflict> {
         for (index, item) in answer.iter().enumerate() {
             let height = item.header.height();
-            let ours = self.recent.get(&height).filter(|known| known.header != item.header).or_else(
-                || {
-                    let below = self.recent.get(&height.checked_sub(1)?)?;
-                    (index == 0 && item.header.fields.parent != below.header.digest())
-                        .then_some(below)
-                },
-            );
+            let ours =
+                self.recent.get(&height).filter(|known| known.header != item.header).or_else(
+                    || {
+                        let below = self.recent.get(&height.checked_sub(1)?)?;
+                        (index == 0 && item.header.fields.parent != below.header.digest())
+                            .then_some(below)
+                    },
+                );
             let ours = ours.or_else(|| {
                 let above = self.recent.get(&(height + 1))?;
                 (index + 1 == answer.len() && above.header.fields.parent != item.header.digest())
@@ -324,9 +329,7 @@ fn invalid<T>(
 fn refusal<T, U>(verdict: Verdict<T>) -> Option<Verdict<U>> {
     match verdict {
         Verdict::Valid(_) => None,
-        Verdict::Invalid { got, expected, what } => {
-            Some(Verdict::Invalid { got, expected, what })
-        }
+        Verdict::Invalid { got, expected, what } => Some(Verdict::Invalid { got, expected, what }),
         Verdict::Undecided { missing } => Some(Verdict::Undecided { missing }),
     }
 }

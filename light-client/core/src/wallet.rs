@@ -141,8 +141,8 @@ impl WalletStore {
         let about = self.about().await?.ok_or(WalletError::Absent)?;
         let secret = self.store.get_secret(NAMESPACE, KEY).await?.ok_or(WalletError::Absent)?;
         let wallet = if about.passphrase {
-            let text = std::str::from_utf8(&secret)
-                .map_err(|_| StorageError::Tampered(KEY.to_owned()))?;
+            let text =
+                std::str::from_utf8(&secret).map_err(|_| StorageError::Tampered(KEY.to_owned()))?;
             unlock(text, passphrase.ok_or(WalletError::Locked)?).await?
         } else {
             let seed = Zeroizing::new(
@@ -177,11 +177,7 @@ impl WalletStore {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn keep(
-        &self,
-        wallet: &Wallet,
-        passphrase: Option<&str>,
-    ) -> Result<(), WalletError> {
+    pub async fn keep(&self, wallet: &Wallet, passphrase: Option<&str>) -> Result<(), WalletError> {
         let secret: Zeroizing<Vec<u8>> = match passphrase {
             Some(passphrase) => Zeroizing::new(lock(wallet, passphrase).await?.into_bytes()),
             None => Zeroizing::new(wallet.key.seed().to_vec()),
@@ -223,8 +219,7 @@ impl WalletStore {
     pub async fn import(&self, file: &str, passphrase: &str) -> Result<Wallet, WalletError> {
         let wallet = unlock(file, passphrase).await?;
         self.keep(&wallet, Some(passphrase)).await?;
-        let about =
-            About { address: wallet.address(), passphrase: true, backed_up: true };
+        let about = About { address: wallet.address(), passphrase: true, backed_up: true };
         self.write_about(&about).await?;
         Ok(wallet)
     }
@@ -312,9 +307,8 @@ async fn unlock(file: &str, passphrase: &str) -> Result<Wallet, WalletError> {
         .decrypt(XNonce::from_slice(&nonce), Payload { msg: sealed.as_slice(), aad: &aad.0 })
         .map(Zeroizing::new)
         .map_err(|_| WalletError::Passphrase)?;
-    let seed = Zeroizing::new(
-        <[u8; 32]>::try_from(seed.as_slice()).map_err(|_| WalletError::Passphrase)?,
-    );
+    let seed =
+        Zeroizing::new(<[u8; 32]>::try_from(seed.as_slice()).map_err(|_| WalletError::Passphrase)?);
     let wallet = Wallet { key: SecretKey::from_seed(&seed) };
     if wallet.address() == backup.address { Ok(wallet) } else { Err(WalletError::Passphrase) }
 }

@@ -1,5 +1,6 @@
 //! The light client against lying peers inside a dedicated worker: the bodies of `client.rs`.
 #![cfg(target_family = "wasm")]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 mod support;
 

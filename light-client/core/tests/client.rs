@@ -1,5 +1,6 @@
 //! The light client against lying peers, natively; `browser.rs` runs the same bodies in a worker.
 #![cfg(not(target_family = "wasm"))]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 mod support;
 

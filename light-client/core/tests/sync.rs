@@ -1,5 +1,6 @@
 //! Attacks on header synchronisation, with real certificates: each must get its own verdict.
 #![cfg(not(target_family = "wasm"))]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 mod support;
 

@@ -4,6 +4,8 @@
 //! `nesa query embed`), `data/trust-root.hex` is that network's trust root. When a format changes
 //! on purpose, both are made again in the same way.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use nesa_chain::trust::TrustRoot;
 use nesa_verify::receipt::{Failure, PaymentReceipt, ReceiptError, verify};
 use proptest::prelude::*;

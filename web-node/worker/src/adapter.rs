@@ -56,9 +56,8 @@ fn get(object: &JsValue, key: &str) -> Result<JsValue, Gone> {
 }
 
 fn call(object: &JsValue, method: &str, arguments: &[JsValue]) -> Result<JsValue, Gone> {
-    let function: Function = get(object, method)?
-        .dyn_into()
-        .map_err(|_| Gone(format!("{method} is not there")))?;
+    let function: Function =
+        get(object, method)?.dyn_into().map_err(|_| Gone(format!("{method} is not there")))?;
     let arguments: Array = arguments.iter().collect();
     Ok(Reflect::apply(&function, object, &arguments)?)
 }
@@ -84,7 +83,8 @@ fn text(object: &JsValue, key: &str) -> String {
 fn words(tag: &str, count: usize) -> Vec<u32> {
     let mut words = vec![0u32; count];
     for (index, word) in words.iter_mut().enumerate() {
-        let hash = Hash::of_bytes("adapter self-test", &Hash::ZERO, format!("{tag}{index}").as_bytes());
+        let hash =
+            Hash::of_bytes("adapter self-test", &Hash::ZERO, format!("{tag}{index}").as_bytes());
         *word = u32::from_le_bytes([hash.0[0], hash.0[1], hash.0[2], hash.0[3]]);
     }
     words
@@ -99,9 +99,9 @@ fn digest(words: &[u32]) -> String {
 fn reference(w: &[i8], x: &[u32]) -> Vec<u32> {
     w.chunks_exact(K)
         .map(|row| {
-            row.iter().zip(x).fold(0u32, |sum, (&w, &x)| {
-                sum.wrapping_add((i32::from(w) as u32).wrapping_mul(x))
-            })
+            row.iter()
+                .zip(x)
+                .fold(0u32, |sum, (&w, &x)| sum.wrapping_add((i32::from(w) as u32).wrapping_mul(x)))
         })
         .collect()
 }
@@ -183,8 +183,7 @@ async fn on_adapter(w: &[i8], x: &[u32], report: &mut AdapterReport) -> Result<V
 
     let wide: Vec<u32> = w.iter().map(|&w| i32::from(w) as u32).collect();
     let buffer = |words: usize, usage: u32| -> Result<JsValue, Gone> {
-        let descriptor =
-            object(&[("size", ((words * 4) as u32).into()), ("usage", usage.into())])?;
+        let descriptor = object(&[("size", ((words * 4) as u32).into()), ("usage", usage.into())])?;
         call(&device, "createBuffer", &[descriptor])
     };
     let inputs = [(wide.as_slice(), STORAGE | COPY_DST), (x, STORAGE | COPY_DST)];
@@ -199,8 +198,7 @@ async fn on_adapter(w: &[i8], x: &[u32], report: &mut AdapterReport) -> Result<V
     bindings.push(output.clone());
     let readback = buffer(N, MAP_READ | COPY_DST)?;
 
-    let module =
-        call(&device, "createShaderModule", &[object(&[("code", SHADER.into())])?])?;
+    let module = call(&device, "createShaderModule", &[object(&[("code", SHADER.into())])?])?;
     let stage = object(&[("module", module), ("entryPoint", "main".into())])?;
     let descriptor = object(&[("layout", "auto".into()), ("compute", stage)])?;
     let pipeline = wait(call(&device, "createComputePipelineAsync", &[descriptor])?).await?;
@@ -208,10 +206,7 @@ async fn on_adapter(w: &[i8], x: &[u32], report: &mut AdapterReport) -> Result<V
     let entries = Array::new();
     for (index, bound) in bindings.into_iter().enumerate() {
         let resource = object(&[("buffer", bound)])?;
-        entries.push(&object(&[
-            ("binding", (index as u32).into()),
-            ("resource", resource),
-        ])?);
+        entries.push(&object(&[("binding", (index as u32).into()), ("resource", resource)])?);
     }
     let group = object(&[("layout", layout), ("entries", entries.into())])?;
     let group = call(&device, "createBindGroup", &[group])?;
@@ -223,11 +218,7 @@ async fn on_adapter(w: &[i8], x: &[u32], report: &mut AdapterReport) -> Result<V
     call(&pass, "dispatchWorkgroups", &[1.into()])?;
     call(&pass, "end", &[])?;
     let size = JsValue::from((N * 4) as u32);
-    call(
-        &encoder,
-        "copyBufferToBuffer",
-        &[output, 0.into(), readback.clone(), 0.into(), size],
-    )?;
+    call(&encoder, "copyBufferToBuffer", &[output, 0.into(), readback.clone(), 0.into(), size])?;
     let commands = call(&encoder, "finish", &[])?;
     call(&queue, "submit", &[Array::of1(&commands).into()])?;
     wait(call(&readback, "mapAsync", &[MAP_MODE_READ.into()])?).await?;

@@ -235,13 +235,8 @@ impl App {
             .map(|peer| Arc::new(NetworkSource::new(network.clone(), peer)) as Arc<dyn PieceSource>)
             .collect();
         let accounts = Accounts::new(light.clone());
-        let queries = QueryClient::new(
-            light.clone(),
-            network,
-            accounts.clone(),
-            store.clone(),
-            sources,
-        );
+        let queries =
+            QueryClient::new(light.clone(), network, accounts.clone(), store.clone(), sources);
         let cache = VectorCache::new(store);
         let model = bootstrap.models.first().map(|model| model.digest);
         Ok((Chain { light, accounts, queries, cache, peers }, model, events))
@@ -255,8 +250,10 @@ impl App {
             return Ok(RootSource::Pinned);
         }
         let name = |text: &str| {
-            TrustRoot::from_hex(text)
-                .map_or_else(|_| "unreadable".to_owned(), |t| format!("{} ({})", t.chain_id, t.digest()))
+            TrustRoot::from_hex(text).map_or_else(
+                |_| "unreadable".to_owned(),
+                |t| format!("{} ({})", t.chain_id, t.digest()),
+            )
         };
         Err(Stop::Refused(
             Problem::new(
@@ -447,7 +444,9 @@ impl App {
             }
             last.set(Some(progress));
             app.set_model(match progress {
-                LoadProgress::Downloading { done, total } => ModelPhase::Downloading { done, total },
+                LoadProgress::Downloading { done, total } => {
+                    ModelPhase::Downloading { done, total }
+                }
                 LoadProgress::Preparing { done, total } => {
                     ModelPhase::Preparing { done: done as u32, total: total as u32 }
                 }

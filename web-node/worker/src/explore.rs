@@ -120,7 +120,12 @@ fn summary(action: &Action) -> String {
     let start = |text: String| text.chars().take(8).collect::<String>();
     match action {
         Action::Transfer(transfer) => {
-            format!("{} of denom {} to {}…", transfer.amount, transfer.denom, start(transfer.to.to_string()))
+            format!(
+                "{} of denom {} to {}…",
+                transfer.amount,
+                transfer.denom,
+                start(transfer.to.to_string())
+            )
         }
         Action::RegisterModel(model) => {
             format!("{} at {} unes a token", model.name.as_str(), model.price_per_token)

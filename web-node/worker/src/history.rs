@@ -207,8 +207,10 @@ impl App {
                             step.state = StepState::Verified;
                             step.checked_ms = Some(checked_ms);
                             step.who = "the chain".to_owned();
-                            step.detail = report.checks.last().map_or_else(String::new, |c| c.what.clone());
-                            step.evidence = serde_json::to_value(&report.summary).unwrap_or_default();
+                            step.detail =
+                                report.checks.last().map_or_else(String::new, |c| c.what.clone());
+                            step.evidence =
+                                serde_json::to_value(&report.summary).unwrap_or_default();
                         }
                         Err(failure) => {
                             step.state = StepState::Failed;
@@ -262,10 +264,8 @@ impl App {
     pub(crate) async fn export_opened(self: Rc<Self>, job: JobId, consent: bool) {
         let refused = |what: &str, next: &str| Problem::new("no-opening", what, next);
         if !consent {
-            let problem = refused(
-                "An opened receipt contains the prompt.",
-                "Agree in words first.",
-            );
+            let problem =
+                refused("An opened receipt contains the prompt.", "Agree in words first.");
             return self.port.fail(None, Some(job), problem);
         }
         match self.store().get_secret(OPENED, &job.to_string()).await {

@@ -67,12 +67,7 @@ fn documents(task: &Task) -> Option<(Vec<LightDocument>, String)> {
 }
 
 impl App {
-    pub(crate) async fn quote(
-        self: Rc<Self>,
-        request: RequestId,
-        task: Task,
-        choices: JobOptions,
-    ) {
+    pub(crate) async fn quote(self: Rc<Self>, request: RequestId, task: Task, choices: JobOptions) {
         match self.price(request, &task, &choices).await {
             Ok(quote) => self.port.send(&FromWorker::Quote { quote }),
             Err(problem) => self.port.fail(Some(request), None, problem),
@@ -192,7 +187,12 @@ impl App {
         .await;
     }
 
-    async fn job(self: Rc<Self>, id: JobId, task: Task, choices: JobOptions) -> Result<(), Problem> {
+    async fn job(
+        self: Rc<Self>,
+        id: JobId,
+        task: Task,
+        choices: JobOptions,
+    ) -> Result<(), Problem> {
         let question = match &task {
             Task::Search { question, .. } => question.clone(),
             Task::Embed { texts } => texts.first().cloned().unwrap_or_default(),
@@ -495,4 +495,3 @@ fn life(view: &mut JobView, what: &str, height: Option<u64>) {
     let at_ms = (time::now_ms() as f64 - view.started_ms).max(0.0);
     view.life.push(LifeEvent { at_ms, what: what.to_owned(), height });
 }
-

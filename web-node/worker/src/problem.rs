@@ -1,8 +1,6 @@
 //! Errors in the four parts a person needs.
 
-use nesa_light::{
-    AskError, QueryError, models::ModelStoreError, wallet::WalletError,
-};
+use nesa_light::{AskError, QueryError, models::ModelStoreError, wallet::WalletError};
 use nesa_messages::Problem;
 
 /// Errors that can be shown.

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use nesa_chain::trust::TrustRoot;
 use nesa_light::receipt::OpenedReceipt;
 use nesa_messages::{
     FromWorker, Problem, ReceiptCheck, ReceiptKind, ReceiptReport, RequestId, StepState,
 };
 use nesa_model::Model;
 use nesa_platform::{random, time::Instant};
-use nesa_chain::trust::TrustRoot;
 use nesa_verify::receipt::{Check, Failure, PaymentReceipt};
 
 use crate::{app::App, problem::Shown as _};
@@ -41,8 +41,8 @@ impl App {
         if bytes.len() > MAX_BYTES {
             return Err(unreadable("The file is too large to be a receipt.".into()));
         }
-        let text = std::str::from_utf8(bytes)
-            .map_err(|_| unreadable("The file is not text.".into()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| unreadable("The file is not text.".into()))?;
         let trust = self.trusted()?;
         match PaymentReceipt::from_json(text) {
             Ok(receipt) => {
@@ -61,13 +61,15 @@ impl App {
     /// The trust root receipts are checked against: the one this device follows.
     fn trusted(&self) -> Result<TrustRoot, Problem> {
         let identity = self.status.borrow().identity.clone();
-        identity.and_then(|identity| TrustRoot::from_hex(&identity.trust_root).ok()).ok_or_else(|| {
-            Problem::new(
-                "no-trust-root",
-                "This device does not know a trust root yet.",
-                "Open this page from a node of the network once.",
-            )
-        })
+        identity.and_then(|identity| TrustRoot::from_hex(&identity.trust_root).ok()).ok_or_else(
+            || {
+                Problem::new(
+                    "no-trust-root",
+                    "This device does not know a trust root yet.",
+                    "Open this page from a node of the network once.",
+                )
+            },
+        )
     }
 
     async fn check_opened(
@@ -129,9 +131,5 @@ fn shown<S: serde::Serialize>(
 }
 
 fn held(check: &Check) -> ReceiptCheck {
-    ReceiptCheck {
-        what: check.what.clone(),
-        state: StepState::Verified,
-        ..ReceiptCheck::default()
-    }
+    ReceiptCheck { what: check.what.clone(), state: StepState::Verified, ..ReceiptCheck::default() }
 }

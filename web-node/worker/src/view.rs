@@ -1,10 +1,10 @@
 //! The light client's values as the page's messages.
 
+use nesa_chain::record::NodeEntry;
 use nesa_light::{
     ladder::{LadderStep, StepId as LightStep, StepState as LightState},
     query::report::{
-        Cost as LightCost, NodeRef as LightNode, Phase, Rejected, SideName,
-        Timings as LightTimings,
+        Cost as LightCost, NodeRef as LightNode, Phase, Rejected, SideName, Timings as LightTimings,
     },
     sync::Certified,
 };
@@ -12,7 +12,6 @@ use nesa_messages::{
     BlockRow, Caught, Collusion, Cost, JobPhase, NodeRef, Side, Step, StepId, StepState, Timings,
     Unes,
 };
-use nesa_chain::record::NodeEntry;
 use nesa_primitives::Hash;
 use std::collections::BTreeMap;
 
@@ -61,8 +60,7 @@ pub(crate) fn step(step: &LadderStep) -> Step {
         state,
         who: step.who.clone(),
         detail: step.detail.clone(),
-        checked_ms: (state == StepState::Verified || state == StepState::Failed)
-            .then_some(step.ms),
+        checked_ms: (state == StepState::Verified || state == StepState::Failed).then_some(step.ms),
         evidence: step.evidence.clone(),
         got: step.got.clone(),
         expected: step.expected.clone(),

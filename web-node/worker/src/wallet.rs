@@ -232,13 +232,9 @@ impl App {
     async fn faucet(&self) -> Result<(), Problem> {
         let wallet = self.open_wallet()?;
         let chain = self.chain().ok_or_else(not_ready)?;
-        let before =
-            chain.accounts.account(&wallet.address()).await.map_err(|e| e.problem())?;
-        let (id, after) = chain
-            .accounts
-            .fund(wallet.address(), Denom::NES)
-            .await
-            .map_err(|error| match error {
+        let before = chain.accounts.account(&wallet.address()).await.map_err(|e| e.problem())?;
+        let (id, after) = chain.accounts.fund(wallet.address(), Denom::NES).await.map_err(
+            |error| match error {
                 nesa_light::AskError::NoPeer { .. } | nesa_light::AskError::Undecided { .. } => {
                     Problem::new(
                         "no-faucet",
@@ -247,7 +243,8 @@ impl App {
                     )
                 }
                 other => other.problem(),
-            })?;
+            },
+        )?;
         let change = after
             .account
             .balance(Denom::NES)

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nesa_chain::action::Side;
 use nesa_masked::{
-    freivalds,
     client::{Action, Candidate, Committee, Config, Link, Pass, Reason, Session},
+    freivalds,
     spec::ROWS_PER_PART,
     transcript::Transcript,
 };
@@ -95,10 +95,8 @@ impl QueryClient {
         let candidates = |seats: &[nesa_chain::committee::Seat]| -> Vec<Candidate> {
             seats.iter().map(|s| Candidate { node: s.node, operator: s.operator }).collect()
         };
-        let committee = Committee {
-            a: candidates(&drawn.committee.a),
-            b: candidates(&drawn.committee.b),
-        };
+        let committee =
+            Committee { a: candidates(&drawn.committee.a), b: candidates(&drawn.committee.b) };
         let operators =
             committee.a.iter().chain(&committee.b).map(|c| (c.node, c.operator)).collect();
         let mut passes = Vec::with_capacity(planned.plan.passes.len());
@@ -169,9 +167,8 @@ impl QueryClient {
                     Vec::new()
                 }
                 None => {
-                    let overdue = waiting
-                        .into_iter()
-                        .find(|link| run.links.silence(*link) >= ANSWER_LIMIT);
+                    let overdue =
+                        waiting.into_iter().find(|link| run.links.silence(*link) >= ANSWER_LIMIT);
                     match overdue {
                         Some(link) => {
                             run.links.abandon(link);

@@ -5,7 +5,7 @@
 //! Freivalds secret or the key that signs vouchers. A query that was interrupted is therefore not
 //! resumed, which would risk using a mask twice: its escrow returns at the deadline.
 
-use nesa_platform::storage::{Store, StorageError};
+use nesa_platform::storage::{StorageError, Store};
 use nesa_primitives::{Amount, Hash};
 use serde::{Deserialize, Serialize};
 

@@ -67,13 +67,8 @@ impl Links {
                 let _ = sender.send(Input::Lost(link, reason)).await;
             }
         });
-        let open = Open {
-            outbox,
-            _task: task.abort_on_drop(),
-            heard: Instant::now(),
-            up: 0,
-            down: 0,
-        };
+        let open =
+            Open { outbox, _task: task.abort_on_drop(), heard: Instant::now(), up: 0, down: 0 };
         self.open.insert(link, open);
     }
 
@@ -105,7 +100,9 @@ impl Links {
         loop {
             let input = time::timeout(limit, self.inputs.next()).await.ok()??;
             let link = match &input {
-                Input::Connected(link, _) | Input::Received(link, _) | Input::Lost(link, _) => *link,
+                Input::Connected(link, _) | Input::Received(link, _) | Input::Lost(link, _) => {
+                    *link
+                }
             };
             // A link that was abandoned may still have something in the queue.
             let Some(open) = self.open.get_mut(&link) else { continue };
@@ -163,9 +160,8 @@ async fn run(
         }
         Err(reason)
     };
-    let (stream, round_trip) = time::timeout(CONNECT_LIMIT, open)
-        .await
-        .map_err(|elapsed| elapsed.to_string())??;
+    let (stream, round_trip) =
+        time::timeout(CONNECT_LIMIT, open).await.map_err(|elapsed| elapsed.to_string())??;
     let (mut reader, mut writer) = stream.split();
     // How long an answer may take is the query's business: it knows what is owed.
     reader.set_idle(Duration::from_secs(3600));

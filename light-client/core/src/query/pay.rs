@@ -98,10 +98,8 @@ impl QueryClient {
         let digest = prepared.model.digest();
         let (model_key, params_key) = (keys::model(&digest), keys::params());
         let proven = self.light.prove(&[model_key, params_key]).await?;
-        let model: ModelRecord = decode(&proven, &model_key, "model")?.ok_or(QueryError::Model {
-            model: digest,
-            reason: "it is not registered",
-        })?;
+        let model: ModelRecord = decode(&proven, &model_key, "model")?
+            .ok_or(QueryError::Model { model: digest, reason: "it is not registered" })?;
         if model.lanes & ChainLane::Masked.bit() == 0 {
             return Err(QueryError::Model { model: digest, reason: "it does not allow this lane" });
         }
@@ -231,8 +229,7 @@ impl QueryClient {
         say.say(Progress::Step(Box::new(step)));
 
         let key = keys::query(&query);
-        let (record, before) =
-            self.light.record::<QueryRecord>(key, "query", height).await?;
+        let (record, before) = self.light.record::<QueryRecord>(key, "query", height).await?;
         let record = record.ok_or(AskError::Undecided { missing: "the query's record".into() })?;
         check_record(&record, &signed, &pay, height)?;
         let step = LadderStep::verified(
@@ -314,8 +311,7 @@ impl QueryClient {
             ms: DRAW_LIMIT.as_millis() as u64,
         })??;
         let key = keys::snapshot(record.snapshot_epoch);
-        let (snapshot, snapshot_proof) =
-            self.light.record::<Snapshot>(key, "snapshot", 0).await?;
+        let (snapshot, snapshot_proof) = self.light.record::<Snapshot>(key, "snapshot", 0).await?;
         let snapshot = snapshot.ok_or(AskError::Undecided { missing: "the snapshot".into() })?;
         let start = Instant::now();
         let committee = committee::derive(

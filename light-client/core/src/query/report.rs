@@ -74,9 +74,7 @@ pub struct NodeRef {
 }
 
 /// [`Side`] with names in JSON.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SideName {
     /// Gets x − PRG(seed).
     A,

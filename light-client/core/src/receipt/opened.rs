@@ -124,7 +124,9 @@ pub struct OpenedReceipt {
 // It contains the prompt: a stray debug print must not.
 impl std::fmt::Debug for OpenedReceipt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenedReceipt").field("messages", &self.messages.len()).finish_non_exhaustive()
+        f.debug_struct("OpenedReceipt")
+            .field("messages", &self.messages.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -451,15 +453,13 @@ impl StageCheck<'_> {
         messages: &mut impl Iterator<Item = &'m OpenedMessage>,
         count: &mut usize,
     ) -> Result<Vec<i32>, Failure> {
-        let (k, n, bits) =
-            (self.stage.k as usize, self.stage.n as usize, self.stage.share_bits());
+        let (k, n, bits) = (self.stage.k as usize, self.stage.n as usize, self.stage.share_bits());
         let mut y = Vec::with_capacity(self.tokens as usize * n);
         for part in 0..spec::parts(self.tokens) {
             let place = format!("message {part} of stage {} of pass {}", self.stage.id, self.pass);
             let message =
                 messages.next().ok_or_else(|| Failure::new(place.clone(), "absent", "present"))?;
-            let slot =
-                Slot { pass: self.pass, tokens: self.tokens, stage: self.stage.id, part };
+            let slot = Slot { pass: self.pass, tokens: self.tokens, stage: self.stage.id, part };
             if message.slot.0 != slot.encode() {
                 return Err(Failure::new(place, "another slot", format!("{slot:?}")));
             }
@@ -490,8 +490,7 @@ impl StageCheck<'_> {
         request: &Request,
         words: &[u32],
     ) -> Result<Vec<u32>, Failure> {
-        let (k, n, bits) =
-            (self.stage.k as usize, self.stage.n as usize, self.stage.share_bits());
+        let (k, n, bits) = (self.stage.k as usize, self.stage.n as usize, self.stage.share_bits());
         let rows = slot.rows() as usize;
         let mut y = vec![0u32; rows * n];
         nesa_kernels::matmul_mask_u32(self.weights, words, n, k, rows, &mut y);

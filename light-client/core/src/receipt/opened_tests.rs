@@ -1,5 +1,7 @@
 //! An opened receipt made over two servers in memory, and every way to bend it.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use nesa_chain::{
@@ -143,8 +145,7 @@ fn fixture() -> Fixture {
     }
     let vectors: Vec<_> = vectors.into_iter().flatten().collect();
     let answer = answer_digest(&digest, &vectors);
-    let receipt =
-        OpenedReceipt::new(chain, signed, salt, texts(), &transcript.unwrap(), answer);
+    let receipt = OpenedReceipt::new(chain, signed, salt, texts(), &transcript.unwrap(), answer);
     Fixture { chain, model, receipt }
 }
 
@@ -173,8 +174,7 @@ async fn neither_r_nor_s_nor_the_prompt_prints() {
     let fields: serde_json::Value = serde_json::from_str(&file).unwrap();
     let mut names: Vec<&String> = fields.as_object().unwrap().keys().collect();
     names.sort();
-    let expected =
-        ["answer", "chain", "format", "messages", "payment", "salt", "servers", "texts"];
+    let expected = ["answer", "chain", "format", "messages", "payment", "salt", "servers", "texts"];
     assert_eq!(names, expected, "a new field needs a thought about secrets");
 }
 
@@ -196,7 +196,9 @@ async fn whatever_is_changed_is_noticed() {
         ("a node", |r| r.servers[0].node.0[0] ^= 1),
         ("a blind", |r| r.servers[1].blind.0[0] ^= 1),
         ("a leaf", |r| r.servers[0].leaves[0].0[0] ^= 1),
-        ("a missing leaf", |r| drop(r.servers[1].leaves.pop())),
+        ("a missing leaf", |r| {
+            r.servers[1].leaves.pop();
+        }),
         ("a seed", |r| r.messages[0].seed.0[0] ^= 1),
         ("a slot", |r| r.messages[0].slot.0[3] ^= 1),
         ("A's signature", |r| r.messages[1].a.1.0[0] ^= 1),

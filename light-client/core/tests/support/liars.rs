@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::Quorum;
 use futures::StreamExt as _;
 use nesa_light::{
     AskError, Event, LightClient,
@@ -16,7 +17,6 @@ use nesa_light::{
 use nesa_platform::{BoxFuture, storage::Store, time};
 use nesa_primitives::Hash;
 use nesa_wire::chain::{Request, Response, StateAnswer};
-use super::Quorum;
 
 /// What a peer does wrong.
 #[derive(Clone, Copy, PartialEq)]
@@ -225,8 +225,9 @@ pub(crate) async fn a_header_is_found_later_and_the_checkpoint_survives() {
     let store = Store::memory();
     let checkpoints = CheckpointStore::new(store, quorum.trust.digest());
     let peer: SharedPeer = Fake::new("honest", &quorum, &chain, Vice::None);
-    let client =
-        LightClient::start(quorum.trust.clone(), Some(checkpoints.clone()), vec![peer]).await.unwrap();
+    let client = LightClient::start(quorum.trust.clone(), Some(checkpoints.clone()), vec![peer])
+        .await
+        .unwrap();
     client.ready(Duration::from_secs(30)).await.unwrap();
     // A first header jumps to the head; an older one is fetched and linked when asked for.
     let (header, descendants) = client.header(4).await.unwrap();

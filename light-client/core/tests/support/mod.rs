@@ -21,11 +21,7 @@ use commonware_cryptography::{
 };
 use commonware_math::algebra::Random as _;
 use commonware_parallel::Sequential;
-use commonware_utils::{
-    N3f1, TryFromIterator as _,
-    iter::NonEmpty,
-    ordered::Set,
-};
+use commonware_utils::{N3f1, TryFromIterator as _, iter::NonEmpty, ordered::Set};
 use nesa_chain::{
     header::{Context, Digest, Header, HeaderFields, SeedSignature, StateCommitment, to_digest},
     trust::TrustRoot,
@@ -53,9 +49,12 @@ impl Quorum {
         identities.sort_by_key(|key| key.public_key());
         let players: Set<_> =
             Set::try_from_iter(identities.iter().map(|key| key.public_key())).unwrap();
-        let (output, shares) =
-            feldman_desmedt::deal::<MinSig, _, N3f1>(&mut rng, Mode::NonZeroCounter, players.clone())
-                .unwrap();
+        let (output, shares) = feldman_desmedt::deal::<MinSig, _, N3f1>(
+            &mut rng,
+            Mode::NonZeroCounter,
+            players.clone(),
+        )
+        .unwrap();
         let sharing = output.public().clone();
         let mut group_key = [0; 96];
         group_key.copy_from_slice(&sharing.public().encode());

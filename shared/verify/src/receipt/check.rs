@@ -1,8 +1,6 @@
 //! The checks of a payment receipt, in the order of its [picture](super).
 
-use super::{
-    CertifiedPart, Check, DOES_NOT_SHOW, Failure, PaymentReceipt, Report, StatePart,
-};
+use super::{CertifiedPart, Check, DOES_NOT_SHOW, Failure, PaymentReceipt, Report, StatePart};
 use crate::{
     certificate::{Finalization, Verifier, decode_finalization, decode_header},
     state, transaction,
@@ -116,7 +114,10 @@ pub fn verify(
     let (at, values) = proven(&verifier, rng, "open query", &receipt.opened, &[query_key])?;
     let opened: QueryRecord = decoded("open query", values.first())?;
     check_opening(&opened, &signed, pay, &block, at.height())?;
-    note(format!("{} unes were escrowed, to be settled at {} ms", opened.escrow, opened.deadline_ms));
+    note(format!(
+        "{} unes were escrowed, to be settled at {} ms",
+        opened.escrow, opened.deadline_ms
+    ));
 
     // The draw.
     held(verifier.verify_seed(opened.draw_view, &receipt.seed.0))?;
@@ -383,9 +384,7 @@ fn check_money(
         let Some(payment) = payments.next() else {
             return Err(Failure::new("payments", "too few", format!("{amount} to {to:?}")));
         };
-        if payment.role != role
-            || payment.amount != amount
-            || to.is_some_and(|to| to != payment.to)
+        if payment.role != role || payment.amount != amount || to.is_some_and(|to| to != payment.to)
         {
             return Err(Failure::new(
                 "a payment",
