@@ -3,6 +3,8 @@
 //! The steps share a network because starting one is most of the cost. Each is a function, named in
 //! the order it runs; a failure names its step by its line.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 mod support;
 
 use std::path::Path;

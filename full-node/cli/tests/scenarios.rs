@@ -1,5 +1,7 @@
 //! Networks in which a node misbehaves: it is found, only it is replaced, the answer is the same.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 mod support;
 
 use std::sync::{Mutex, PoisonError};

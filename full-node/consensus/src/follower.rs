@@ -61,11 +61,11 @@ impl Follower {
     ) -> Result<(), ArchiveError> {
         let processed = self.marshal.get_processed().await.map_or(0, |p| p.height().get());
         let mut next = index.next().min(processed.saturating_sub(WARM_HEADERS)).max(1);
-        for height in next..=processed {
-            if let Some(block) = self.marshal.get_block(Height::new(height)).await {
+        while next <= processed {
+            if let Some(block) = self.marshal.get_block(Height::new(next)).await {
                 index = self.enter(index, block.inner()).await?;
             }
-            next = height + 1;
+            next += 1;
         }
         let _ = caught_up.send(());
         while let Some(event) = events.next().await {

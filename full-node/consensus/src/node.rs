@@ -152,6 +152,7 @@ pub(crate) struct Node<E: Runtime> {
 }
 
 /// Starts a validator; `updates` additionally hears of finalized blocks.
+#[allow(clippy::too_many_arguments)] // what a runtime hands over, once, at the start
 pub(crate) async fn start<E, B, P, M, S, V>(
     context: E,
     identity: Identity,

@@ -1,5 +1,7 @@
 //! Real validators on loopback: files on disk, authenticated connections, separate processes.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use commonware_codec::Encode as _;
 use futures::{StreamExt as _, executor::block_on};
 use nesa_chain::{

@@ -42,7 +42,6 @@ pub struct Config {
 }
 
 /// The whole interface as an axum router.
-#[must_use]
 pub fn router(backend: Arc<dyn Backend>, config: &Config) -> Router {
     let api = routes::api(backend).layer(middleware::from_fn(headers::no_store));
     let router = Router::new().nest("/v1", api);

@@ -1,5 +1,7 @@
 //! The interface as a browser or a script meets it, over a node that is only a few values.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use std::sync::Arc;
 
 use axum::{

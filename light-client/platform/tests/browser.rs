@@ -2,6 +2,7 @@
 //!
 //! Needs `cargo run --example peer -- 47821` beside it; the test driver starts one.
 #![cfg(target_family = "wasm")]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 // Some bodies are only for native runs.
 #[allow(dead_code)]
 mod common;

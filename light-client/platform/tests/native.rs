@@ -1,5 +1,6 @@
 //! The facades natively. The bodies are shared with `browser.rs`.
 #![cfg(not(target_family = "wasm"))]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 // Some bodies are only for the browser.
 #[allow(dead_code)]
 mod common;

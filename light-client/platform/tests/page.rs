@@ -2,6 +2,7 @@
 //!
 //! Needs the same native peer as `browser.rs`, and the feature `webrtc-page`.
 #![cfg(target_family = "wasm")]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 #[allow(dead_code)]
 mod common;
 

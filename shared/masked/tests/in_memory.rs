@@ -2,6 +2,8 @@
 //! machines, minus the network. Run over a toy model, and over the compiled MiniLM when it is
 //! there; the answers must equal plain execution, bit for bit.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use std::{
     collections::{HashMap, VecDeque},
     path::Path,

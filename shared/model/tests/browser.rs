@@ -1,5 +1,6 @@
 //! The golden vectors in a browser: the same bytes as natively, on the `simd128` kernels.
 #![cfg(target_family = "wasm")]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_model::{Artifact, Model, ModelLimits};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};

@@ -1,5 +1,7 @@
 //! The committed MiniLM gives the committed integers here; `browser.rs` says the same of a browser.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use nesa_model::{Artifact, EncoderRun, Model, ModelLimits, PlainEngine, self_test_vectors};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/all-minilm-l6-v2.nesa");

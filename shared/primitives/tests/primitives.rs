@@ -1,5 +1,7 @@
 //! The promises of the smallest types.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use commonware_codec::Encode;
 use nesa_primitives::{
     Address, Amount, ChainId, DecodeError, Denom, Hash, Text, Verdict, codec_struct, codec_tag,

@@ -1,6 +1,8 @@
 //! Everything a liar could hand to a light client in place of a header, a certificate, a seed or a
 //! state proof. A small network of four key holders makes the honest originals.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use commonware_codec::{Copying, DecodeExt as _, Encode as _};
 use commonware_consensus::{
     simplex::{

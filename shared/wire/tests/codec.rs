@@ -1,5 +1,7 @@
 //! Every message survives the wire, and no bytes from the wire can do more than be refused.
 
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
 use bytes::Bytes;
 use nesa_primitives::{Address, Denom, Hash};
 use nesa_wire::{

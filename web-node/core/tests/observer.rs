@@ -4,6 +4,7 @@
 //! A's share and B's seed together are the input. The relay may see who talks to whom, when, and
 //! how much; not a byte of what, and nothing that depends on the prompt.
 #![cfg(not(target_family = "wasm"))]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 #[path = "support/relay.rs"]
 mod relay;
@@ -32,6 +33,9 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
 };
+
+/// Every frame, and what each side's observer saw.
+type Notes = (Vec<Bytes>, BTreeMap<Side, Vec<Seen>>);
 
 const CHAIN: Hash = Hash([1; 32]);
 const QUERY: Hash = Hash([2; 32]);
@@ -111,12 +115,11 @@ async fn query(
             .unwrap();
 
     let frames = Arc::new(Mutex::new((Vec::new(), BTreeMap::<Side, Vec<Seen>>::new())));
-    let note =
-        |frames: &Mutex<(Vec<Bytes>, BTreeMap<Side, Vec<Seen>>)>, side, way, frame: &Bytes| {
-            let mut frames = frames.lock().unwrap();
-            frames.0.push(frame.clone());
-            frames.1.entry(side).or_default().push((side, way, frame.len()));
-        };
+    let note = |frames: &Mutex<Notes>, side, way, frame: &Bytes| {
+        let mut frames = frames.lock().unwrap();
+        frames.0.push(frame.clone());
+        frames.1.entry(side).or_default().push((side, way, frame.len()));
+    };
     let (inbox, mut arrived) = mpsc::channel::<(Link, Bytes)>(8);
     let mut outboxes: BTreeMap<Link, mpsc::UnboundedSender<Bytes>> = BTreeMap::new();
     let mut answer = None;

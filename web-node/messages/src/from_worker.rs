@@ -8,6 +8,7 @@ use crate::{
 };
 
 /// One report. Sent as `[json, Uint8Array?]`.
+#[allow(clippy::large_enum_variant)] // one at a time, serialised at once
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum FromWorker {

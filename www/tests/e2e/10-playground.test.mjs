@@ -26,7 +26,7 @@ test('the page is served with strict headers and asks nobody else', async () => 
   const response = await fetch(network.playground);
   const csp = response.headers.get('content-security-policy') ?? '';
   assert.match(csp, /default-src 'none'/);
-  assert.doesNotMatch(csp, /unsafe-inline|unsafe-eval'|\*/);
+  assert.doesNotMatch(csp, /unsafe-inline|'unsafe-eval'|\*/);
   assert.equal(response.headers.get('cross-origin-opener-policy'), 'same-origin');
   assert.equal(response.headers.get('cross-origin-embedder-policy'), 'require-corp');
   await ready(page);
@@ -119,7 +119,8 @@ test('no word of the documents in any log, transaction, data file or URL', async
   for (const entry of await readdir(network.dir, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath ?? entry.path, entry.name);
-    const bytes = await readFile(path);
+    // A running validator prunes its journals while we read.
+    const bytes = await readFile(path).catch((e) => { if (e.code === 'ENOENT') return Buffer.alloc(0); throw e; });
     for (const needle of needles) assert.equal(bytes.indexOf(needle), -1, `${needle} in ${path}`);
   }
 });

@@ -272,7 +272,7 @@ impl Plan<'_> {
         let model = ModelRecord {
             digest,
             owner,
-            name: ModelName::new(&model_name(self.artifact))?,
+            name: ModelName::new(model_name(self.artifact))?,
             bytes: u64::try_from(self.artifact.file_len())?,
             denom: Denom::NES,
             price_per_token: Amount(PRICE_PER_TOKEN),

@@ -162,7 +162,7 @@ struct Call<'a> {
 pub fn end_block(overlay: &mut Overlay<'_>, env: &BlockEnv) -> Result<(), TxError> {
     overlay.atomically(|overlay| {
         let params: Params = overlay.load("params", &keys::params())?;
-        if env.height % params.snapshot_interval != 0 {
+        if !env.height.is_multiple_of(params.snapshot_interval) {
             return Ok(());
         }
         let epoch = env.height / params.snapshot_interval;

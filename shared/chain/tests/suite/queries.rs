@@ -146,7 +146,7 @@ fn unknown_and_late_queries_take_no_commit() {
     let b = world.tx(b0, Action::Commit(world.commit_action(&id, Side::B, 0, 50)));
     let gap = deadline - world.now;
     world.block(gap, &[a]).pop().unwrap().unwrap();
-    let late = world.block(1, &[b.clone()]).pop().unwrap();
+    let late = world.block(1, std::slice::from_ref(&b)).pop().unwrap();
     assert!(matches!(late, Err(TxError::Late { .. }) | Err(TxError::Settled { .. })), "{late:?}");
     world.wait(2_000);
     assert_eq!(world.one(b), Err(TxError::Settled { query: id }));

@@ -26,7 +26,7 @@ fn every_bit_of_a_frame() {
     for (i, bit) in bits.enumerate() {
         let side = if i % 2 == 0 { Side::A } else { Side::B };
         let story = Scene::new().fault(side, 0, Fault::Frame { stage: 0, bit }).play(&[PROMPT]);
-        assert_eq!(story.outputs, [expected.clone()], "bit {bit}");
+        assert_eq!(story.outputs, std::slice::from_ref(&expected), "bit {bit}");
         assert_eq!(story.rejected.len(), 1, "bit {bit}");
         assert_eq!(story.rejected[0].0.side, side);
     }
@@ -76,7 +76,7 @@ fn sampled_bits_of_signed_products_through_whole_queries() {
         let side = if rng.random() { Side::A } else { Side::B };
         let fault = Fault::Xor { stage, part: 0, index, bits };
         let story = Scene::new().fault(side, 0, fault).play(&[PROMPT]);
-        assert_eq!(story.outputs, [expected.clone()]);
+        assert_eq!(story.outputs, std::slice::from_ref(&expected));
         assert_eq!(story.rejected.len(), 1);
         assert_eq!(story.rejected[0].0.side, side);
     }

@@ -10,7 +10,10 @@ use crate::client::Mutant;
 const SHORT: [&[i32]; 2] = [&[1; 33], &[9, 9]];
 const LONG: [&[i32]; 2] = [&[2_000_000; 64], &[-5; 16]];
 
-fn scenes() -> Vec<(&'static str, fn() -> Scene)> {
+/// A path through the protocol by name.
+type Path = (&'static str, fn() -> Scene);
+
+fn scenes() -> Vec<Path> {
     fn lie(side: Side, index: usize, bits: u32) -> Scene {
         Scene::new().fault(side, 0, Fault::Xor { stage: 7, part: 0, index, bits })
     }
