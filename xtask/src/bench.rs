@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: ratios against a named peer measured in the same run.
 
-use crate::bundle;
-use crate::workspace::{NATIVE_PROFILE, cargo, native_binary, root, run as run_command, target};
+mod peers;
+
+use crate::{bundle, workspace::target};
 use anyhow::{Result, bail};
-use std::{fs, process::Command};
+use std::fs;
 
 /// A benchmark: its name, what it compares, and the program that measures it.
 struct Benchmark {

