@@ -203,11 +203,11 @@ wide! {
             return;
         }
         let last = table.len() - 1;
-        let beyond = (table.len() as u32) << GELU_BIN_BITS;
         for u in u {
-            let a = u.unsigned_abs();
-            let bin = ((a >> GELU_BIN_BITS) as usize).min(last);
-            let g = if a < beyond { i32::from(table[bin]) } else { 0 };
+            let bin = (u.unsigned_abs() >> GELU_BIN_BITS) as usize;
+            // A mask, not a branch: whether a value falls past the table is a coin toss.
+            let inside = -i32::from(bin <= last);
+            let g = i32::from(table[bin.min(last)]) & inside;
             *u = (*u).max(0).wrapping_sub(g);
         }
     }
@@ -221,7 +221,8 @@ wide! {
     /// starts above 2^14, so `Σe > 2^14` and `r < 2^32`. `multiplier < 2^31`, and the table has at
     /// most 2^15 entries.
     pub fn softmax_row(scores: &[i32], multiplier: u32, table: &[u16], p: &mut [i16]) {
-        let Some(&max) = scores.iter().max() else { return };
+        // A fold vectorises where `Iterator::max` does not.
+        let max = scores.iter().fold(i32::MIN, |max, &s| max.max(s));
         let Some(last) = table.len().checked_sub(1) else { return };
         let last = last.min(i16::MAX as usize) as u32;
         let multiplier = u64::from(multiplier);
