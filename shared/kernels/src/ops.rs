@@ -221,6 +221,9 @@ wide! {
     /// starts above 2^14, so `Σe > 2^14` and `r < 2^32`. `multiplier < 2^31`, and the table has at
     /// most 2^15 entries.
     pub fn softmax_row(scores: &[i32], multiplier: u32, table: &[u16], p: &mut [i16]) {
+        if scores.is_empty() {
+            return;
+        }
         // A fold vectorises where `Iterator::max` does not.
         let max = scores.iter().fold(i32::MIN, |max, &s| max.max(s));
         let Some(last) = table.len().checked_sub(1) else { return };
