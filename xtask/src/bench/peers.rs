@@ -21,15 +21,23 @@ pub(crate) fn embed() -> Result<()> {
         "--no-fund",
     ]))?;
 
-    let ours = json_of(
-        Command::new(native_binary("nesa")).current_dir(root()).args(["model", "bench", "--json"]),
-    )?;
+    let mut ours = Map::new();
+    for tokens in TOKENS {
+        let stages = json_of(
+            Command::new(native_binary("nesa"))
+                .current_dir(root())
+                .args(["model", "bench", "--json", "--tokens"])
+                .arg(tokens.to_string()),
+        )?;
+        ours.insert(tokens.to_string(), stages);
+    }
     let node = json_of(Command::new("node").arg(peers.join("ort_node.mjs")).arg(&onnx))?;
     let web = json_of(Command::new("node").arg(peers.join("ort_web.mjs")).arg(&onnx))?;
 
     let mut ratios = Map::new();
     for tokens in TOKENS {
-        let mine = ours[format!("exact_{tokens}_ms")].as_f64();
+        // Medians on both sides.
+        let mine = ours[&tokens.to_string()]["median_ms"].as_f64();
         for kind in ["f32", "int8"] {
             let peer = node[format!("{kind}_{tokens}_ms")].as_f64();
             let ratio = peer.zip(mine).map(|(peer, mine)| peer / mine);
