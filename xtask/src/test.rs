@@ -88,25 +88,26 @@ fn wasm() -> Result<()> {
         .ok()
         .map_or_else(|| prerequisites::find("chromedriver").unwrap_or_default(), PathBuf::from);
     let _peer = NativePeer::start()?;
-    let mut args = vec!["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
+    let envs = [
+        ("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner),
+        ("CHROMEDRIVER", driver.display().to_string()),
+        (
+            "WASM_BINDGEN_TEST_WEBDRIVER_JSON",
+            root().join("www/tests/webdriver.json").display().to_string(),
+        ),
+        ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
+    ];
+    let common = ["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
     let packages = browser_test_packages()?;
+    let mut args = common.to_vec();
     for package in &packages {
         args.extend(["-p", package.as_str()]);
     }
-    // `page` runs on a page instead of in a worker, because only a page may dial webrtc-direct.
-    args.extend(["--features", "nesa-platform/webrtc-page", "--test", "browser", "--test", "page"]);
-    cargo_with(
-        &args,
-        &[
-            ("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner),
-            ("CHROMEDRIVER", driver.display().to_string()),
-            (
-                "WASM_BINDGEN_TEST_WEBDRIVER_JSON",
-                root().join("www/tests/webdriver.json").display().to_string(),
-            ),
-            ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
-        ],
-    )
+    args.extend(["--test", "browser"]);
+    cargo_with(&args, &envs)?;
+    // On a page instead of in a worker, because only a page may dial webrtc-direct.
+    let page = ["-p", "nesa-platform", "--features", "webrtc-page", "--test", "page"];
+    cargo_with(&[&common[..], &page].concat(), &envs)
 }
 
 /// The port `light-client/platform/tests/browser.rs` dials.

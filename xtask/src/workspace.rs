@@ -41,6 +41,14 @@ pub(crate) fn cargo_with(args: &[&str], envs: &[(&str, String)]) -> Result<()> {
     let program = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root()).args(args);
+    // `cargo run` describes this package to us; passed on, it would make build scripts that watch
+    // these variables (ring's) run again each time the caller changes.
+    for (key, _) in env::vars_os() {
+        let name = key.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&key);
+        }
+    }
     for (key, value) in envs {
         command.env(key, value);
     }
