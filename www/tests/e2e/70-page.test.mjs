@@ -170,7 +170,7 @@ test('history can be deleted, one entry and all', async () => {
   await done(page);
   await page.locator(hook('history-item')).first().waitFor();
   await page.locator(hook('history-delete')).first().click();
-  await page.getByRole('button', { name: 'Delete', exact: true }).last().click();
+  await page.locator('dialog[open]').getByRole('button', { name: 'Delete', exact: true }).click();
   await until(async () => (await page.locator(hook('history-item')).count()) === 0, 5, 'an empty history');
   await page.waitForURL(/#\/$/);
   await close(page);
