@@ -6,26 +6,21 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
-use nesa_chain::{keys, record::ModelRecord, trust::TrustRoot};
+use nesa_chain::trust::TrustRoot;
 use nesa_light::{
     LightClient, NetworkPeer, QueryClient,
     accounts::Accounts,
     checkpoint::CheckpointStore,
     client::Event,
-    models::{LoadProgress, ModelStore, NetworkSource, PieceSource},
+    models::{NetworkSource, PieceSource},
     peer::SharedPeer,
     search::VectorCache,
 };
-use nesa_messages::{
-    ChainIdentity, ConflictView, FromWorker, ModelInfo, ModelPhase, NetworkPhase, PeerRow, Problem,
-    RootSource,
-};
+use nesa_messages::{ChainIdentity, NetworkPhase, Problem, RootSource};
 use nesa_platform::{
     http,
     net::{NetConfig, Network},
-    random, task,
-    time::{self, Instant},
+    random, time,
 };
 use nesa_primitives::Hash;
 use serde::Deserialize;
@@ -33,27 +28,16 @@ use serde::Deserialize;
 use crate::{
     app::{App, Chain},
     problem::Shown as _,
-    view,
 };
 
 /// A bootstrap is a few hundred bytes per peer.
 const MAX_BOOTSTRAP_BYTES: usize = 64 << 10;
 /// Peers of a bootstrap that are used.
 const MAX_PEERS: usize = 16;
-/// How long a first verified header may take before the next try.
-const READY_LIMIT: Duration = Duration::from_secs(20);
 const FIRST_RETRY: Duration = Duration::from_millis(800);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 const PINS: &str = "pins";
 const ROOT: &str = "trust-root";
-/// Queries of an earlier visit are looked up again this often, and this many times: their deadlines
-/// are minutes away at most.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-const LOOKS: u32 = 120;
-/// Rows of the first batch worth showing; more is history nobody scrolls to.
-const SHOWN_ROWS: usize = 120;
-/// Behind by this many headers is "syncing"; less is the ordinary rhythm of a live feed.
-const SYNC_GAP: u64 = 8;
 
 #[derive(Deserialize)]
 struct Bootstrap {
@@ -71,7 +55,7 @@ struct OfferedModel {
 }
 
 /// Why there is no chain.
-enum Stop {
+pub(crate) enum Stop {
     /// Wrong, and will stay wrong.
     Refused(Problem),
     /// Not now.
@@ -264,237 +248,4 @@ impl App {
             .with(name(&bootstrap.trust_root), name(&pinned)),
         ))
     }
-
-    /// Waits for the first verified header; tells a liar from a silence.
-    async fn first_header(
-        &self,
-        light: &LightClient,
-        events: &mut futures::channel::mpsc::Receiver<Event>,
-    ) -> Result<(), Stop> {
-        let start = Instant::now();
-        let mut refused = None;
-        while start.elapsed() < READY_LIMIT {
-            if light.ready(Duration::from_millis(250)).await.is_ok() {
-                return Ok(());
-            }
-            while let Ok(event) = events.try_recv() {
-                match event {
-                    Event::Dropped { what, got, expected, .. } => {
-                        refused = Some((what, got, expected));
-                    }
-                    Event::Syncing { height, target } => {
-                        self.set_network(NetworkPhase::Syncing { height, target });
-                    }
-                    _ => {}
-                }
-            }
-            let peers = light.peers();
-            let dropped = peers.iter().filter(|peer| peer.offence.is_some()).count();
-            if let Some((what, got, expected)) = &refused
-                && dropped == peers.len()
-            {
-                return Err(Stop::Refused(wrong_network(what, got, expected)));
-            }
-            let tried = peers.iter().filter(|peer| peer.failures > 0 || peer.rtt_ms.is_some());
-            self.set_network(NetworkPhase::Connecting { tried: tried.count() as u32 });
-        }
-        Err(Stop::Retry(Problem::new(
-            "no-peers",
-            "No node of the network gave a header in time.",
-            "Check your connection; this page keeps trying.",
-        )))
-    }
-
-    /// Passes on what the light client sees, until the network proves to be wrong.
-    async fn follow(
-        self: Rc<Self>,
-        chain: &Chain,
-        mut events: futures::channel::mpsc::Receiver<Event>,
-    ) -> Option<Problem> {
-        let light = &chain.light;
-        let rows: Vec<_> = light.recent().into_iter().rev().take(SHOWN_ROWS).collect();
-        let blocks = rows.iter().rev().map(|item| view::block_row(item, 0.0, 1, None)).collect();
-        self.port.send(&FromWorker::Blocks { blocks });
-        self.set_status(|status| {
-            status.network = NetworkPhase::Live;
-            status.height = light.height();
-            status.peers = peer_rows(light);
-        });
-        while let Some(event) = events.next().await {
-            match event {
-                Event::Headers(rows) => {
-                    let now = time::now_ms();
-                    let skip = rows.len().saturating_sub(SHOWN_ROWS);
-                    let blocks = rows[skip..]
-                        .iter()
-                        .map(|row| {
-                            view::block_row(&row.certified, row.checked_ms, row.batch, Some(now))
-                        })
-                        .collect();
-                    self.port.send(&FromWorker::Blocks { blocks });
-                    self.set_status(|status| {
-                        status.height = light.height();
-                        status.peers = peer_rows(light);
-                    });
-                }
-                Event::Syncing { height, target } if target > height + SYNC_GAP => {
-                    self.set_network(NetworkPhase::Syncing { height, target });
-                }
-                Event::Syncing { .. } => {}
-                Event::Live { .. } => self.set_network(NetworkPhase::Live),
-                Event::Offline { reason } => {
-                    let problem = Problem::new(
-                        "no-peers",
-                        format!("No node of the network answers: {reason}."),
-                        "This page keeps trying.",
-                    );
-                    self.set_network(NetworkPhase::Offline { retry_ms: 700, problem });
-                }
-                Event::Dropped { what, got, expected, .. } => {
-                    if light.peers().iter().all(|peer| peer.offence.is_some()) {
-                        return Some(wrong_network(&what, &got, &expected));
-                    }
-                }
-                Event::Conflict(conflict) => {
-                    let first = &conflict.ours.header;
-                    let second = conflict.theirs.last().map_or(first, |item| &item.header);
-                    self.port.send(&FromWorker::Conflict {
-                        conflict: ConflictView {
-                            height: first.height(),
-                            first: first.hash().to_string(),
-                            second: second.hash().to_string(),
-                            peer: String::new(),
-                        },
-                    });
-                    return Some(
-                        Problem::new(
-                            "fork",
-                            "Two different final blocks of one height were seen.",
-                            "Believe nothing from this network; the evidence is kept on this device.",
-                        )
-                        .with(second.hash().to_string(), first.hash().to_string()),
-                    );
-                }
-            }
-        }
-        None
-    }
-
-    /// What waits for a connection: money proven, interrupted queries looked up.
-    async fn after_connect(self: Rc<Self>) {
-        self.refresh_wallet().await;
-        for _ in 0..LOOKS {
-            self.look_up_interrupted().await;
-            if !self.has_open_ends() {
-                break;
-            }
-            time::sleep(LOOK_AGAIN).await;
-        }
-        self.send_history().await;
-    }
-
-    /// Makes the model ready, trying again until it is.
-    async fn model_loop(self: Rc<Self>, chain: Chain, digest: Option<Hash>) {
-        let Some(digest) = digest else {
-            let problem = Problem::new(
-                "no-model",
-                "This network offers no model.",
-                "Ask its operator to register one.",
-            );
-            return self.set_model(ModelPhase::Failed { problem });
-        };
-        let known = self.prepared().is_some_and(|ready| ready.model.digest() == digest);
-        if known {
-            return;
-        }
-        loop {
-            match self.clone().load_model(&chain, digest).await {
-                Ok(()) => return,
-                Err(problem) => self.set_model(ModelPhase::Failed { problem }),
-            }
-            time::sleep(Duration::from_secs(5)).await;
-        }
-    }
-
-    async fn load_model(self: Rc<Self>, chain: &Chain, digest: Hash) -> Result<(), Problem> {
-        let start = Instant::now();
-        let (record, _) = chain
-            .light
-            .record::<ModelRecord>(keys::model(&digest), "model", 0)
-            .await
-            .map_err(|error| error.problem())?;
-        let record = record.ok_or_else(|| {
-            Problem::new(
-                "model-not-registered",
-                "The model this origin names is not registered on the chain.",
-                "Open this page from another node.",
-            )
-            .with(digest.to_string(), "a registered model")
-        })?;
-        let app = self.clone();
-        let last = std::cell::Cell::new(None::<LoadProgress>);
-        let listener = move |progress: LoadProgress| {
-            // Hundreds of pieces: tell the page about every hundredth part only.
-            let step = |p: &LoadProgress| match *p {
-                LoadProgress::Downloading { done, total } => (0, done * 100 / total.max(1)),
-                LoadProgress::Preparing { done, total } => (1, (done * 100 / total.max(1)) as u64),
-            };
-            if last.get().as_ref().map(step) == Some(step(&progress)) {
-                return;
-            }
-            last.set(Some(progress));
-            app.set_model(match progress {
-                LoadProgress::Downloading { done, total } => {
-                    ModelPhase::Downloading { done, total }
-                }
-                LoadProgress::Preparing { done, total } => {
-                    ModelPhase::Preparing { done: done as u32, total: total as u32 }
-                }
-            });
-        };
-        let prepared = ModelStore::new(self.store())
-            .prepare(&digest, chain.queries.sources(), &listener)
-            .await
-            .map_err(|error| error.problem())?;
-        let info = ModelInfo {
-            name: record.name.as_str().to_owned(),
-            digest: digest.to_string(),
-            bytes: record.bytes,
-            stages: prepared.lane.stages().len() as u32,
-            max_tokens: prepared.model.max_tokens() as u32,
-            licence: "Apache-2.0".to_owned(),
-        };
-        let took_ms = start.elapsed().as_secs_f64() * 1000.0;
-        let cached = prepared.cached;
-        self.prepared.replace(Some(prepared));
-        self.set_status(|status| {
-            status.model = Some(info);
-            status.model_phase = ModelPhase::Ready { cached, took_ms };
-        });
-        task::yield_now().await;
-        Ok(())
-    }
-}
-
-fn wrong_network(what: &str, got: &str, expected: &str) -> Problem {
-    Problem::new(
-        "wrong-network",
-        format!("Every node of this origin failed a check: {what}."),
-        "Nothing private was sent. Open this page from a node of the network you trust.",
-    )
-    .with(got, expected)
-}
-
-fn peer_rows(light: &LightClient) -> Vec<PeerRow> {
-    light
-        .peers()
-        .into_iter()
-        .filter(|peer| peer.offence.is_none())
-        .map(|peer| PeerRow {
-            peer: peer.name.rsplit("/p2p/").next().unwrap_or_default().to_owned(),
-            address: peer.name,
-            headers: peer.headers,
-            rtt_ms: peer.rtt_ms,
-        })
-        .collect()
 }

@@ -10,14 +10,22 @@ use nesa_chain::{
 };
 use nesa_crypto::SecretKey;
 use nesa_masked::{
+    batch::Plan,
     client::{self, Candidate, Committee, Config, Pass},
+    preparation::Preparation,
     server,
+    spec::Lane,
 };
-use nesa_model::toy::{self, ToyConfig};
+use nesa_model::{
+    EncoderRun, Model,
+    toy::{self, ToyConfig},
+};
 use nesa_primitives::{Amount, Denom};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
+use crate::query::{answer_digest, commitment};
+use nesa_verify::receipt::Failure;
 
 struct Fixture {
     chain: Hash,

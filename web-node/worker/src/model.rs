@@ -1,0 +1,101 @@
+//! Making the network's model ready: proven on the chain, fetched or read, checked, prepared.
+
+use std::{rc::Rc, time::Duration};
+
+use nesa_chain::{keys, record::ModelRecord};
+use nesa_light::models::{LoadProgress, ModelStore};
+use nesa_messages::{ModelInfo, ModelPhase, Problem};
+use nesa_platform::{
+    task,
+    time::{self, Instant},
+};
+use nesa_primitives::Hash;
+
+use crate::{
+    app::{App, Chain},
+    problem::Shown as _,
+};
+
+impl App {
+    /// Makes the model ready, trying again until it is.
+    pub(crate) async fn model_loop(self: Rc<Self>, chain: Chain, digest: Option<Hash>) {
+        let Some(digest) = digest else {
+            let problem = Problem::new(
+                "no-model",
+                "This network offers no model.",
+                "Ask its operator to register one.",
+            );
+            return self.set_model(ModelPhase::Failed { problem });
+        };
+        let known = self.prepared().is_some_and(|ready| ready.model.digest() == digest);
+        if known {
+            return;
+        }
+        loop {
+            match self.clone().load_model(&chain, digest).await {
+                Ok(()) => return,
+                Err(problem) => self.set_model(ModelPhase::Failed { problem }),
+            }
+            time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    async fn load_model(self: Rc<Self>, chain: &Chain, digest: Hash) -> Result<(), Problem> {
+        let start = Instant::now();
+        let (record, _) = chain
+            .light
+            .record::<ModelRecord>(keys::model(&digest), "model", 0)
+            .await
+            .map_err(|error| error.problem())?;
+        let record = record.ok_or_else(|| {
+            Problem::new(
+                "model-not-registered",
+                "The model this origin names is not registered on the chain.",
+                "Open this page from another node.",
+            )
+            .with(digest.to_string(), "a registered model")
+        })?;
+        let app = self.clone();
+        let last = std::cell::Cell::new(None::<LoadProgress>);
+        let listener = move |progress: LoadProgress| {
+            // Hundreds of pieces: tell the page about every hundredth part only.
+            let step = |p: &LoadProgress| match *p {
+                LoadProgress::Downloading { done, total } => (0, done * 100 / total.max(1)),
+                LoadProgress::Preparing { done, total } => (1, (done * 100 / total.max(1)) as u64),
+            };
+            if last.get().as_ref().map(step) == Some(step(&progress)) {
+                return;
+            }
+            last.set(Some(progress));
+            app.set_model(match progress {
+                LoadProgress::Downloading { done, total } => {
+                    ModelPhase::Downloading { done, total }
+                }
+                LoadProgress::Preparing { done, total } => {
+                    ModelPhase::Preparing { done: done as u32, total: total as u32 }
+                }
+            });
+        };
+        let prepared = ModelStore::new(self.store())
+            .prepare(&digest, chain.queries.sources(), &listener)
+            .await
+            .map_err(|error| error.problem())?;
+        let info = ModelInfo {
+            name: record.name.as_str().to_owned(),
+            digest: digest.to_string(),
+            bytes: record.bytes,
+            stages: prepared.lane.stages().len() as u32,
+            max_tokens: prepared.model.max_tokens() as u32,
+            licence: "Apache-2.0".to_owned(),
+        };
+        let took_ms = start.elapsed().as_secs_f64() * 1000.0;
+        let cached = prepared.cached;
+        self.prepared.replace(Some(prepared));
+        self.set_status(|status| {
+            status.model = Some(info);
+            status.model_phase = ModelPhase::Ready { cached, took_ms };
+        });
+        task::yield_now().await;
+        Ok(())
+    }
+}
