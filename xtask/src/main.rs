@@ -6,13 +6,14 @@
 
 mod bench;
 mod bundle;
+mod licences;
 mod prerequisites;
 mod test;
 mod workspace;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, runs, tests and measures Nesa in Rust", version)]
@@ -58,8 +59,19 @@ enum Task {
     },
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not `Result` from main: a failed test needs no backtrace of this driver.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
         Task::Up { args } => up(&args),
         Task::Build => bundle::build().map(|_| ()),
         Task::Page => bundle::page(),

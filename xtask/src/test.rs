@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test of the project, cheapest first.
 
 use crate::{
-    bundle, prerequisites,
+    bundle, licences, prerequisites,
     workspace::{
         BROWSER_PACKAGES, NATIVE_PROFILE, WASM_PROFILE, WASM_TARGET, cargo, cargo_with,
         native_binary, root, run as run_command, target,
@@ -20,7 +20,7 @@ use std::{
 /// One part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
-    /// rustfmt and clippy with warnings denied.
+    /// rustfmt, the licences of what we link, and clippy with warnings denied.
     Lint,
     /// Unit, property, simulation and process tests on this machine.
     Native,
@@ -54,6 +54,7 @@ pub(crate) fn run(only: &[Stage], filter: Option<&str>) -> Result<()> {
 
 fn lint() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
+    licences::check()?;
     let mut args = vec!["clippy", "--locked", "--profile", NATIVE_PROFILE, "--all-targets"];
     args.extend(native_packages());
     args.extend(["--", "-D", "warnings"]);
@@ -166,10 +167,8 @@ fn browser_test_packages() -> Result<Vec<String>> {
 
 fn browser(filter: Option<&str>) -> Result<()> {
     bundle::build()?;
+    cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
     let nesa = native_binary("nesa");
-    if !nesa.is_file() {
-        cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
-    }
     let folder = root().join("www/tests");
     let mut node = Command::new("node");
     node.current_dir(&folder).env("NESA", &nesa).args([

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 /// The one native profile: tests and the local network run the same objects.
@@ -38,6 +38,21 @@ pub(crate) fn cargo(args: &[&str]) -> Result<()> {
 
 /// Runs cargo with extra environment variables.
 pub(crate) fn cargo_with(args: &[&str], envs: &[(&str, String)]) -> Result<()> {
+    let mut command = cargo_command(args);
+    for (key, value) in envs {
+        command.env(key, value);
+    }
+    run(&mut command)
+}
+
+/// What cargo prints on standard output.
+pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>> {
+    let output = cargo_command(args).stderr(Stdio::inherit()).output().context("running cargo")?;
+    ensure!(output.status.success(), "`cargo {}` failed: {}", args.join(" "), output.status);
+    Ok(output.stdout)
+}
+
+fn cargo_command(args: &[&str]) -> Command {
     let program = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root()).args(args);
@@ -49,10 +64,7 @@ pub(crate) fn cargo_with(args: &[&str], envs: &[(&str, String)]) -> Result<()> {
             command.env_remove(&key);
         }
     }
-    for (key, value) in envs {
-        command.env(key, value);
-    }
-    run(&mut command)
+    command
 }
 
 /// Runs a command, showing it, and fails if it does.

@@ -73,6 +73,9 @@ impl<E: Runtime> Admission<E> {
             validators: self.validators.to_vec(),
         };
         let mut execution = Execution::new(StoreSource(&self.store));
+        if !execution.has_genesis().await.map_err(failed)? {
+            return Err(QueryError::NotYet.into());
+        }
         let nonce = execution.nonce(&tx.tx.sender).await.map_err(failed)?;
         let waiting = self.pool().of_sender(&tx.tx.sender);
         let mut next = nonce;

@@ -10,6 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use nesa_chain::{
+    Params,
     genesis::{Genesis, GenesisError},
     header::{Digest, to_digest},
     keys::{self, Key},
@@ -123,6 +124,13 @@ impl<S: Source> Execution<S> {
     ) -> Result<(), StepFailure> {
         self.fetch(tx.tx.touches()).await.map_err(StepFailure::Failed)?;
         self.step(|overlay| rules::apply(overlay, env, tx, seeds).map(drop)).await
+    }
+
+    /// Whether the records of genesis are there: they are written with the first block.
+    pub(crate) async fn has_genesis(&mut self) -> Result<bool, ExecuteError> {
+        let key = keys::params();
+        self.fetch([key]).await?;
+        self.must(|overlay| Ok(overlay.find::<Params>(&key)?.is_some())).await
     }
 
     /// The next nonce of an account; 0 for one that does not exist.

@@ -12,7 +12,10 @@ use nesa_chain::{
     keys,
     record::{Account, Coin},
 };
-use nesa_consensus::{StateAnswer, Validator, ValidatorConfig, ValidatorHandle, dealer, mempool};
+use nesa_consensus::{
+    QueryError, StateAnswer, SubmitError, Validator, ValidatorConfig, ValidatorHandle, dealer,
+    mempool,
+};
 use nesa_crypto::SecretKey;
 use nesa_primitives::{Address, Amount, ChainId, Denom, decode_exact};
 use nesa_verify::{Verifier, state, transaction};
@@ -129,9 +132,11 @@ fn a_transfer_is_proved_by_every_validator_and_survives_a_restart() {
     let chain = validators[0].chain();
     let to = Address([9; 32]);
 
-    wait("the first block", || (validators[0].head().ok()?.header.height() > 0).then_some(()));
     let tx = transfer(chain, 0, to, 5_000);
-    let id = block_on(validators[2].submit(tx.clone())).unwrap();
+    let id = wait("the first block", || match block_on(validators[2].submit(tx.clone())) {
+        Err(SubmitError::Query(QueryError::NotYet)) => None,
+        answer => Some(answer.unwrap()),
+    });
     assert!(block_on(validators[2].submit(tx.clone())).is_err(), "a duplicate is refused");
     let wrong = Tx { chain: nesa_primitives::Hash([1; 32]), ..tx.tx.clone() }.sign(&rich());
     assert!(block_on(validators[2].submit(wrong)).is_err(), "another chain's is refused");
