@@ -27,6 +27,7 @@ fn one_network_from_start_to_stop() {
     let first = embed(&network);
     receipts(&network, &first);
     foreign_trust_root(&network);
+    the_rest_returns(&network, &first);
     search(&network);
     a_client_that_does_not_pay(&network);
     crashed_children_come_back(&network);
@@ -217,6 +218,25 @@ fn receipts(network: &Network, answer: &Value) {
     );
 }
 
+/// The receipt was written when both nodes had been paid, before the deadline; after it, the rest of
+/// the escrow is accounted for.
+fn the_rest_returns(network: &Network, answer: &Value) {
+    let file = Path::new(answer["receipt"].as_str().expect("a path"));
+    let early = verify(network, file).expect_success();
+    assert!(early["summary"]["returned"].is_null(), "{early}");
+    assert!(early["does_not_show"].to_string().contains("returned"));
+    let dir = network.dir();
+    let arguments = ["receipt", "complete", path(file), "--dir", path(&dir), "--json"];
+    let done = support::wait_for("the deadline", || {
+        let output = network.nesa(arguments);
+        output.status.success().then(|| serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    });
+    let late = verify(network, file).expect_success();
+    assert_eq!(late["summary"]["returned"], done["settlement"]["returned"]);
+    assert_eq!(late["summary"]["held"], "0");
+    assert_eq!(late["summary"]["paid"], early["summary"]["paid"]);
+}
+
 fn foreign_trust_root(network: &Network) {
     let root = network.field("trust_root");
     let at = root.len() - 1;
@@ -282,7 +302,8 @@ fn a_client_that_does_not_pay(network: &Network) {
         logs(&network.dir())
     );
     assert_eq!(returned, escrow.map(|escrow| escrow - burned), "{record}");
-    assert_eq!(status["paid"], serde_json::json!([]), "{record}");
+    assert!(record["commits"].to_string().contains("\"claim\":null"), "{record}");
+    assert_eq!(record["shares_paid"]["owner"], "0", "nobody is paid: {record}");
 }
 
 fn crashed_children_come_back(network: &Network) {

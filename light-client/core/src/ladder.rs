@@ -21,7 +21,7 @@ pub enum StepId {
     LayersChecked,
     /// The displayed bytes are the ones the checked layers produced.
     OutputBound,
-    /// The chain paid the nodes what the vouchers say and returned the rest.
+    /// The chain paid the nodes what the vouchers say; the rest returns at the deadline.
     Settled,
     /// Origin and digest of the program that did the checking; it cannot check itself.
     PageCode,

@@ -26,7 +26,7 @@ pub const fn side_budget(escrow: Amount) -> Amount {
 /// One voucher's total, split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Split {
-    /// To the node's operator, rounding included.
+    /// To the node's operator.
     pub compute: Amount,
     /// To the model's owner.
     pub owner: Amount,
@@ -36,14 +36,49 @@ pub struct Split {
     pub treasury: Amount,
 }
 
-/// Splits a total by `shares`; the parts sum to it exactly. `None` only for shares that do not
-/// sum to one hundred per cent.
+/// Splits a total by `shares`; the parts sum to it exactly, each less than three units from its
+/// exact share. `None` only for shares that do not sum to one hundred per cent.
+///
+/// A voucher is paid in steps, as its total grows. What a step pays is the difference of two
+/// splits, so that any number of steps pays what one would; for that no part may shrink when the
+/// total grows. Cutting one part after the other off what is left has this property, rounding each
+/// share by itself has not: with `f(x) = ⌊x · p⌋` and `p ≤ 1`, both `f(x)` and `x − f(x)` grow with
+/// `x`, and so does any chain of such cuts.
+///
+/// ```text
+/// total ─┬─> compute (rounded up)
+///        └─> rest ─┬─> owner (rounded up)
+///                  └─> rest ─┬─> validators (rounded up)
+///                            └─> treasury
+/// ```
 pub fn split(total: Amount, shares: &Shares) -> Option<Split> {
-    let part = |share: u32| total.ratio(share.into(), FULL.into());
-    let (owner, validators, treasury) =
-        (part(shares.owner)?, part(shares.validators)?, part(shares.treasury)?);
-    let compute = total.checked_sub(owner)?.checked_sub(validators)?.checked_sub(treasury)?;
+    let network = shares.validators.checked_add(shares.treasury)?;
+    let others = network.checked_add(shares.owner)?;
+    if others.checked_add(shares.compute)? != FULL {
+        return None;
+    }
+    let (compute, rest) = cut(total, others, FULL)?;
+    let (owner, rest) = cut(rest, network, others)?;
+    let (validators, treasury) = cut(rest, shares.treasury, network)?;
     Some(Split { compute, owner, validators, treasury })
+}
+
+/// Cuts `⌊amount · part ÷ whole⌋` off an amount: what stays, and what was cut off.
+fn cut(amount: Amount, part: u32, whole: u32) -> Option<(Amount, Amount)> {
+    let off = if part == 0 { Amount::ZERO } else { amount.ratio(part.into(), whole.into())? };
+    Some((amount.checked_sub(off)?, off))
+}
+
+impl Split {
+    /// What is due beyond `paid`, part by part; `None` if a part of `paid` is larger.
+    pub fn beyond(&self, paid: &Self) -> Option<Self> {
+        Some(Self {
+            compute: self.compute.checked_sub(paid.compute)?,
+            owner: self.owner.checked_sub(paid.owner)?,
+            validators: self.validators.checked_sub(paid.validators)?,
+            treasury: self.treasury.checked_sub(paid.treasury)?,
+        })
+    }
 }
 
 /// What is burned for one server: the part of its served tokens that no voucher covers, at most

@@ -3,12 +3,12 @@
 use crate::{
     action::{Lane, Named, Side, Verification},
     committee::Committee,
-    limits::{MAX_SEATS, MAX_VALIDATORS, up_to},
+    limits::{MAX_SEATS, up_to},
     voucher::Voucher,
 };
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, Read, ReadExt, Write};
-use nesa_primitives::{Address, Amount, Denom, Hash, codec_struct, codec_tag};
+use nesa_primitives::{Address, Amount, Denom, Hash, codec_struct};
 use serde::{Deserialize, Serialize};
 
 /// A server's accepted commitment.
@@ -28,8 +28,8 @@ pub struct CommitRecord {
     pub served_tokens: u32,
     /// Height of the block that holds the commit.
     pub height: u64,
-    /// The largest voucher claimed so far.
-    pub voucher: Option<Voucher>,
+    /// The largest claim so far, paid in full.
+    pub claim: Option<ClaimRecord>,
 }
 
 codec_struct!(CommitRecord {
@@ -40,68 +40,62 @@ codec_struct!(CommitRecord {
     blinded_root,
     served_tokens,
     height,
-    voucher,
+    claim,
 });
 
 impl CommitRecord {
     /// What has been claimed, before the split.
     pub fn claimed(&self) -> Amount {
-        self.voucher.as_ref().map_or(Amount::ZERO, |v| v.total)
+        self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.voucher.total)
+    }
+
+    /// What the operator has been paid: its part of [`CommitRecord::claimed`].
+    pub fn earned(&self) -> Amount {
+        self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.earned)
     }
 }
 
-/// Why a payment was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Computed.
-    Compute,
-    /// Owns the model.
-    Owner,
-    /// Validated the settling block.
-    Validator,
+/// A claim that was paid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// The client's running total.
+    pub voucher: Voucher,
+    /// What the operator has been paid for it, earlier claims of this query included.
+    pub earned: Amount,
+    /// Height of the block that holds the claim.
+    pub height: u64,
 }
 
-codec_tag!(Role { Compute = 0, Owner = 1, Validator = 2 });
+codec_struct!(ClaimRecord { voucher, earned, height });
 
-/// One payment of a settlement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payment {
-    /// To whom.
-    pub to: Address,
-    /// For what.
-    pub role: Role,
-    /// How much, in the query's denomination.
-    pub amount: Amount,
+/// What has been paid out of an escrow to others than the nodes' operators.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharesPaid {
+    /// To the model's owner.
+    pub owner: Amount,
+    /// To the validators of the blocks that hold the claims, in equal parts.
+    pub validators: Amount,
+    /// To the treasury.
+    pub treasury: Amount,
 }
 
-codec_struct!(Payment { to, role, amount });
+codec_struct!(SharesPaid { owner, validators, treasury });
 
-/// Where an escrow went. `Σ paid + treasury + burned + returned = escrow`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of the rest of an escrow at the deadline.
+/// `Σ claimed + burned + returned = escrow`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
     /// Height of the settling block.
     pub height: u64,
     /// Its time, ms.
     pub timestamp_ms: u64,
-    /// Payments, in the order of commits, then owner, then validators.
-    pub paid: Vec<Payment>,
-    /// To the treasury.
-    pub treasury: Amount,
     /// Disputed increments, destroyed.
     pub burned: Amount,
     /// Back to the payer.
     pub returned: Amount,
 }
 
-codec_struct!(Settlement {
-    height,
-    timestamp_ms,
-    paid: up_to(MAX_SEATS + 1 + MAX_VALIDATORS),
-    treasury,
-    burned,
-    returned,
-});
+codec_struct!(Settlement { height, timestamp_ms, burned, returned });
 
 /// How far a query has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +103,7 @@ codec_struct!(Settlement {
 pub enum Status {
     /// The deadline has not passed.
     Open,
-    /// Settled, with at least one payment or burn.
+    /// The rest of the escrow has been settled, after at least one payment or burn.
     Settled(Settlement),
     /// Nobody served it: the whole escrow went back.
     Expired(Settlement),
@@ -209,10 +203,37 @@ pub struct QueryRecord {
     pub snapshot_epoch: u64,
     /// The committee, once a commit has brought the seed.
     pub committee: Option<Committee>,
-    /// Accepted commits, with their largest vouchers.
+    /// Accepted commits, with their largest claims.
     pub commits: Vec<CommitRecord>,
+    /// Still in escrow.
+    pub held: Amount,
+    /// Part of it that stems from the faucet.
+    pub held_faucet: Amount,
+    /// Paid to others than the nodes' operators.
+    pub shares_paid: SharesPaid,
     /// How far it has come.
     pub status: Status,
+}
+
+impl QueryRecord {
+    /// The sum of all claims, before the split: what the payer has spent on work so far. `None` on
+    /// overflow, which the rules do not let happen.
+    pub fn claimed(&self) -> Option<Amount> {
+        self.commits.iter().try_fold(Amount::ZERO, |sum, c| sum.checked_add(c.claimed()))
+    }
+
+    /// The escrow less all claims: while the query is open, the most that can still return to the
+    /// payer. `None` as for [`QueryRecord::claimed`].
+    pub fn unspent(&self) -> Option<Amount> {
+        self.escrow.checked_sub(self.claimed()?)
+    }
+
+    /// What the payer may still get back: [`QueryRecord::unspent`] before the deadline, nothing
+    /// after.
+    pub fn returnable(&self) -> Amount {
+        let open = self.status.is_open();
+        if open { self.unspent().unwrap_or_default() } else { Amount::ZERO }
+    }
 }
 
 codec_struct!(QueryRecord {
@@ -238,5 +259,8 @@ codec_struct!(QueryRecord {
     snapshot_epoch,
     committee,
     commits: up_to(MAX_SEATS),
+    held,
+    held_faucet,
+    shares_paid,
     status,
 });

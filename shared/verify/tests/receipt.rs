@@ -1,8 +1,9 @@
 //! Attacks on a payment receipt that a real network wrote: whatever is changed must be noticed.
 //!
 //! `data/payment-receipt.json` was written by a local network of this repository (`nesa up`,
-//! `nesa query embed`), `data/trust-root.hex` is that network's trust root. When a format changes
-//! on purpose, both are made again in the same way.
+//! `nesa query embed`) when both nodes had been paid; `data/payment-receipt-settled.json` is the same
+//! after the deadline (`nesa receipt complete`), `data/trust-root.hex` that network's trust root.
+//! When a format changes on purpose, all are made again in the same way.
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
@@ -13,10 +14,11 @@ use rand::{SeedableRng as _, rngs::StdRng};
 use serde_json::Value;
 
 const RECEIPT: &str = include_str!("data/payment-receipt.json");
+const SETTLED: &str = include_str!("data/payment-receipt-settled.json");
 const TRUST: &str = include_str!("data/trust-root.hex");
 
 fn trust() -> TrustRoot {
-    TrustRoot::from_hex(TRUST).unwrap()
+    TrustRoot::from_hex(TRUST.trim()).unwrap()
 }
 
 /// Whether the text is a receipt that verifies.
@@ -29,6 +31,10 @@ fn holds(text: &str) -> Result<(), String> {
 
 fn json() -> Value {
     serde_json::from_str(RECEIPT).unwrap()
+}
+
+fn settled_json() -> Value {
+    serde_json::from_str(SETTLED).unwrap()
 }
 
 /// JSON pointers of every string in the receipt.
@@ -62,21 +68,51 @@ fn an_honest_receipt_verifies_and_says_what_it_does_not_show() {
     assert!(report.checks.len() >= 8);
     assert!(report.does_not_show.iter().any(|line| line.contains("right")));
     let summary = &report.summary;
-    let sum = summary.paid.0 + summary.burned.0 + summary.returned.0;
-    assert_eq!(sum, summary.escrow.0);
+    // Written before the deadline: what is not paid is still held, and the report says so.
+    assert!(summary.paid.0 > 0 && summary.returned.is_none() && summary.burned.is_none());
+    assert_eq!(summary.paid.0 + summary.held.0, summary.escrow.0);
+    assert!(report.does_not_show.iter().any(|line| line.contains("returned")));
     let again = receipt.to_json().unwrap();
     assert_eq!(PaymentReceipt::from_json(&again).unwrap(), receipt);
 }
 
 #[test]
+fn after_the_deadline_the_whole_escrow_is_accounted_for() {
+    let receipt = PaymentReceipt::from_json(SETTLED).unwrap();
+    let report = verify(&receipt, &trust(), &mut StdRng::seed_from_u64(3)).unwrap();
+    assert!(!report.does_not_show.iter().any(|line| line.contains("returned")));
+    let summary = &report.summary;
+    let sum = summary.paid.0 + summary.burned.unwrap().0 + summary.returned.unwrap().0;
+    assert_eq!((sum, summary.held.0), (summary.escrow.0, 0));
+    // One query, two moments: what was paid did not change.
+    let early = PaymentReceipt::from_json(RECEIPT).unwrap();
+    let early = verify(&early, &trust(), &mut StdRng::seed_from_u64(3)).unwrap().summary;
+    assert_eq!((early.query, early.paid), (summary.query, summary.paid));
+}
+
+#[test]
 fn one_changed_digit_in_any_field_is_noticed() {
+    digits_count(&json());
+}
+
+#[test]
+fn one_changed_digit_in_the_settlement_is_noticed() {
+    // The other fields are those of the earlier receipt.
+    let settled = settled_json();
+    let mut base = json();
+    base["paid"] = settled["paid"].clone();
+    assert_eq!(base, settled);
+    digits_count(&settled);
+}
+
+fn digits_count(base: &Value) {
     let mut pointers = Vec::new();
-    strings(&json(), String::new(), &mut pointers);
+    strings(base, String::new(), &mut pointers);
     assert!(pointers.len() > 20);
     for pointer in pointers {
-        let length = json().pointer(&pointer).and_then(Value::as_str).unwrap().len();
+        let length = base.pointer(&pointer).and_then(Value::as_str).unwrap().len();
         for at in [0, length / 2, length - 1] {
-            let mut changed = json();
+            let mut changed = base.clone();
             let slot = changed.pointer_mut(&pointer).unwrap();
             *slot = flip_digit(slot.as_str().unwrap(), at).into();
             assert!(holds(&changed.to_string()).is_err(), "{pointer} at {at}");
@@ -101,7 +137,7 @@ fn another_trust_root_is_refused_with_both_shown() {
 #[test]
 fn parts_cannot_be_dropped_doubled_or_swapped() {
     let base = json();
-    for (pointer, value) in [("/inclusion", 0), ("/nodes/entries", 0), ("/settled/entries", 2)] {
+    for (pointer, value) in [("/inclusion", 0), ("/nodes/entries", 0), ("/paid/entries", 2)] {
         let mut dropped = base.clone();
         dropped.pointer_mut(pointer).unwrap().as_array_mut().unwrap().remove(value);
         assert!(holds(&dropped.to_string()).is_err(), "{pointer} without one");
@@ -111,14 +147,14 @@ fn parts_cannot_be_dropped_doubled_or_swapped() {
         assert!(holds(&doubled.to_string()).is_err(), "{pointer} with one twice");
     }
     let mut swapped = base.clone();
-    let (opened, settled) = (base["opened"].clone(), base["settled"].clone());
+    let (opened, settled) = (base["opened"].clone(), settled_json()["paid"].clone());
     swapped["opened"]["entries"][0] = settled["entries"][0].clone();
     swapped["opened"]["at"] = settled["at"].clone();
     assert!(holds(&swapped.to_string()).is_err(), "a settled record is no opening");
     let mut open = base.clone();
-    open["settled"]["entries"][0] = opened["entries"][0].clone();
-    open["settled"]["at"] = opened["at"].clone();
-    assert!(holds(&open.to_string()).is_err(), "an open query is not settled");
+    open["paid"]["entries"][0] = opened["entries"][0].clone();
+    open["paid"]["at"] = opened["at"].clone();
+    assert!(holds(&open.to_string()).is_err(), "an open query that paid nobody is not paid");
     let mut uncertified = base.clone();
     uncertified["snapshot"]["at"]["finalization"] = Value::Null;
     assert!(holds(&uncertified.to_string()).is_err());

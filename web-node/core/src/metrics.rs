@@ -55,7 +55,7 @@ pub struct Metrics {
     pub bytes_out: u64,
     /// Sum of the running totals that clients signed, before the split.
     pub vouchers: Amount,
-    /// Paid out by settlements, as proven in state.
+    /// Paid out for claims, as proven in state.
     pub earned: Amount,
     /// Time spent in kernels.
     pub busy: Duration,

@@ -1,4 +1,7 @@
-//! From a served query to money: `Commit`, `Claim`, and the proven settlement.
+//! From a served query to money: `Commit`, `Claim`, and the proven payment.
+//!
+//! A claim pays in its own block. The journal keeps the query until the chain has settled it all the
+//! same: a query is served once, and the entry is what says so.
 //!
 //! Each step looks at the proven record first and does what is still missing, so it can be
 //! repeated after a refusal, a lost connection or a killed process without harm.
@@ -9,7 +12,7 @@ use crate::{
 };
 use nesa_chain::{
     action::{Action, Claim, Commit, SeedBytes},
-    fees, keys,
+    keys,
     query::{CommitRecord, QueryRecord},
 };
 use nesa_crypto::SecretKey;
@@ -39,10 +42,10 @@ pub(crate) struct Settler {
 /// What to do next about a query.
 enum Step {
     Send(Action),
-    /// All is on chain; the deadline decides.
-    Wait,
+    /// All is on chain, or nothing can be done for now; so much was paid to this node.
+    Wait(Amount),
     /// Settled: so much was paid to this node.
-    Paid(Amount),
+    Settled(Amount),
     /// The chain does not have it (any more).
     Gone,
 }
@@ -87,15 +90,21 @@ impl Settler {
     }
 
     async fn run(&self, entry: Entry) {
+        let mut earned = Amount::ZERO;
         loop {
             let seen = self.accounts.light().height();
             let step = match self.look(&entry).await {
                 Ok(step) => step,
                 Err(error) => {
                     tracing::debug!(%error, query = %entry.query, "cannot settle yet");
-                    Step::Wait
+                    Step::Wait(earned)
                 }
             };
+            if let Step::Wait(now) | Step::Settled(now) = step {
+                let more = now.checked_sub(earned).unwrap_or_default();
+                Counters::add(&self.counters.earned, more.0);
+                earned = earned.max(now);
+            }
             match step {
                 Step::Send(action) => {
                     let name = action.name();
@@ -106,12 +115,8 @@ impl Settler {
                         }
                     }
                 }
-                Step::Wait => {}
-                Step::Paid(earned) => {
-                    Counters::add(&self.counters.earned, earned.0);
-                    return self.forget(&entry).await;
-                }
-                Step::Gone => return self.forget(&entry).await,
+                Step::Wait(_) => {}
+                Step::Settled(_) | Step::Gone => return self.forget(&entry).await,
             }
             self.accounts.light().head_or(seen, LOOK).await;
         }
@@ -134,14 +139,12 @@ impl Settler {
         let (record, _) = light.record::<QueryRecord>(key, "query", 0).await?;
         let overdue = time::now_ms() > entry.deadline_ms.saturating_add(GIVE_UP_MS);
         let Some(record) = record else {
-            return Ok(if overdue { Step::Gone } else { Step::Wait });
+            return Ok(if overdue { Step::Gone } else { Step::Wait(Amount::ZERO) });
         };
         let mine = record.commits.iter().find(|commit| commit.node == entry.node);
+        let earned = mine.map_or(Amount::ZERO, CommitRecord::earned);
         if !record.status.is_open() {
-            let shares = self.accounts.params().await?.shares;
-            let total = mine.map_or(Amount::ZERO, CommitRecord::claimed);
-            let split = fees::split(total, &shares).unwrap_or_default();
-            return Ok(Step::Paid(split.compute));
+            return Ok(Step::Settled(earned));
         }
         if overdue {
             return Ok(Step::Gone);
@@ -158,7 +161,7 @@ impl Settler {
             (Some(commit), _, Some(voucher)) if voucher.total > commit.claimed() => {
                 Step::Send(Action::Claim(Claim { query: entry.query, voucher: voucher.clone() }))
             }
-            _ => Step::Wait,
+            _ => Step::Wait(earned),
         })
     }
 }

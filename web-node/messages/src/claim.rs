@@ -37,7 +37,7 @@ pub fn claim(job: JobState, ladder: &[Step]) -> Claim {
         JobState::Running => (StepState::Pending, "Under way. Checks run as results arrive."),
         JobState::Answered if all && settled == StepState::Verified => (
             StepState::Verified,
-            "Private from each node. Every layer checked by this device. Settled.",
+            "Private from each node. Every layer checked by this device. Payment proven.",
         ),
         JobState::Answered if all => {
             (StepState::Verified, "Private from each node. Every layer checked by this device.")
@@ -100,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unsettled_answer_does_not_say_settled() {
+    fn an_unpaid_answer_does_not_say_paid() {
         let steps = ladder(|s| {
             if s.id == StepId::Settled {
                 s.state = StepState::Pending;
             }
         });
-        assert!(!claim(JobState::Answered, &steps).text.contains("Settled"));
+        assert!(!claim(JobState::Answered, &steps).text.contains("Payment"));
         assert!(!claim(JobState::Running, &steps).text.contains("Every layer"));
     }
 }

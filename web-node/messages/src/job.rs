@@ -296,19 +296,23 @@ pub struct Timings {
     pub device_ms: f64,
     /// Checking every product on this device.
     pub check_ms: f64,
-    /// Answer to settlement, once settled.
+    /// Answer to payment, once paid.
     pub settle_ms: Option<f64>,
 }
 
 /// Where the money went.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Cost {
     /// Escrowed.
     pub escrowed: Unes,
     /// Paid to the nodes and the shares of the chain.
     pub paid: Unes,
-    /// Burned because it was disputed.
+    /// Not spent and still in escrow.
+    pub held: Unes,
+    /// When it returns, in milliseconds since the epoch.
+    pub returns_ms: Option<f64>,
+    /// Burned because it was disputed; known once settled.
     pub burned: Unes,
     /// Draw and transaction fees.
     pub fees: Unes,

@@ -1,11 +1,12 @@
 //! What is kept of jobs: sealed, since it contains questions and passages.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
+use nesa_chain::query::Settlement;
 use nesa_light::query::journal::Journal;
 use nesa_messages::{
-    Draft, FromWorker, HistoryItem, JobId, JobState, JobView, LifeEvent, Problem, StepId,
-    StepState, Unes,
+    ActivityKind, Cost, Draft, FromWorker, HistoryItem, JobId, JobState, JobView, LifeEvent,
+    Problem, StepId, StepState, Unes,
 };
 use nesa_platform::{
     storage::StorageError,
@@ -21,6 +22,23 @@ const RECEIPTS: &str = "receipts";
 const OPENED: &str = "opened";
 const UNSETTLED: &str = "unsettled";
 const DRAFTS: &str = "drafts";
+
+/// The settlement of a query is in a block this long after its deadline, mostly.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
+/// How often it is looked for.
+const SETTLED_LOOKS: u32 = 20;
+
+/// Whether the whole escrow of a job is accounted for.
+fn returned(view: &JobView) -> bool {
+    view.cost.as_ref().is_some_and(|cost| cost.returned.is_some())
+}
+
+/// The end of an escrow.
+fn ended(cost: &mut Cost, settlement: &Settlement) {
+    cost.burned = Unes(settlement.burned.0);
+    cost.returned = Some(Unes(settlement.returned.0));
+    cost.held = Unes(0);
+}
 
 impl App {
     /// Reads every job, marks those interrupted that were running, and sends history and draft.
@@ -162,21 +180,38 @@ impl App {
         Ok(())
     }
 
-    /// Keeps a payment receipt that waits for settlement, so that a reload does not lose it.
+    /// Keeps the start of a payment receipt until the whole escrow is accounted for, so that a reload
+    /// does not lose it.
     pub(crate) async fn keep_draft_receipt(&self, job: JobId, draft: &str) {
         if let Err(error) = self.store().put(UNSETTLED, &job.to_string(), draft.as_bytes()).await {
             tracing::warn!(%error, "an unsettled receipt was not kept");
         }
     }
 
-    /// Completes the receipts of answered jobs whose settlement this device did not see.
+    /// After the deadline: accounts for the rest of an escrow.
+    pub(crate) fn follow_escrow(self: Rc<Self>, returns_ms: Option<u64>) {
+        Self::run(&self, move |app| async move {
+            let left = returns_ms.unwrap_or_default().saturating_sub(time::now_ms());
+            time::sleep(Duration::from_millis(left) + SETTLED_AFTER).await;
+            for _ in 0..SETTLED_LOOKS {
+                app.complete_receipts().await;
+                if !app.has_open_ends() {
+                    break;
+                }
+                time::sleep(SETTLED_AFTER).await;
+            }
+            app.refresh_wallet().await;
+        });
+    }
+
+    /// Completes the receipts of answered jobs whose deadline has passed.
     async fn complete_receipts(&self) {
         let Some(chain) = self.chain() else { return };
         let waiting: Vec<JobId> = self
             .views
             .borrow()
             .values()
-            .filter(|view| view.state == JobState::Answered && !view.has_payment_receipt)
+            .filter(|view| view.state == JobState::Answered && !returned(view))
             .map(|view| view.id)
             .filter(|id| !self.running.borrow().contains_key(id))
             .collect();
@@ -198,9 +233,8 @@ impl App {
             if verdict.is_ok() && self.keep_receipts(id, Some(&json), None).await.is_err() {
                 continue;
             }
-            let settlement = record.status.settlement().cloned();
+            let Some(settlement) = record.status.settlement().copied() else { continue };
             self.change_job(id, |view| {
-                let Some(settlement) = settlement else { return };
                 if let Some(step) = view.ladder.iter_mut().find(|s| s.id == StepId::Settled) {
                     match &verdict {
                         Ok(report) => {
@@ -223,17 +257,18 @@ impl App {
                 view.has_payment_receipt = verdict.is_ok();
                 view.progress.phase = nesa_messages::JobPhase::Finished;
                 let cost = view.cost.get_or_insert_default();
-                cost.burned = Unes(settlement.burned.0);
-                cost.returned = Some(Unes(settlement.returned.0));
-                let paid = settlement.paid.iter().map(|p| p.amount.0);
-                cost.paid = Unes(paid.fold(settlement.treasury.0, u64::saturating_add));
+                cost.paid = Unes(record.claimed().unwrap_or_default().0);
+                ended(cost, &settlement);
                 view.life.push(LifeEvent {
                     at_ms: (time::now_ms() as f64 - view.started_ms).max(0.0),
-                    what: "settlement proven after a reload".to_owned(),
+                    what: format!("settled: {} unes returned", settlement.returned),
                     height: Some(settlement.height),
                 });
             })
             .await;
+            let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
+            let height = Some(settlement.height);
+            self.note(record.id, ActivityKind::Refund, what, change, height).await;
         }
     }
 
@@ -255,7 +290,7 @@ impl App {
                 Problem::new(
                     "no-receipt",
                     "There is no payment receipt yet.",
-                    "It exists once the chain has settled the query, shortly after its deadline.",
+                    "It exists once the chain has paid the nodes, about a second after the answer.",
                 ),
             ),
         }
@@ -290,10 +325,9 @@ impl App {
         let running = self.running.borrow();
         self.views.borrow().values().filter(|view| !running.contains_key(&view.id)).any(|view| {
             match view.state {
-                JobState::Answered => !view.has_payment_receipt,
+                JobState::Answered => !returned(view),
                 JobState::Interrupted | JobState::Cancelled => {
-                    view.query.is_some()
-                        && view.cost.as_ref().is_none_or(|cost| cost.returned.is_none())
+                    view.query.is_some() && !returned(view)
                 }
                 _ => false,
             }
@@ -312,18 +346,17 @@ impl App {
             .borrow()
             .values()
             .filter(|view| matches!(view.state, JobState::Interrupted | JobState::Cancelled))
-            .filter(|view| view.cost.as_ref().is_none_or(|cost| cost.returned.is_none()))
+            .filter(|view| !returned(view))
             .filter_map(|view| Some((view.id, view.query.as_ref()?.parse().ok()?)))
             .collect();
         for (id, query) in open {
             let Ok(Some(record)) = chain.queries.fate(&query).await else { continue };
-            let settled = record.status.settlement().cloned();
+            let settled = record.status.settlement().copied();
             self.change_job(id, |view| {
                 let cost = view.cost.get_or_insert_default();
                 cost.escrowed = Unes(record.escrow.0);
                 if let Some(settlement) = &settled {
-                    cost.burned = Unes(settlement.burned.0);
-                    cost.returned = Some(Unes(settlement.returned.0));
+                    ended(cost, settlement);
                     view.life.push(LifeEvent {
                         at_ms: (time::now_ms() as f64 - view.started_ms).max(0.0),
                         what: format!("settled: {} unes returned", settlement.returned),

@@ -3,7 +3,11 @@
 use std::rc::Rc;
 
 use futures::future::Abortable;
-use nesa_light::{QueryOutcome, query::report::Listener, search::SearchPlan};
+use nesa_light::{
+    QueryOutcome,
+    query::{Until, report::Listener},
+    search::SearchPlan,
+};
 use nesa_messages::{
     ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Passage, Problem, Step, Task,
 };
@@ -54,7 +58,7 @@ impl App {
 
     async fn cancelled(&self, id: JobId) {
         self.change_job(id, |view| {
-            // After the answer there is nothing left to stop but the wait for settlement.
+            // After the answer there is nothing left to stop but the wait for the payment.
             if view.state == JobState::Running {
                 view.state = JobState::Cancelled;
                 life(view, "stopped by you; what was not spent returns at the deadline", None);
@@ -183,15 +187,15 @@ impl App {
         self.refresh_wallet().await;
     }
 
-    /// Waits for settlement. Its failure leaves the answer as it is, with the last rung pending.
+    /// Waits for the payment. Its failure leaves the answer as it is, with the last rung pending.
     async fn settle_job(
-        &self,
+        self: &Rc<Self>,
         chain: &Chain,
         id: JobId,
         outcome: &mut QueryOutcome,
         listener: &Listener,
     ) {
-        match chain.queries.settle(outcome, listener).await {
+        match chain.queries.settle(outcome, Until::Paid, listener).await {
             Ok(()) => {
                 let payment = outcome.receipt.as_ref().and_then(|r| r.to_json().ok());
                 let kept = self.keep_receipts(id, payment.as_deref(), None).await;
@@ -200,19 +204,23 @@ impl App {
                     view.has_payment_receipt = payment.is_some() && kept.is_ok();
                     view.timings = Some(view::timings(&outcome.timings));
                     view.cost = Some(view::cost(&outcome.cost));
-                    life(view, "settled", None);
+                    let settled = outcome.cost.returned.is_some();
+                    life(view, if settled { "settled" } else { "both nodes paid" }, None);
                 })
                 .await;
-                if let Some(returned) = outcome.cost.returned {
-                    let what = "Back from a query".to_owned();
-                    let change = returned.to_string();
-                    self.note(outcome.query, ActivityKind::Refund, what, change, None).await;
+                match outcome.cost.returned {
+                    Some(returned) => {
+                        let what = "Back from a query".to_owned();
+                        let change = returned.to_string();
+                        self.note(outcome.query, ActivityKind::Refund, what, change, None).await;
+                    }
+                    None => self.clone().follow_escrow(outcome.cost.returns_ms),
                 }
             }
             Err(error) => {
                 let problem = error.problem();
                 self.change_job(id, |view| {
-                    life(view, &format!("settlement not proven yet: {}", problem.what), None);
+                    life(view, &format!("payment not proven yet: {}", problem.what), None);
                 })
                 .await;
             }

@@ -28,7 +28,7 @@ impl App {
             Problem::new(
                 "no-receipt",
                 "There is nothing to check again yet.",
-                "The receipt exists once the chain has settled the query.",
+                "The receipt exists once the chain has paid the nodes.",
             )
         })?;
         let text = String::from_utf8_lossy(&bytes);

@@ -153,6 +153,8 @@ pub(crate) fn cost(cost: &LightCost) -> Cost {
     Cost {
         escrowed: Unes(cost.escrowed.0),
         paid: Unes(cost.paid.0),
+        held: Unes(cost.held.0),
+        returns_ms: cost.returns_ms.map(|ms| ms as f64),
         burned: Unes(cost.burned.0),
         fees: Unes(cost.fees.0),
         returned: cost.returned.map(|amount| Unes(amount.0)),

@@ -5,15 +5,19 @@ use std::{io::Read, path::PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use nesa_chain::trust::TrustRoot;
-use nesa_light::receipt::{OPENED_FORMAT, OpenedReceipt};
+use nesa_light::{
+    query::complete,
+    receipt::{OPENED_FORMAT, OpenedReceipt},
+};
 use nesa_model::Model;
 use nesa_verify::receipt::{self, Check, Failure as Refusal, PaymentReceipt};
 use serde_json::{Value, json};
 
 use super::Target;
 use crate::{
-    client::parse_trust_root,
+    client::{Client, parse_trust_root},
     failure::{Code, Failure},
+    files,
     node::model,
     output::outln,
 };
@@ -31,6 +35,27 @@ pub(crate) struct Receipt {
 #[derive(Debug, Subcommand)]
 enum Action {
     Verify(Verify),
+    Complete(Complete),
+}
+
+/// Bring a payment receipt that was written before its deadline to its end
+///
+/// A query's receipt is written as soon as both nodes are paid. After the deadline this replaces its
+/// last part by the settlement: what was burned, and what returned to the payer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nesa receipt complete receipt.json
+  nesa receipt complete receipt.json --json")]
+struct Complete {
+    /// The receipt; it is replaced.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Check a payment receipt or an opened receipt, offline
@@ -71,13 +96,61 @@ struct Found {
 
 impl Receipt {
     pub(crate) fn json(&self) -> bool {
-        let Action::Verify(verify) = &self.action;
-        verify.json
+        match &self.action {
+            Action::Verify(verify) => verify.json,
+            Action::Complete(complete) => complete.json,
+        }
     }
 
     pub(crate) fn run(self) -> Result<()> {
-        let Action::Verify(verify) = self.action;
-        verify.run()
+        match self.action {
+            Action::Verify(verify) => verify.run(),
+            Action::Complete(complete) => complete.run(),
+        }
+    }
+}
+
+impl Complete {
+    fn run(self) -> Result<()> {
+        let named = || format!("cannot read {}", self.file.display());
+        let file = std::fs::File::open(&self.file).with_context(named)?;
+        let mut text = String::new();
+        file.take(MAX_BYTES).read_to_string(&mut text).with_context(named)?;
+        let draft = PaymentReceipt::from_json(&text).map_err(|error| {
+            Failure::new(Code::Failed, error.to_string(), "give a payment receipt")
+        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (receipt, record) = runtime.block_on(async {
+            let client = Client::connect(&self.target).await?;
+            let completed = complete(&client.light, draft).await;
+            client.stop().await;
+            completed?.ok_or_else(|| {
+                anyhow::Error::from(Failure::new(
+                    Code::Failed,
+                    "the chain has not settled this query, or has forgotten it",
+                    "try again after its deadline, which `nesa receipt verify` tells",
+                ))
+            })
+        })?;
+        let trust = parse_trust_root(&self.target.trust_root_hex()?)?;
+        receipt::verify(&receipt, &trust, &mut nesa_platform::random::rng()).map_err(
+            |refusal| {
+                Failure::new(Code::Failed, refusal.to_string(), "the file was left as it was")
+            },
+        )?;
+        files::write(&self.file, receipt.to_json()?.as_bytes())?;
+        let settlement = record.status.settlement().copied().unwrap_or_default();
+        if self.json {
+            outln!("{}", json!({ "receipt": self.file, "settlement": settlement }));
+        } else {
+            outln!(
+                "settled in block {}: {} unes burned, {} returned",
+                settlement.height,
+                settlement.burned,
+                settlement.returned
+            );
+        }
+        Ok(())
     }
 }
 

@@ -127,7 +127,7 @@ impl Agent {
                 continue;
             };
             if let Some(mine) = query.commits.iter().find(|c| c.operator == me.public()) {
-                if mine.voucher.is_none() {
+                if mine.claim.is_none() {
                     let total = Amount(u64::from(TOKENS / 2) * query.price_per_token.0);
                     let key = client_key(&query.commitment);
                     let chain = self.admission.chain;

@@ -355,12 +355,9 @@ impl MoneyConserved {
                 decode_exact(&bytes, &()).map_err(|error| error.to_string())?;
             tally.queries += 1;
             tally.commits += query.commits.len();
-            tally.claims += query.commits.iter().filter(|c| c.voucher.is_some()).count();
-            if query.status.is_open() {
-                sum += query.escrow.0;
-            } else {
-                tally.settled += 1;
-            }
+            tally.claims += query.commits.iter().filter(|c| c.claim.is_some()).count();
+            sum += query.held.0;
+            tally.settled += usize::from(!query.status.is_open());
         }
         *world.tally.lock().unwrap() = tally;
         if sum == nes.issued.0 {

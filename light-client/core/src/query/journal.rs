@@ -17,8 +17,13 @@ const NAMESPACE: &str = "queries";
 pub enum Fate {
     /// Paid, and under way when this was written.
     Running,
-    /// Its answer was checked; settlement is awaited.
+    /// Its answer was checked; payment is awaited.
     Answered,
+    /// The nodes were paid; what is unspent returns at the deadline.
+    Paid {
+        /// Not spent and still in escrow.
+        held: Amount,
+    },
     /// The chain settled it.
     Settled {
         /// Returned to the payer.

@@ -7,7 +7,7 @@
 //!                                                                                   │
 //!   vectors <─PassDone── masked Session <── frames ──> A and B (links) <── proven node records
 //!      │                      └─ vouchers, blame, replacement, commitments
-//!      └──> settlement proven in state ──> ladder, payment receipt, opened receipt
+//!      └──> payment proven in state ──> ladder, payment receipt, opened receipt
 //! ```
 //!
 //! Every await may be the last: dropping the future closes the links and leaves a journal entry
@@ -66,9 +66,11 @@ pub struct QueryOptions {
     pub deadline: Option<Duration>,
     /// Hears what happens.
     pub listener: Listener,
-    /// Return as soon as the answer is checked, without waiting for settlement. The payment
+    /// Return as soon as the answer is checked, without waiting for the chain. The payment
     /// receipt then waits for [`QueryClient::settle`].
     pub answer_only: bool,
+    /// How long to wait for the chain otherwise.
+    pub until: Until,
 }
 
 /// Why a query gave no answer. What was escrowed and not spent returns at the deadline.
@@ -175,7 +177,7 @@ pub struct QueryOutcome {
     pub truncated: Vec<usize>,
     /// The verification ladder.
     pub ladder: Vec<LadderStep>,
-    /// The public record; `None` until settled.
+    /// The public record; `None` until paid.
     pub receipt: Option<PaymentReceipt>,
     /// The private record, if it was asked for.
     pub opened: Option<OpenedReceipt>,
@@ -191,12 +193,12 @@ pub struct QueryOutcome {
     pub nodes: Vec<NodeRef>,
     /// Where the money went.
     pub cost: Cost,
-    /// What settlement needs later.
+    /// What the payment's proof needs later.
     pub pending: Option<Pending>,
 }
 
 pub use pay::commitment;
-pub use settle::Pending;
+pub use settle::{Pending, Until, complete};
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]
@@ -353,7 +355,7 @@ impl QueryClient {
             outcome.ladder =
                 outcome.pending.as_ref().map(|p| p.ladder.steps().to_vec()).unwrap_or_default();
         } else {
-            self.settle(&mut outcome, say).await?;
+            self.settle(&mut outcome, options.until, say).await?;
         }
         Ok(outcome)
     }

@@ -54,7 +54,7 @@ pub enum Phase {
     Computing,
     /// Collecting signed commitments.
     Binding,
-    /// Answer known; waiting for the chain to settle.
+    /// Answer known; waiting for the chain to pay.
     Settling,
     /// Nothing left to do.
     Finished,
@@ -157,7 +157,7 @@ pub enum Progress {
     Rejected(Rejected),
     /// A rung changed.
     Step(Box<LadderStep>),
-    /// The answer, before settlement.
+    /// The answer, before payment.
     Answer(Arc<Answer>),
     /// Something worth a line in the query's timeline, with the height where the chain had part.
     Note {
@@ -231,7 +231,7 @@ pub struct Timings {
     pub device_ms: f64,
     /// Checking every product on this device, measured on the same shapes.
     pub check_ms: f64,
-    /// Answer to settlement, once settled.
+    /// Answer to payment, once paid.
     pub settle_ms: Option<f64>,
 }
 
@@ -260,14 +260,18 @@ impl BytesMoved {
     }
 }
 
-/// Where the money went, in unes. Proven in state once settled.
+/// Where the money went, in unes. Proven in state once paid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Escrowed.
     pub escrowed: Amount,
     /// Paid to the nodes, the model's owner, the validators and the treasury.
     pub paid: Amount,
-    /// Burned because it was disputed.
+    /// Not spent and still in escrow; nothing once settled.
+    pub held: Amount,
+    /// When it returns, less what is claimed or burned until then: the deadline, in ms since 1970.
+    pub returns_ms: Option<u64>,
+    /// Burned because it was disputed; nothing before the deadline.
     pub burned: Amount,
     /// Draw and transaction fees.
     pub fees: Amount,

@@ -1,15 +1,15 @@
-//! After the answer: waiting for settlement, proving it, and building the payment receipt.
+//! After the answer: waiting for the payment, proving it, and building the payment receipt.
+//!
+//! A node is paid when its claim is in a block, about a second after it has answered. What was not
+//! spent stays in escrow until the deadline, so that a server that was replaced keeps its right to
+//! what it was signed for. The last rung and the receipt are about the payment; they say what is
+//! still held and until when, and [`QueryClient::complete`] brings the receipt to its end.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use nesa_chain::{
-    keys,
-    query::{QueryRecord, Role},
-    trust::TrustRoot,
-    tx::SignedTx,
-};
+use nesa_chain::{keys, query::QueryRecord, trust::TrustRoot, tx::SignedTx};
 use nesa_masked::{client::Link, message::SignedCommit};
 use nesa_platform::time::{self, Instant};
 use nesa_primitives::{Address, Amount, Verdict, decode_exact};
@@ -21,10 +21,10 @@ use serde_json::json;
 use super::{
     QueryClient, QueryError, QueryOutcome,
     journal::{Entry, Fate},
-    report::{Listener, Phase, Progress},
+    report::{Cost, Listener, Phase, Progress},
 };
 use crate::{
-    AskError, Proven,
+    AskError, LightClient, Proven,
     client::{Included, since},
     ladder::{Ladder, LadderStep, StepId},
     sync::Certified,
@@ -33,7 +33,18 @@ use crate::{
 /// A settlement is due in the first block after the deadline; an idle chain makes one a second.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a query leaves for its settlement and its receipt. Public values only.
+/// How far to wait for the chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Until {
+    /// Both nodes have been paid what their vouchers say: about a second after the answer. Where a
+    /// node does not claim, the deadline decides.
+    #[default]
+    Paid,
+    /// The deadline has passed: what was not spent has returned, what was disputed is burned.
+    Settled,
+}
+
+/// What a query leaves for its payment and its receipt. Public values only.
 #[derive(Clone)]
 pub(super) struct Evidence {
     pub(super) trust: TrustRoot,
@@ -49,7 +60,7 @@ pub(super) struct Evidence {
     pub(super) links: Vec<Link>,
 }
 
-/// An answered query that waits for its settlement.
+/// An answered query that waits for its payment.
 #[derive(Clone)]
 pub struct Pending {
     pub(super) entry: Entry,
@@ -59,27 +70,28 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The payment receipt as far as it can be written before settlement: its last part is empty.
+    /// The payment receipt as far as it can be written before the payment: its last part is empty.
     /// Kept across a reload, [`QueryClient::complete`] finishes it.
     pub fn draft(&self) -> PaymentReceipt {
-        unsettled(&self.evidence)
+        unpaid(&self.evidence)
     }
 }
 
 impl QueryClient {
-    /// Waits for the settlement of an answered query, proves it, and completes `outcome` with the
-    /// last rung, the costs and the payment receipt. Does nothing when that was done.
+    /// Waits until an answered query is paid, or settled, proves it, and completes `outcome` with
+    /// the last rung, the costs and the payment receipt. Does nothing when that was done.
     ///
     /// # Errors
-    /// [`QueryError`] when settlement cannot be proven in time; the outcome then stays pending.
+    /// [`QueryError`] when it cannot be proven in time; the outcome then stays pending.
     pub async fn settle(
         &self,
         outcome: &mut QueryOutcome,
+        until: Until,
         say: &Listener,
     ) -> Result<(), QueryError> {
         let Some(mut pending) = outcome.pending.take() else { return Ok(()) };
         say.say(Progress::Phase(Phase::Settling));
-        match self.settled(&pending).await {
+        match self.paid(&pending, until).await {
             Ok((record, proven)) => {
                 let start = Instant::now();
                 let receipt = build(&pending.evidence, &proven);
@@ -88,18 +100,14 @@ impl QueryClient {
                     self.light().trust(),
                     &mut nesa_platform::random::rng(),
                 );
-                let step = self.settled_step(&pending, &record, &proven, &verdict, since(start));
+                let step = paid_step(&pending.evidence, &record, &proven, &verdict, since(start));
                 pending.ladder.set(step.clone());
                 say.say(Progress::Step(Box::new(step)));
-                if let Some(settlement) = record.status.settlement() {
-                    outcome.cost.returned = Some(settlement.returned);
-                    outcome.cost.burned = settlement.burned;
-                    outcome.cost.paid = settlement
-                        .paid
-                        .iter()
-                        .fold(settlement.treasury, |sum, p| super::sum(sum, p.amount));
-                    pending.entry.fate = Fate::Settled { returned: settlement.returned };
-                }
+                outcome.cost.update(&record);
+                pending.entry.fate = match record.status.settlement() {
+                    Some(settlement) => Fate::Settled { returned: settlement.returned },
+                    None => Fate::Paid { held: record.returnable() },
+                };
                 self.journal().put(&pending.entry).await?;
                 outcome.receipt = Some(receipt);
                 outcome.timings.settle_ms = Some(since(pending.answered));
@@ -115,12 +123,16 @@ impl QueryClient {
         }
     }
 
-    /// The settled record with the proofs a receipt needs.
-    async fn settled(&self, pending: &Pending) -> Result<(QueryRecord, Proven), QueryError> {
+    /// The paid record with the proofs a receipt needs.
+    async fn paid(
+        &self,
+        pending: &Pending,
+        until: Until,
+    ) -> Result<(QueryRecord, Proven), QueryError> {
         let record = &pending.evidence.record;
         let wanted = [keys::query(&record.id), keys::params(), keys::model(&record.model)];
-        let until = record.deadline_ms.saturating_sub(time::now_ms());
-        let limit = Duration::from_millis(until) + SETTLE_LIMIT;
+        let left = record.deadline_ms.saturating_sub(time::now_ms());
+        let limit = Duration::from_millis(left) + SETTLE_LIMIT;
         let wait = async {
             loop {
                 let seen = self.light().height();
@@ -128,17 +140,19 @@ impl QueryClient {
                     .light()
                     .head()
                     .is_some_and(|head| head.timestamp_ms() >= record.deadline_ms);
-                if due {
+                if due || until == Until::Paid {
                     match self.light().prove(&wanted).await {
                         Ok(proven) => {
                             let found = super::pay::decode::<QueryRecord>(
                                 &proven,
                                 &wanted[0],
-                                "settled query",
+                                "paid query",
                             )?;
-                            if let Some(found) = found
-                                && !found.status.is_open()
-                            {
+                            let enough = |found: &QueryRecord| {
+                                let paid = until == Until::Paid && pending.evidence.is_paid(found);
+                                paid || !found.status.is_open()
+                            };
+                            if let Some(found) = found.filter(enough) {
                                 return Ok((found, proven));
                             }
                         }
@@ -152,123 +166,26 @@ impl QueryClient {
         match time::timeout(limit, wait).await {
             Ok(found) => Ok(found?),
             Err(_) => Err(AskError::Timeout {
-                what: "settlement of the query",
+                what: "payment of the query",
                 ms: limit.as_millis() as u64,
             }
             .into()),
         }
     }
 
-    fn settled_step(
-        &self,
-        pending: &Pending,
-        record: &QueryRecord,
-        proven: &Proven,
-        receipt: &Result<
-            nesa_verify::receipt::Report<nesa_verify::receipt::PaymentSummary>,
-            nesa_verify::receipt::Failure,
-        >,
-        check_ms: f64,
-    ) -> LadderStep {
-        let evidence = &pending.evidence;
-        let Some(settlement) = record.status.settlement() else {
-            return LadderStep::pending(StepId::Settled);
-        };
-        if let Err(failure) = receipt {
-            return LadderStep::failed(
-                StepId::Settled,
-                failure.what.clone(),
-                failure.got.clone(),
-                failure.expected.clone(),
-            );
-        }
-        // A node's commitment on the chain must be the one it signed for us, and must be paid what
-        // our vouchers say; a node that claimed less, or nothing, only lost its own money.
-        for (node, commit, total) in &evidence.served {
-            let Some(claim) = record.commits.iter().find(|c| c.node == *node) else { continue };
-            if let Some(commit) = commit
-                && commit.blinded_root != claim.blinded_root
-            {
-                return LadderStep::failed(
-                    StepId::Settled,
-                    format!("node {node} committed to something else on the chain"),
-                    claim.blinded_root.to_string(),
-                    commit.blinded_root.to_string(),
-                );
-            }
-            if claim.claimed() > *total {
-                return LadderStep::failed(
-                    StepId::Settled,
-                    format!("node {node} was paid more than its voucher"),
-                    claim.claimed().to_string(),
-                    total.to_string(),
-                );
-            }
-        }
-        let commits: Vec<_> = record
-            .commits
-            .iter()
-            .map(|c| {
-                json!({
-                    "side": c.side, "attempt": c.attempt, "node": c.node,
-                    "blinded_root": c.blinded_root, "served_tokens": c.served_tokens,
-                    "claimed": c.claimed(), "height": c.height,
-                })
-            })
-            .collect();
-        let to_nodes: u64 = settlement
-            .paid
-            .iter()
-            .filter(|p| p.role == Role::Compute)
-            .map(|p| p.amount.0)
-            .fold(0, u64::saturating_add);
-        LadderStep::verified(
-            StepId::Settled,
-            "the chain",
-            format!(
-                "{to_nodes} unes to the nodes, {} burned, {} returned, in block {}",
-                settlement.burned, settlement.returned, settlement.height
-            ),
-            proven.ms + check_ms,
-            json!({
-                "height": settlement.height,
-                "proven_at": proven.header.header.height(),
-                "escrow": record.escrow,
-                "paid": settlement.paid,
-                "treasury": settlement.treasury,
-                "burned": settlement.burned,
-                "returned": settlement.returned,
-                "commits": commits,
-                "attempts": evidence.links.iter().map(|l| l.attempt).collect::<Vec<_>>(),
-            }),
-        )
-    }
-
-    /// Completes a receipt that was kept before settlement; `None` while the chain has not settled
-    /// the query, or has forgotten it.
+    /// [`complete`] with this client's view of the chain.
     ///
     /// # Errors
     /// [`AskError`].
     pub async fn complete(
         &self,
-        mut draft: PaymentReceipt,
+        draft: PaymentReceipt,
     ) -> Result<Option<(PaymentReceipt, QueryRecord)>, AskError> {
-        let Ok(signed) = SignedTx::from_bytes(&draft.payment.0) else { return Ok(None) };
-        let nesa_chain::action::Action::PayForQuery(pay) = &signed.tx.action else {
-            return Ok(None);
-        };
-        let wanted = [keys::query(&signed.id()), keys::params(), keys::model(&pay.model)];
-        let proven = self.light().prove(&wanted).await?;
-        let record = super::pay::decode::<QueryRecord>(&proven, &wanted[0], "settled query")?;
-        let Some(record) = record.filter(|record| !record.status.is_open()) else {
-            return Ok(None);
-        };
-        draft.settled = state(&proven);
-        Ok(Some((draft, record)))
+        complete(self.light(), draft).await
     }
 
-    /// Checks an earlier query again, from a fresh state proof: the settlement's record, if the
-    /// chain still keeps it.
+    /// Checks an earlier query again, from a fresh state proof, if the chain still keeps its record.
+    /// A receipt written before the deadline is also held true by the record of its settlement.
     ///
     /// # Errors
     /// [`AskError`].
@@ -278,20 +195,164 @@ impl QueryClient {
         };
         let key = keys::query(&signed.id());
         let proven = self.light().prove(&[key]).await?;
-        let stored = receipt.settled.entries.first().and_then(|entry| entry.value.as_ref());
-        match (proven.value(&key), stored) {
-            (Some(now), Some(then)) if now[..] == then.0[..] => Ok(Verdict::Valid(())),
-            (Some(now), _) => {
-                let now = decode_exact::<QueryRecord>(now, &()).map(|r| format!("{:?}", r.status));
-                Ok(Verdict::invalid(
-                    "record of the query",
-                    now.unwrap_or_else(|error| error.to_string()),
-                    "the one in the receipt",
-                ))
-            }
-            (None, _) => Ok(Verdict::undecided("the record: the chain has forgotten it by now")),
+        let stored = receipt.paid.entries.first().and_then(|entry| entry.value.as_ref());
+        let Some(now) = proven.value(&key) else {
+            return Ok(Verdict::undecided("the record: the chain has forgotten it by now"));
+        };
+        let now = decode_exact::<QueryRecord>(now, &());
+        let then = stored.map(|then| decode_exact::<QueryRecord>(&then.0, &()));
+        Ok(match (now, then) {
+            (Ok(now), Some(Ok(then))) if follows(&then, &now) => Verdict::Valid(()),
+            (now, _) => Verdict::invalid(
+                "record of the query",
+                now.map_or_else(|error| error.to_string(), |r| format!("{:?}", r.status)),
+                "the one in the receipt",
+            ),
+        })
+    }
+}
+
+/// Brings a receipt that was written or kept before the deadline to its end; `None` while the chain
+/// has not settled the query, or has forgotten it.
+///
+/// # Errors
+/// [`AskError`].
+pub async fn complete(
+    light: &LightClient,
+    mut draft: PaymentReceipt,
+) -> Result<Option<(PaymentReceipt, QueryRecord)>, AskError> {
+    let Ok(signed) = SignedTx::from_bytes(&draft.payment.0) else { return Ok(None) };
+    let nesa_chain::action::Action::PayForQuery(pay) = &signed.tx.action else {
+        return Ok(None);
+    };
+    let wanted = [keys::query(&signed.id()), keys::params(), keys::model(&pay.model)];
+    let proven = light.prove(&wanted).await?;
+    let record = super::pay::decode::<QueryRecord>(&proven, &wanted[0], "paid query")?;
+    let Some(record) = record.filter(|record| !record.status.is_open()) else {
+        return Ok(None);
+    };
+    draft.paid = state(&proven);
+    Ok(Some((draft, record)))
+}
+
+/// Whether the chain can have come from `then` to `now`: the same record, or, from an open one,
+/// none of its claims taken back.
+fn follows(then: &QueryRecord, now: &QueryRecord) -> bool {
+    let kept = |claimed: &nesa_chain::query::CommitRecord| {
+        now.commits.iter().any(|c| c.node == claimed.node && c.claimed() >= claimed.claimed())
+    };
+    then == now || (then.status.is_open() && then.id == now.id && then.commits.iter().all(kept))
+}
+
+impl Evidence {
+    /// Whether every node that served to the end has been paid what our vouchers say.
+    fn is_paid(&self, record: &QueryRecord) -> bool {
+        let claimed = |node: &Address| record.commits.iter().find(|c| c.node == *node);
+        let mut owed = self.served.iter().filter(|(_, _, total)| !total.is_zero()).peekable();
+        owed.peek().is_some()
+            && owed.all(|(node, _, total)| claimed(node).is_some_and(|c| c.claimed() >= *total))
+    }
+}
+
+impl Cost {
+    /// Takes over what the chain's record says.
+    pub fn update(&mut self, record: &QueryRecord) {
+        self.escrowed = record.escrow;
+        self.paid = record.claimed().unwrap_or_default();
+        self.held = record.returnable();
+        self.returns_ms = Some(record.deadline_ms);
+        if let Some(settlement) = record.status.settlement() {
+            self.burned = settlement.burned;
+            self.returned = Some(settlement.returned);
         }
     }
+}
+
+/// The last rung: who was paid, and what becomes of the rest.
+fn paid_step(
+    evidence: &Evidence,
+    record: &QueryRecord,
+    proven: &Proven,
+    receipt: &Result<
+        nesa_verify::receipt::Report<nesa_verify::receipt::PaymentSummary>,
+        nesa_verify::receipt::Failure,
+    >,
+    check_ms: f64,
+) -> LadderStep {
+    let summary = match receipt {
+        Ok(report) => &report.summary,
+        Err(failure) => {
+            return LadderStep::failed(
+                StepId::Settled,
+                failure.what.clone(),
+                failure.got.clone(),
+                failure.expected.clone(),
+            );
+        }
+    };
+    // A node's commitment on the chain must be the one it signed for us, and must be paid what
+    // our vouchers say; a node that claimed less, or nothing, only lost its own money.
+    for (node, commit, total) in &evidence.served {
+        let Some(claim) = record.commits.iter().find(|c| c.node == *node) else { continue };
+        if let Some(commit) = commit
+            && commit.blinded_root != claim.blinded_root
+        {
+            return LadderStep::failed(
+                StepId::Settled,
+                format!("node {node} committed to something else on the chain"),
+                claim.blinded_root.to_string(),
+                commit.blinded_root.to_string(),
+            );
+        }
+        if claim.claimed() > *total {
+            return LadderStep::failed(
+                StepId::Settled,
+                format!("node {node} was paid more than its voucher"),
+                claim.claimed().to_string(),
+                total.to_string(),
+            );
+        }
+    }
+    let commits: Vec<_> = record
+        .commits
+        .iter()
+        .map(|c| {
+            json!({
+                "side": c.side, "attempt": c.attempt, "node": c.node,
+                "blinded_root": c.blinded_root, "served_tokens": c.served_tokens,
+                "claimed": c.claimed(), "earned": c.earned(), "height": c.height,
+                "paid_height": c.claim.as_ref().map(|claim| claim.height),
+            })
+        })
+        .collect();
+    let to_nodes: u64 = record.commits.iter().map(|c| c.earned().0).fold(0, u64::saturating_add);
+    let rest = match record.status.settlement() {
+        Some(settlement) => {
+            format!("{} burned, {} returned", settlement.burned, settlement.returned)
+        }
+        None => {
+            format!("{} unspent and held until the deadline, when it returns", record.returnable())
+        }
+    };
+    LadderStep::verified(
+        StepId::Settled,
+        "the chain",
+        format!("{to_nodes} unes to the nodes, {rest}, in block {}", summary.final_height),
+        proven.ms + check_ms,
+        json!({
+            "height": summary.final_height,
+            "proven_at": proven.header.header.height(),
+            "escrow": record.escrow,
+            "paid": summary.paid,
+            "shares": record.shares_paid,
+            "held": record.returnable(),
+            "returns_ms": record.deadline_ms,
+            "burned": summary.burned,
+            "returned": summary.returned,
+            "commits": commits,
+            "attempts": evidence.links.iter().map(|l| l.attempt).collect::<Vec<_>>(),
+        }),
+    )
 }
 
 fn certified(item: &Certified) -> CertifiedPart {
@@ -315,13 +376,13 @@ fn state(proven: &Proven) -> StatePart {
     }
 }
 
-/// The public record of a settled query.
-fn build(evidence: &Evidence, settled: &Proven) -> PaymentReceipt {
-    PaymentReceipt { settled: state(settled), ..unsettled(evidence) }
+/// The public record of a paid query.
+fn build(evidence: &Evidence, paid: &Proven) -> PaymentReceipt {
+    PaymentReceipt { paid: state(paid), ..unpaid(evidence) }
 }
 
-/// The public record of a query that is not settled yet.
-fn unsettled(evidence: &Evidence) -> PaymentReceipt {
+/// The public record of a query that is not paid yet.
+fn unpaid(evidence: &Evidence) -> PaymentReceipt {
     let mut inclusion = vec![certified(&evidence.included.header)];
     inclusion.extend(evidence.included.descendants.iter().map(certified));
     PaymentReceipt {
@@ -334,7 +395,7 @@ fn unsettled(evidence: &Evidence) -> PaymentReceipt {
         seed: Hex::from(&evidence.seed),
         snapshot: state(&evidence.snapshot),
         nodes: state(&evidence.nodes),
-        settled: StatePart {
+        paid: StatePart {
             at: CertifiedPart { header: Hex::default(), finalization: None },
             entries: Vec::new(),
         },

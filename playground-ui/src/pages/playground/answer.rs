@@ -2,7 +2,7 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    Caught, JobId, JobState, JobView, NodeRef as Drawn, Passage, Side, ToWorker, claim,
+    Caught, Cost, JobId, JobState, JobView, NodeRef as Drawn, Passage, Side, ToWorker, claim,
 };
 use wasm_bindgen::JsCast;
 
@@ -209,7 +209,7 @@ fn details(job: &JobView) -> impl IntoView + use<> {
                 <div><dt>"Paid"</dt><dd>{format!("{} NES", c.paid)}</dd></div>
                 <div><dt>"Fees"</dt><dd>{format!("{} NES", c.fees)}</dd></div>
                 {(c.burned.0 > 0).then(|| view! { <div><dt>"Burned in dispute"</dt><dd>{format!("{} NES", c.burned)}</dd></div> })}
-                <div><dt>"Returned"</dt><dd>{c.returned.map_or_else(|| "at settlement".to_owned(), |r| format!("{r} NES"))}</dd></div>
+                <div><dt>"Returned"</dt><dd>{back(&c)}</dd></div>
             </dl>
         </div>
     });
@@ -243,5 +243,14 @@ fn details(job: &JobView) -> impl IntoView + use<> {
                 {query.map(|q| view! { <p>"Query " <HashText hash=q name="query id"/></p> })}
             </div>
         })}
+    }
+}
+
+/// What came back of an escrow, or what is still held and until when.
+fn back(cost: &Cost) -> String {
+    match (cost.returned, cost.returns_ms) {
+        (Some(returned), _) => format!("{returned} NES"),
+        (None, Some(at)) => format!("{} NES held until {}", cost.held, clock(at)),
+        (None, None) => "at the deadline".to_owned(),
     }
 }

@@ -43,7 +43,7 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
             <dl class="facts">
                 <div><dt>"Cost"</dt><dd data-test="quote-cost">{format!("{} NES", quote.compute)}
                     <small>{format!("plus {fees} NES draw and transaction fees")}</small></dd></div>
-                <div><dt>"Held until settled"</dt><dd>{format!("{} NES", quote.max_fee)}
+                <div><dt>"Held until the deadline"</dt><dd>{format!("{} NES", quote.max_fee)}
                     <small>"what is not spent comes back"</small></dd></div>
                 <div><dt>"Passages to send"</dt><dd>{plural(u64::from(sent), "passage")}
                     <small>{format!("and the question; {} already on this device", quote.cached)}</small></dd></div>

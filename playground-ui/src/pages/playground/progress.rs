@@ -16,7 +16,7 @@ const PHASES: [(JobPhase, &str); 7] = [
     (JobPhase::Connecting, "Connect"),
     (JobPhase::Computing, "Compute and check"),
     (JobPhase::Binding, "Collect signatures"),
-    (JobPhase::Settling, "Settle"),
+    (JobPhase::Settling, "Pay"),
 ];
 
 fn order(phase: JobPhase) -> usize {

@@ -143,7 +143,7 @@ fn work_off_bucket(
     let key = keys::bucket(number);
     let mut bucket: Bucket = overlay.find(&key)?.unwrap_or_default();
     let rest = bucket.due.split_off(bucket.due.len().min(*budget));
-    prefetch(overlay, env, &bucket.due)?;
+    prefetch(overlay, &bucket.due)?;
     for due in &bucket.due {
         match due {
             Due::Settle(query) => {
@@ -172,7 +172,7 @@ fn work_off_bucket(
 }
 
 /// Names all missing keys of a batch in two rounds instead of one per entry.
-fn prefetch(overlay: &Overlay<'_>, env: &BlockEnv, due: &[Due]) -> Result<(), StateError> {
+fn prefetch(overlay: &Overlay<'_>, due: &[Due]) -> Result<(), StateError> {
     let first = due.iter().map(|due| -> Key {
         match due {
             Due::Settle(query) | Due::Forget(query) => keys::query(query),
@@ -185,7 +185,7 @@ fn prefetch(overlay: &Overlay<'_>, env: &BlockEnv, due: &[Due]) -> Result<(), St
         match due {
             Due::Settle(query) => {
                 if let Some(record) = overlay.find::<QueryRecord>(&keys::query(query))? {
-                    second.extend(settle::touches(&record, env));
+                    second.extend(settle::touches(&record));
                 }
             }
             Due::Release(node) => {

@@ -18,6 +18,7 @@ mod deadlines;
 mod error;
 mod money;
 mod nodes;
+mod pay;
 mod queries;
 mod settle;
 

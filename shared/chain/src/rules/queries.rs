@@ -1,11 +1,13 @@
 //! The life of a query before its deadline: escrow, commits, claims.
+//!
+//! What a claim pays is in [`super::pay`], what the deadline does in [`super::settle`].
 
-use super::{Call, SeedVerifier, TxError, deadlines, money, snapshot_epoch};
+use super::{Call, SeedVerifier, TxError, deadlines, money, pay, snapshot_epoch};
 use crate::{
     action::{Claim, Commit, PayForQuery, Side},
     committee::{self, Committee, DRAW_DELAY_VIEWS},
     fees, keys,
-    query::{CommitRecord, QueryRecord, Status},
+    query::{CommitRecord, QueryRecord, SharesPaid, Status},
     record::{Due, ModelRecord, Snapshot},
     state::Overlay,
 };
@@ -71,6 +73,9 @@ pub(super) fn open(
         snapshot_epoch: epoch,
         committee: None,
         commits: Vec::new(),
+        held: escrow.amount,
+        held_faucet: escrow.faucet,
+        shares_paid: SharesPaid::default(),
         status: Status::Open,
     };
     overlay.store(keys::query(&call.id), &record)?;
@@ -148,7 +153,7 @@ pub(super) fn commit(
         blinded_root: commit.blinded_root,
         served_tokens: commit.served_tokens,
         height: call.env.height,
-        voucher: None,
+        claim: None,
     });
     overlay.store(keys::query(&commit.query), &record)?;
     Ok(())
@@ -160,7 +165,7 @@ fn draw(overlay: &Overlay<'_>, record: &QueryRecord, seed: &[u8]) -> Result<Comm
     Ok(committee::derive(seed, &record.id, &snapshot.set, &record.model, named)?)
 }
 
-/// `Claim`: records the client's largest signed total; it is paid at the deadline.
+/// `Claim`: pays what the client's signed total says beyond what was paid before.
 pub(super) fn claim(
     overlay: &mut Overlay<'_>,
     call: &Call<'_>,
@@ -178,7 +183,7 @@ pub(super) fn claim(
         .position(|c| c.node == voucher.node)
         .ok_or(TxError::NotCommitted { node: voucher.node })?;
     check_claim(&record, place, &call.sender, voucher.total)?;
-    record.commits[place].voucher = Some(voucher.clone());
+    pay::pay(overlay, call, &mut record, place, voucher)?;
     overlay.store(keys::query(&claim.query), &record)?;
     Ok(())
 }

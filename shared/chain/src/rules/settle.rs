@@ -1,32 +1,25 @@
-//! Settlement at the deadline: who gets what of an escrow.
+//! Settlement at the deadline: what becomes of the rest of an escrow.
 //!
 //! ```text
-//! escrow ── side A: half ──> vouchers ──split──> operator, owner, validators, treasury
-//!        │                └> disputed increments ──> burned
-//!        ├─ side B: half    (the same)
-//!        └─ the rest ──────────────────────────> payer
+//! held ─┬─ unpaid increments, within each side's budget ──> burned
+//!       ├─ validators' part that did not divide evenly ───> treasury
+//!       └─ the rest ──────────────────────────────────────> payer
 //! ```
+//!
+//! Claims were paid when they came; see [`super::pay`].
 
-use super::{BlockEnv, TxError, deadlines, money, queries::budget_left};
+use super::{BlockEnv, TxError, deadlines, money, pay, queries::budget_left};
 use crate::{
     action::Side,
     fees, keys,
     params::Params,
-    query::{Payment, QueryRecord, Role, Settlement, Status},
-    record::{Coins, Due, ModelRecord, NodeRecord},
+    query::{QueryRecord, Settlement, Status},
+    record::{Due, NodeRecord},
     state::Overlay,
 };
 use nesa_primitives::{Amount, Hash};
 
 const OVERFLOW: TxError = TxError::Overflow { what: "a settlement" };
-
-/// Where an escrow will go, before anything is moved.
-struct Plan {
-    paid: Vec<Payment>,
-    treasury: Amount,
-    burned: Amount,
-    returned: Amount,
-}
 
 /// Settles a query if it is still open. One that is gone or settled is left alone.
 pub(super) fn settle(
@@ -40,31 +33,20 @@ pub(super) fn settle(
     if !record.status.is_open() {
         return Ok(false);
     }
-    let model: ModelRecord = overlay.load("model", &keys::model(&record.model))?;
-    let plan = plan(&record, &model, env, params)?;
-
-    let mut escrow = Coins { amount: record.escrow, faucet: record.escrow_faucet };
-    for payment in &plan.paid {
-        let coins = escrow.take(payment.amount).ok_or(OVERFLOW)?;
-        money::credit(overlay, &payment.to, record.denom, coins)?;
-    }
-    escrow.take(plan.treasury).ok_or(OVERFLOW)?;
-    escrow.take(plan.burned).ok_or(OVERFLOW)?;
-    money::absorb(overlay, record.denom, plan.treasury, plan.burned)?;
-    if escrow.amount != plan.returned {
-        return Err(OVERFLOW);
-    }
-    money::credit(overlay, &record.payer, record.denom, escrow)?;
+    let burned = disputed(&record, params)?;
+    let undivided = pay::undivided(&record)?;
+    let mut held = pay::held(&record);
+    held.take(undivided).ok_or(OVERFLOW)?;
+    held.take(burned).ok_or(OVERFLOW)?;
+    money::absorb(overlay, record.denom, undivided, burned)?;
+    money::credit(overlay, &record.payer, record.denom, held)?;
     raise_scores(overlay, &record)?;
 
-    let settlement = Settlement {
-        height: env.height,
-        timestamp_ms: env.timestamp_ms,
-        paid: plan.paid,
-        treasury: plan.treasury,
-        burned: plan.burned,
-        returned: plan.returned,
-    };
+    let treasury = &mut record.shares_paid.treasury;
+    *treasury = treasury.checked_add(undivided).ok_or(OVERFLOW)?;
+    (record.held, record.held_faucet) = (Amount::ZERO, Amount::ZERO);
+    let (height, timestamp_ms) = (env.height, env.timestamp_ms);
+    let settlement = Settlement { height, timestamp_ms, burned, returned: held.amount };
     record.status = if settlement.returned == record.escrow {
         Status::Expired(settlement)
     } else {
@@ -76,31 +58,9 @@ pub(super) fn settle(
     Ok(true)
 }
 
-fn plan(
-    record: &QueryRecord,
-    model: &ModelRecord,
-    env: &BlockEnv,
-    params: &Params,
-) -> Result<Plan, TxError> {
-    let mut paid: Vec<Payment> = Vec::new();
-    let (mut owner, mut validators) = (Amount::ZERO, Amount::ZERO);
-    let (mut treasury, mut burned) = (Amount::ZERO, Amount::ZERO);
-    let mut spent = Amount::ZERO;
-    let add = |sum: &mut Amount, more: Amount| -> Result<(), TxError> {
-        *sum = sum.checked_add(more).ok_or(OVERFLOW)?;
-        Ok(())
-    };
-    for commit in &record.commits {
-        let split = fees::split(commit.claimed(), &params.shares).ok_or(OVERFLOW)?;
-        if !split.compute.is_zero() {
-            let to = commit.operator;
-            paid.push(Payment { to, role: Role::Compute, amount: split.compute });
-        }
-        add(&mut owner, split.owner)?;
-        add(&mut validators, split.validators)?;
-        add(&mut treasury, split.treasury)?;
-        add(&mut spent, commit.claimed())?;
-    }
+/// The increments that were served and not paid for, each side's within its budget.
+fn disputed(record: &QueryRecord, params: &Params) -> Result<Amount, TxError> {
+    let mut sum = Amount::ZERO;
     for side in [Side::A, Side::B] {
         let mut left = budget_left(record, side, None)?;
         for commit in record.commits.iter().filter(|c| c.side == side) {
@@ -109,24 +69,10 @@ fn plan(
                 .ok_or(OVERFLOW)?
                 .min(left);
             left = left.checked_sub(disputed).ok_or(OVERFLOW)?;
-            add(&mut burned, disputed)?;
+            sum = sum.checked_add(disputed).ok_or(OVERFLOW)?;
         }
     }
-    if !owner.is_zero() {
-        paid.push(Payment { to: model.owner, role: Role::Owner, amount: owner });
-    }
-    let count = env.validators.len() as u64;
-    let each = validators.ratio(1, count).unwrap_or(Amount::ZERO);
-    let handed = each.checked_mul(count).ok_or(OVERFLOW)?;
-    // What does not divide evenly goes to the treasury.
-    add(&mut treasury, validators.checked_sub(handed).ok_or(OVERFLOW)?)?;
-    if !each.is_zero() {
-        let to_validator = |to| Payment { to, role: Role::Validator, amount: each };
-        paid.extend(env.validators.iter().copied().map(to_validator));
-    }
-    add(&mut spent, burned)?;
-    let returned = record.escrow.checked_sub(spent).ok_or(OVERFLOW)?;
-    Ok(Plan { paid, treasury, burned, returned })
+    Ok(sum)
 }
 
 /// One more paid query for each node that was paid and is still registered.
@@ -142,13 +88,8 @@ fn raise_scores(overlay: &mut Overlay<'_>, record: &QueryRecord) -> Result<(), T
 }
 
 /// The keys a settlement will touch beside the query's own, as far as they are known by now.
-pub(super) fn touches(record: &QueryRecord, env: &BlockEnv) -> Vec<crate::keys::Key> {
-    let mut touched =
-        vec![keys::model(&record.model), keys::account(&record.payer), keys::supply()];
-    for commit in &record.commits {
-        touched.push(keys::account(&commit.operator));
-        touched.push(keys::node(&commit.node));
-    }
-    touched.extend(env.validators.iter().map(keys::account));
+pub(super) fn touches(record: &QueryRecord) -> Vec<crate::keys::Key> {
+    let mut touched = vec![keys::account(&record.payer), keys::supply()];
+    touched.extend(record.commits.iter().map(|commit| keys::node(&commit.node)));
     touched
 }

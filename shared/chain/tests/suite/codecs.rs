@@ -8,7 +8,7 @@ use nesa_chain::{
     block::Block,
     committee::Seat,
     header::Header,
-    query::{Payment, Role, Settlement, Status},
+    query::{Settlement, Status},
     record::*,
     rules::TxError,
 };
@@ -185,12 +185,11 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let register = world.register(ALICE, 60, 1_000_000);
     world.wait(12_000);
     let settled = world.query(&id);
-    let settlement = settled.status.settlement().unwrap().clone();
+    let settlement = *settled.status.settlement().unwrap();
     let committee = settled.committee.clone().unwrap();
     let snapshot: Snapshot =
         decode_exact(&world.state[&nesa_chain::keys::snapshot(1)], &()).unwrap();
     let seat: Seat = committee.a[0];
-    let payment = Payment { to: seat.operator, role: Role::Compute, amount: Amount(1) };
     vec![
         ("SignedTx", tx.encode().to_vec()),
         ("SignedTx", register.encode().to_vec()),
@@ -208,7 +207,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("QueryRecord", open.encode().to_vec()),
         ("QueryRecord", settled.encode().to_vec()),
-        ("Settlement", Settlement { paid: vec![payment], ..settlement }.encode().to_vec()),
+        ("Settlement", settlement.encode().to_vec()),
         ("Committee", committee.encode().to_vec()),
         ("Params", params().encode().to_vec()),
         ("TrustRoot", world.genesis.trust_root().encode().to_vec()),
@@ -334,10 +333,9 @@ proptest! {
             height,
             burned: Amount(sums[0]),
             returned: Amount(sums[1]),
-            treasury: Amount(sums[2]),
-            ..Settlement::default()
+            timestamp_ms: sums[2],
         };
-        for status in [Status::Open, Status::Settled(settlement.clone()), Status::Expired(settlement)] {
+        for status in [Status::Open, Status::Settled(settlement), Status::Expired(settlement)] {
             let bytes = status.encode();
             prop_assert_eq!(decode_exact::<Status>(&bytes, &()).unwrap(), status);
         }

@@ -8,6 +8,7 @@ mod conformance;
 mod conservation;
 mod genesis;
 mod nodes;
+mod payments;
 mod queries;
 mod settlement;
 mod transactions;

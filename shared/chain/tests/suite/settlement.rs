@@ -1,17 +1,17 @@
-//! Settlement: who gets what, and that lying gains nothing.
+//! Settlement: what the deadline does with the rest of an escrow, and that lying gains nothing.
 
 use crate::world::*;
 use nesa_chain::{
     Action, Status,
     action::{PayForQuery, Side},
     keys,
-    query::{Role, Settlement},
+    query::Settlement,
 };
 use nesa_primitives::{Amount, Denom, Hash};
 
 fn settled(world: &mut World, id: &Hash) -> Settlement {
     world.wait(12_000);
-    world.query(id).status.settlement().unwrap().clone()
+    *world.query(id).status.settlement().unwrap()
 }
 
 #[test]
@@ -22,21 +22,17 @@ fn full_service_pays_everyone_their_share() {
         world.commit(&id, side, 0, 50).unwrap();
         world.claim(&id, side, 0, 350).unwrap();
     }
-    let owner = world.balance(OWNER);
     let settlement = settled(&mut world, &id);
-    assert!(matches!(world.query(&id).status, Status::Settled(_)));
-    // 350 a side: owner 7 % = 24, validators 6.67 % = 23, treasury 3 % = 10, the rest 293.
-    let of = |role| -> Vec<u64> {
-        settlement.paid.iter().filter(|p| p.role == role).map(|p| p.amount.0).collect()
-    };
-    assert_eq!(of(Role::Compute), [293, 293]);
-    assert_eq!(of(Role::Owner), [48]);
-    assert_eq!(of(Role::Validator), [11, 11, 11, 11]);
+    let record = world.query(&id);
+    assert!(matches!(record.status, Status::Settled(_)));
+    // 350 a side: 8333 : 700 : 667 : 300 make 292, 25, 23, 10.
+    assert_eq!(record.commits.iter().map(|c| c.earned().0).collect::<Vec<_>>(), [292, 292]);
+    assert_eq!(record.shares_paid.owner, Amount(50));
+    assert_eq!(record.shares_paid.validators, Amount(44));
     // 2 × 10 and the 2 of 46 that four validators cannot share evenly.
-    assert_eq!(settlement.treasury, Amount(22));
+    assert_eq!(record.shares_paid.treasury, Amount(22));
     assert_eq!(settlement.burned, Amount::ZERO);
     assert_eq!(settlement.returned, Amount(700));
-    assert_eq!(world.balance(OWNER), owner + 48);
     for seat in [world.committee(&id).a[0], world.committee(&id).b[0]] {
         let n = (0..=255).find(|n| address(*n) == seat.node).unwrap();
         assert_eq!(world.node(n).unwrap().score, 1);
@@ -63,7 +59,7 @@ fn a_server_that_claims_without_a_voucher_gains_nothing() {
     let before = world.balance(operator);
     let settlement = settled(&mut world, &id);
     assert_eq!(world.balance(operator), before);
-    assert!(settlement.paid.is_empty());
+    assert_eq!(world.query(&id).claimed(), Some(Amount::ZERO));
     assert_eq!(settlement.burned, Amount(350));
 }
 
@@ -170,7 +166,7 @@ fn a_query_in_stablecoins_is_settled_in_stablecoins() {
     world.claim(&id, Side::B, 0, 350).unwrap();
     let operator = world.operator(&id, Side::B, 0);
     settled(&mut world, &id);
-    assert_eq!(world.account(&address(operator)).balance(USD), Amount(5_000_293));
+    assert_eq!(world.account(&address(operator)).balance(USD), Amount(5_000_292));
     assert_eq!(world.account(&address(ALICE)).balance(USD), Amount(5_000_000 - 350));
     assert_eq!(world.balance(ALICE), nes - 1_010);
     assert_eq!(world.supply().get(USD).unwrap().treasury, Amount(10 + 3));

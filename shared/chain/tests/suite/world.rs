@@ -147,6 +147,27 @@ impl Reader for Lazy<'_> {
     }
 }
 
+/// One escrow is all accounted for, and neither side took more than its half.
+fn check_query(query: &QueryRecord) {
+    let paid = query.shares_paid;
+    let earned: u64 = query.commits.iter().map(|c| c.earned().0).sum();
+    let out = earned + paid.owner.0 + paid.validators.0 + paid.treasury.0;
+    let ended = query.status.settlement().copied().unwrap_or_default();
+    assert_eq!(out + query.held.0 + ended.burned.0 + ended.returned.0, query.escrow.0);
+    assert!(query.held_faucet <= query.held && query.escrow_faucet <= query.escrow);
+    let claimed = query.claimed().unwrap().0;
+    if query.status.is_open() {
+        assert!(claimed - out < VALIDATORS.len() as u64, "only what does not divide is held back");
+    } else {
+        assert_eq!((claimed, query.held), (out, Amount(0)), "every claim is paid in full");
+    }
+    for side in [Side::A, Side::B] {
+        let of_side = query.commits.iter().filter(|c| c.side == side);
+        let claimed: u64 = of_side.map(|c| c.claimed().0).sum();
+        assert!(claimed <= query.escrow.0 / 2, "a side has claimed more than its half");
+    }
+}
+
 pub(crate) struct World {
     pub(crate) genesis: Genesis,
     pub(crate) chain: Hash,
@@ -436,9 +457,10 @@ impl World {
             for id in &self.queries {
                 let Some(bytes) = self.state.get(&keys::query(id)) else { continue };
                 let query: QueryRecord = decode_exact(bytes, &()).unwrap();
-                if query.denom == entry.denom && query.status.is_open() {
-                    sum += u128::from(query.escrow.0);
-                    marked += u128::from(query.escrow_faucet.0);
+                check_query(&query);
+                if query.denom == entry.denom {
+                    sum += u128::from(query.held.0);
+                    marked += u128::from(query.held_faucet.0);
                 }
             }
             if entry.denom == Denom::NES {

@@ -1,6 +1,9 @@
 //! The checks of a payment receipt, in the order of its [picture](super).
 
-use super::{CertifiedPart, Check, DOES_NOT_SHOW, Failure, PaymentReceipt, Report, StatePart};
+use super::{
+    CertifiedPart, Check, DOES_NOT_SHOW, Failure, NOT_RETURNED, PaymentReceipt, Report, StatePart,
+    money,
+};
 use crate::{
     certificate::{Finalization, Verifier, decode_finalization, decode_header},
     state, transaction,
@@ -9,11 +12,10 @@ use commonware_codec::{Decode, Encode};
 use nesa_chain::{
     action::{Action, PayForQuery, Side},
     committee::{self, Committee},
-    fees,
     header::Header,
     keys,
     params::Params,
-    query::{CommitRecord, QueryRecord, Role, Settlement, Status},
+    query::{CommitRecord, QueryRecord, SharesPaid, Status},
     record::{ModelRecord, NodeRecord, Snapshot},
     trust::TrustRoot,
     tx::SignedTx,
@@ -33,6 +35,8 @@ pub struct PaymentSummary {
     pub model: Hash,
     /// Its name on the chain.
     pub model_name: String,
+    /// Who owns it and gets the royalties.
+    pub model_owner: Address,
     /// Block that holds the payment.
     pub included_height: u64,
     /// Time of that block, ms since the Unix epoch.
@@ -45,12 +49,17 @@ pub struct PaymentSummary {
     pub escrow: Amount,
     /// What the nodes, the owner, the validators and the treasury got.
     pub paid: Amount,
-    /// What was burned.
-    pub burned: Amount,
-    /// What returned to the payer.
-    pub returned: Amount,
-    /// Block that settled it.
-    pub settled_height: u64,
+    /// What is not spent and still held, when the record was written before the deadline: it returns
+    /// to the payer after `deadline_ms`, less what is still claimed or burned until then.
+    pub held: Amount,
+    /// The deadline, block time in ms since the Unix epoch.
+    pub deadline_ms: u64,
+    /// What was burned; `None` before the deadline.
+    pub burned: Option<Amount>,
+    /// What returned to the payer; `None` before the deadline.
+    pub returned: Option<Amount>,
+    /// Block of the last payment, or of the settlement.
+    pub final_height: u64,
 }
 
 /// One candidate of the committee and what it did.
@@ -72,7 +81,7 @@ pub struct SeatSummary {
     pub claimed: Amount,
 }
 
-type Held<T> = Result<T, Failure>;
+pub(super) type Held<T> = Result<T, Failure>;
 
 /// Checks a payment receipt against `trust` alone. `rng` weighs the batched certificate check.
 ///
@@ -142,39 +151,66 @@ pub fn verify(
     check_nodes(&verifier, rng, receipt, &drawn)?;
     note("the candidates' records are in the state".into());
 
-    // The settlement.
+    // The payments, and the settlement if the deadline has passed.
     let wanted = [query_key, keys::params(), keys::model(&opened.model)];
-    let (at, values) = proven(&verifier, rng, "settled query", &receipt.settled, &wanted)?;
-    let settled: QueryRecord = decoded("settled query", values.first())?;
+    let (at, values) = proven(&verifier, rng, "paid query", &receipt.paid, &wanted)?;
+    let last: QueryRecord = decoded("paid query", values.first())?;
     let params: Params = decoded("parameters", values.get(1))?;
     let model: ModelRecord = decoded("model", values.get(2))?;
-    let settlement = check_settled(&opened, &settled, &drawn, &trust.digest(), at.height())?;
+    check_commits(&opened, &last, &drawn, &trust.digest(), at.height())?;
     note("every commitment is by a drawn node, every voucher by the payer's key".into());
-    let (paid, burned) = check_money(&settled, settlement, &params, &model)?;
-    note(format!(
-        "settled in block {}: {} paid, {} burned, {} returned, which is the whole escrow",
-        settlement.height, paid, burned, settlement.returned
-    ));
+    let paid = money::check_payments(&last, &params)?;
+    let final_height = match last.status.settlement() {
+        Some(settlement) => {
+            money::check_settlement(&last, settlement, &params, at.height())?;
+            note(format!(
+                "settled in block {}: {paid} paid, {} burned, {} returned, which is the whole escrow",
+                settlement.height, settlement.burned, settlement.returned
+            ));
+            settlement.height
+        }
+        None => {
+            let claims = last.commits.iter().filter_map(|commit| commit.claim.as_ref());
+            let Some(height) = claims.map(|claim| claim.height).max() else {
+                return Err(Failure::new("state of the query", "open, nobody paid", "paid"));
+            };
+            note(format!(
+                "{paid} paid by block {height}; {} still held, which returns after {} ms less what \
+                 is claimed or burned until then",
+                last.returnable(),
+                last.deadline_ms
+            ));
+            height
+        }
+    };
+    let settlement = last.status.settlement();
+    let mut does_not_show = DOES_NOT_SHOW.to_vec();
+    if settlement.is_none() {
+        does_not_show.push(NOT_RETURNED);
+    }
 
     let summary = PaymentSummary {
         query: id,
         payer: opened.payer,
         model: opened.model,
         model_name: model.name.as_str().to_owned(),
+        model_owner: model.owner,
         included_height: opened.included_height,
         included_ms: opened.included_ms,
         draw_view: opened.draw_view,
-        seats: seats(&drawn, &settled),
+        seats: seats(&drawn, &last),
         escrow: opened.escrow,
         paid,
-        burned,
-        returned: settlement.returned,
-        settled_height: settlement.height,
+        held: last.returnable(),
+        deadline_ms: last.deadline_ms,
+        burned: settlement.map(|settlement| settlement.burned),
+        returned: settlement.map(|settlement| settlement.returned),
+        final_height,
     };
-    Ok(Report { checks, summary, does_not_show: DOES_NOT_SHOW.to_vec() })
+    Ok(Report { checks, summary, does_not_show })
 }
 
-fn same<T: PartialEq + std::fmt::Display>(what: &str, got: T, expected: T) -> Held<()> {
+pub(super) fn same<T: PartialEq + std::fmt::Display>(what: &str, got: T, expected: T) -> Held<()> {
     if got == expected { Ok(()) } else { Err(Failure::new(what, got, expected)) }
 }
 
@@ -319,37 +355,30 @@ fn check_nodes(
     Ok(())
 }
 
-/// The settled record is the opened one, grown by commits of drawn nodes and a settlement.
-fn check_settled<'a>(
+/// The last record is the opened one, grown by commits of drawn nodes and their claims.
+fn check_commits(
     opened: &QueryRecord,
-    settled: &'a QueryRecord,
+    last: &QueryRecord,
     drawn: &Committee,
     chain: &Hash,
     proven_at: u64,
-) -> Held<&'a Settlement> {
+) -> Held<()> {
     let bare = |record: &QueryRecord| QueryRecord {
         committee: None,
         commits: Vec::new(),
+        held: Amount::ZERO,
+        held_faucet: Amount::ZERO,
+        shares_paid: SharesPaid::default(),
         status: Status::Open,
         ..record.clone()
     };
-    if bare(opened) != bare(settled) {
-        return Err(Failure::new("terms of the settled query", "changed", "those of its opening"));
+    if bare(opened) != bare(last) {
+        return Err(Failure::new("terms of the paid query", "changed", "those of its opening"));
     }
-    let Some(settlement) = settled.status.settlement() else {
-        return Err(Failure::new("state of the query", "open", "settled"));
-    };
-    if settlement.height > proven_at || settlement.timestamp_ms < settled.deadline_ms {
-        return Err(Failure::new(
-            "settlement",
-            format!("block {} at {} ms", settlement.height, settlement.timestamp_ms),
-            format!("after {} ms, at most block {proven_at}", settled.deadline_ms),
-        ));
-    }
-    if settled.committee.as_ref().is_some_and(|committee| committee != drawn) {
+    if last.committee.as_ref().is_some_and(|committee| committee != drawn) {
         return Err(Failure::new("committee in the record", "another", "the one recomputed"));
     }
-    for commit in &settled.commits {
+    for commit in &last.commits {
         let seat = drawn.seat(commit.side, commit.attempt);
         let expected = seat.map(|seat| (seat.node, seat.operator));
         if expected != Some((commit.node, commit.operator)) {
@@ -359,103 +388,30 @@ fn check_settled<'a>(
                 format!("by the drawn node {expected:?}"),
             ));
         }
-        if let Some(voucher) = &commit.voucher {
-            same("query of a voucher", voucher.query, settled.id)?;
-            same("node of a voucher", voucher.node, commit.node)?;
-            voucher
-                .verify(&settled.client_key, chain)
+        if let Some(claim) = &commit.claim {
+            same("query of a voucher", claim.voucher.query, last.id)?;
+            same("node of a voucher", claim.voucher.node, commit.node)?;
+            claim
+                .voucher
+                .verify(&last.client_key, chain)
                 .map_err(|error| Failure::new("voucher", error, "the payer's signature"))?;
+            if claim.height < commit.height || claim.height > proven_at {
+                return Err(Failure::new(
+                    "height of a claim",
+                    claim.height,
+                    format!("{} to {proven_at}", commit.height),
+                ));
+            }
         }
     }
-    Ok(settlement)
+    Ok(())
 }
 
-/// Recomputes every payment from the vouchers, the parameters and the model's record.
-fn check_money(
-    record: &QueryRecord,
-    settlement: &Settlement,
-    params: &Params,
-    model: &ModelRecord,
-) -> Held<(Amount, Amount)> {
-    let overflow = || Failure::new("amounts", "more than 2^64", "sums that fit");
-    let add = |a: Amount, b: Amount| a.checked_add(b).ok_or_else(overflow);
-    let mut payments = settlement.paid.iter();
-    let mut expect = |to: Option<Address>, role: Role, amount: Amount| -> Held<Address> {
-        let Some(payment) = payments.next() else {
-            return Err(Failure::new("payments", "too few", format!("{amount} to {to:?}")));
-        };
-        if payment.role != role || payment.amount != amount || to.is_some_and(|to| to != payment.to)
-        {
-            return Err(Failure::new(
-                "a payment",
-                format!("{} to {} as {:?}", payment.amount, payment.to, payment.role),
-                format!("{amount} to {to:?} as {role:?}"),
-            ));
-        }
-        Ok(payment.to)
-    };
-    let (mut owner, mut validators) = (Amount::ZERO, Amount::ZERO);
-    let (mut treasury, mut claimed) = (Amount::ZERO, Amount::ZERO);
-    for commit in &record.commits {
-        let split = fees::split(commit.claimed(), &params.shares).ok_or_else(overflow)?;
-        if !split.compute.is_zero() {
-            expect(Some(commit.operator), Role::Compute, split.compute)?;
-        }
-        owner = add(owner, split.owner)?;
-        validators = add(validators, split.validators)?;
-        treasury = add(treasury, split.treasury)?;
-        claimed = add(claimed, commit.claimed())?;
-    }
-    if !owner.is_zero() {
-        expect(Some(model.owner), Role::Owner, owner)?;
-    }
-    let count = settlement.paid.iter().filter(|p| p.role == Role::Validator).count() as u64;
-    let each = validators.ratio(1, count).unwrap_or(Amount::ZERO);
-    for _ in 0..count {
-        expect(None, Role::Validator, each)?;
-    }
-    let handed = each.checked_mul(count).ok_or_else(overflow)?;
-    treasury = add(treasury, validators.checked_sub(handed).ok_or_else(overflow)?)?;
-    if payments.next().is_some() {
-        return Err(Failure::new("payments", "more than vouchers cover", "those recomputed"));
-    }
-    same("treasury's share", settlement.treasury, treasury)?;
-    let burned = burned(record, params)?;
-    same("burned", settlement.burned, burned)?;
-    let spent = add(claimed, burned)?;
-    let returned = record.escrow.checked_sub(spent).ok_or_else(overflow)?;
-    same("returned to the payer", settlement.returned, returned)?;
-    Ok((claimed, burned))
-}
-
-/// Disputed increments, each side's within what its budget leaves.
-fn burned(record: &QueryRecord, params: &Params) -> Held<Amount> {
-    let overflow = || Failure::new("amounts", "more than 2^64", "sums that fit");
-    let mut burned = Amount::ZERO;
-    for side in [Side::A, Side::B] {
-        let commits: Vec<&CommitRecord> =
-            record.commits.iter().filter(|commit| commit.side == side).collect();
-        let mut left = fees::side_budget(record.escrow);
-        for commit in &commits {
-            left = left.checked_sub(commit.claimed()).ok_or_else(overflow)?;
-        }
-        for commit in commits {
-            let price = record.price_per_token;
-            let disputed = fees::disputed(price, commit.served_tokens, commit.claimed(), params)
-                .ok_or_else(overflow)?
-                .min(left);
-            left = left.checked_sub(disputed).ok_or_else(overflow)?;
-            burned = burned.checked_add(disputed).ok_or_else(overflow)?;
-        }
-    }
-    Ok(burned)
-}
-
-fn seats(drawn: &Committee, settled: &QueryRecord) -> Vec<SeatSummary> {
+fn seats(drawn: &Committee, last: &QueryRecord) -> Vec<SeatSummary> {
     let mut seats = Vec::new();
     for side in [Side::A, Side::B] {
         for (attempt, seat) in drawn.side(side).iter().enumerate() {
-            let commit = settled.commits.iter().find(|commit| commit.node == seat.node);
+            let commit = last.commits.iter().find(|commit| commit.node == seat.node);
             seats.push(SeatSummary {
                 side,
                 attempt: attempt as u8,

@@ -7,8 +7,12 @@
 //!            ─> seed of the draw view            ├─> committee, recomputed
 //!            ─> state  ─> snapshot of the nodes ─┘
 //!            ─> state  ─> the drawn nodes' records
-//!            ─> state  ─> query record, settled ─> commitments, vouchers, every payment recomputed
+//!            ─> state  ─> query record, paid ─> commitments, vouchers, every payment recomputed
 //! ```
+//!
+//! A receipt may be written as soon as the nodes are paid. What is left in escrow is then still
+//! open until the deadline, and the report says so; written after it, the receipt accounts for the
+//! whole escrow.
 //!
 //! What it does not show is said by [`DOES_NOT_SHOW`], always. It holds no prompt, no answer, no
 //! mask and no Freivalds secret.
@@ -17,6 +21,7 @@
 //! refused, so a file has no room for anything unchecked.
 
 mod check;
+mod money;
 mod parts;
 
 pub use check::{PaymentSummary, SeatSummary, verify};
@@ -37,6 +42,10 @@ pub const DOES_NOT_SHOW: [&str; 4] = [
     "that the operators of the two nodes are different people, or did not pool their halves",
     "that no quorum of validator keys, present, past or a dealer's, has forged the headers",
 ];
+
+/// What a receipt written before the deadline does not show besides.
+pub const NOT_RETURNED: &str = "that the unspent escrow has returned: it was written before the \
+     deadline, until which more can be claimed, and increments in dispute are burned";
 
 /// One thing that was checked and held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -67,7 +67,7 @@ pub struct StatePart {
     pub entries: Vec<EntryPart>,
 }
 
-/// A public record of one settled query.
+/// A public record of one paid query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaymentReceipt {
@@ -89,8 +89,9 @@ pub struct PaymentReceipt {
     pub snapshot: StatePart,
     /// The records of the candidates, A's first, in order of attempt.
     pub nodes: StatePart,
-    /// The query's record after settlement, the chain's parameters, the model's record.
-    pub settled: StatePart,
+    /// The query's record after its payments, or after its settlement; the chain's parameters; the
+    /// model's record.
+    pub paid: StatePart,
 }
 
 /// Why a file is no payment receipt.

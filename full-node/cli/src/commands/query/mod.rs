@@ -18,7 +18,8 @@ use super::Target;
 ///
 /// The text never leaves this machine: each linear layer's input is split into two shares, of which
 /// each of two nodes of different operators sees one; every product they return is checked here.
-/// What it costs is escrowed on the chain and settled by signed running totals. Without a key, one
+/// What it costs is escrowed on the chain, and paid by signed running totals as soon as the nodes
+/// claim them; the rest returns at the deadline. Without a key, one
 /// is made under $NESA_HOME and funded by the local network's faucet.
 #[derive(Debug, Args)]
 pub(crate) struct Query {
@@ -62,6 +63,10 @@ struct Common {
     /// your text.
     #[arg(long, value_name = "FILE")]
     open_receipt: Option<PathBuf>,
+    /// Wait until the deadline, when what was not spent has returned and what was disputed is
+    /// burned, instead of only until both nodes are paid.
+    #[arg(long)]
+    until_settled: bool,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,

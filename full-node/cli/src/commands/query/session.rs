@@ -10,6 +10,7 @@ use nesa_light::{
     accounts::Accounts,
     ladder::{LadderStep, StepId, StepState},
     models::{LoadProgress, NetworkSource, Prepared},
+    query::Until,
     query::report::{Listener, Phase, Progress, Quote},
 };
 use nesa_primitives::{Amount, Denom, Hash};
@@ -84,6 +85,7 @@ impl Session {
             deadline: common.deadline(),
             listener: Listener::new(move |progress: Progress| show(&bar, progress)),
             answer_only: false,
+            until: if common.until_settled { Until::Settled } else { Until::Paid },
         }
     }
 
@@ -147,7 +149,7 @@ fn show(bar: &ProgressBar, progress: Progress) {
             Phase::Connecting => "connecting",
             Phase::Computing => "computing, checking",
             Phase::Binding => "binding the answer",
-            Phase::Settling => "waiting for settlement",
+            Phase::Settling => "waiting for the payment",
             Phase::Finished => "done",
         }),
         Progress::Stage(stage) => {
