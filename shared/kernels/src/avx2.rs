@@ -1,70 +1,184 @@
-//! AVX2 versions, entered only after run-time detection.
+//! [`Vector`] on 256-bit registers, entered only after run-time detection.
 
-use std::arch::x86_64::{
-    __m128i, __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_shuffle_epi32, _mm_storeu_si128,
-    _mm256_add_epi32, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_hadd_epi32,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setzero_si256,
-};
+use std::arch::x86_64::*;
 
-use crate::tile::{Lanes, Weight, matmul};
+use crate::vector::Vector;
 
-struct Avx2;
+pub(crate) struct Avx2;
 
-impl Lanes for Avx2 {
-    type Operand = __m256i;
-    type Sum = __m256i;
-    const WIDTH: usize = 16;
+/// Defines each method with one `unsafe` block: AVX2 is present and memory is as the trait says.
+macro_rules! methods {
+    ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block)*) => {
+        $(
+            $(#[$meta])*
+            #[inline(always)]
+            unsafe fn $name($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller promises AVX2 and the memory that the trait asks for.
+                unsafe { $body }
+            }
+        )*
+    };
+}
 
-    #[inline(always)]
-    unsafe fn load(at: *const i16) -> __m256i {
-        // SAFETY: 32 bytes are readable and AVX2 is present, both promised by the caller.
-        unsafe { _mm256_loadu_si256(at.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn zero() -> __m256i {
-        // SAFETY: AVX2 is present, promised by the caller.
-        unsafe { _mm256_setzero_si256() }
-    }
-    #[inline(always)]
-    unsafe fn multiply_add(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: AVX2 is present, promised by the caller.
-        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
-    }
-    #[inline(always)]
-    unsafe fn reduce(sum: __m256i) -> i32 {
-        // SAFETY: AVX2 is present, promised by the caller.
-        unsafe {
-            let s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-            let s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0b01_00_11_10));
-            _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0b10_11_00_01)))
-        }
-    }
-    #[inline(always)]
-    unsafe fn reduce4(sums: [__m256i; 4]) -> [i32; 4] {
-        let mut out = [0i32; 4];
-        // SAFETY: AVX2 is present, promised by the caller; `out` holds 16 bytes.
-        unsafe {
-            let low = _mm256_hadd_epi32(sums[0], sums[1]);
-            let high = _mm256_hadd_epi32(sums[2], sums[3]);
-            let all = _mm256_hadd_epi32(low, high);
-            let four: __m128i =
-                _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-            _mm_storeu_si128(out.as_mut_ptr().cast(), four);
+/// Products of even and of odd lanes.
+type Halves = (__m256i, __m256i);
+
+/// 16-bit pairs of eight rows (one register of four pairs each) to eight registers of eight pairs.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn transpose_pairs(r: [__m128i; 8]) -> [__m128i; 8] {
+    // SAFETY: SSE2 is part of every x86-64.
+    unsafe {
+        let mut out = [_mm_setzero_si128(); 8];
+        let a = [
+            _mm_unpacklo_epi16(r[0], r[1]),
+            _mm_unpackhi_epi16(r[0], r[1]),
+            _mm_unpacklo_epi16(r[2], r[3]),
+            _mm_unpackhi_epi16(r[2], r[3]),
+            _mm_unpacklo_epi16(r[4], r[5]),
+            _mm_unpackhi_epi16(r[4], r[5]),
+            _mm_unpacklo_epi16(r[6], r[7]),
+            _mm_unpackhi_epi16(r[6], r[7]),
+        ];
+        let mut half = 0;
+        while half < 2 {
+            let b = [
+                _mm_unpacklo_epi32(a[half], a[2 + half]),
+                _mm_unpackhi_epi32(a[half], a[2 + half]),
+            ];
+            let c = [
+                _mm_unpacklo_epi32(a[4 + half], a[6 + half]),
+                _mm_unpackhi_epi32(a[4 + half], a[6 + half]),
+            ];
+            out[4 * half] = _mm_unpacklo_epi64(b[0], c[0]);
+            out[4 * half + 1] = _mm_unpackhi_epi64(b[0], c[0]);
+            out[4 * half + 2] = _mm_unpacklo_epi64(b[1], c[1]);
+            out[4 * half + 3] = _mm_unpackhi_epi64(b[1], c[1]);
+            half += 1;
         }
         out
     }
 }
 
-/// `y = x · wᵀ`, wrapping.
-#[target_feature(enable = "avx2")]
-pub(crate) fn matmul_into<W: Weight>(
-    w: &[W],
-    x: &[i16],
-    n: usize,
-    k: usize,
-    tokens: usize,
-    y: &mut [i32],
-) {
-    // SAFETY: this function itself requires AVX2.
-    unsafe { matmul::<Avx2, W>(w, x, n, k, tokens, y) };
+impl Vector for Avx2 {
+    type Lanes = __m256i;
+    type Wide = Halves;
+    const LANES: usize = 8;
+    const ROWS: usize = 2;
+    const TOKENS: usize = 6;
+
+    methods! {
+        fn splat(value: i32) -> __m256i { _mm256_set1_epi32(value) }
+        fn load(at: *const i32) -> __m256i { _mm256_loadu_si256(at.cast()) }
+        fn store(at: *mut i32, v: __m256i) { _mm256_storeu_si256(at.cast(), v) }
+        fn load_u16(at: *const u16) -> __m256i { _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast())) }
+        fn store_low16(at: *mut i16, v: __m256i) {
+            // Masked to 16 bits, so that packing does not saturate.
+            let low = _mm256_and_si256(v, _mm256_set1_epi32(0xffff));
+            let packed = _mm256_packus_epi32(low, low);
+            let packed = _mm256_permute4x64_epi64(packed, 0b10_00);
+            _mm_storeu_si128(at.cast(), _mm256_castsi256_si128(packed))
+        }
+        fn add(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+        fn sub(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
+        fn min(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epi32(a, b) }
+        fn max(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epi32(a, b) }
+        fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
+        fn xor(a: __m256i, b: __m256i) -> __m256i { _mm256_xor_si256(a, b) }
+        fn signs(v: __m256i) -> __m256i { _mm256_srai_epi32(v, 31) }
+
+        fn splat_pair(at: *const i16) -> __m256i {
+            _mm256_set1_epi32(at.cast::<i32>().read_unaligned())
+        }
+        fn multiply_add(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+            _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+        }
+        fn transpose_i8(from: *const i8, stride: usize, to: *mut i16, to_stride: usize) {
+            let mut rows = [_mm_setzero_si128(); 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm_loadu_si128(from.add(i * stride).cast());
+            }
+            // A pair of bytes is moved as one 16-bit value, and widened last.
+            for (i, pairs) in transpose_pairs(rows).into_iter().enumerate() {
+                _mm256_storeu_si256(to.add(i * to_stride).cast(), _mm256_cvtepi8_epi16(pairs));
+            }
+        }
+        fn transpose_i16(from: *const i16, stride: usize, to: *mut i16, to_stride: usize) {
+            let mut r = [_mm256_setzero_si256(); 8];
+            for (i, row) in r.iter_mut().enumerate() {
+                *row = _mm256_loadu_si256(from.add(i * stride).cast());
+            }
+            let a = [
+                _mm256_unpacklo_epi32(r[0], r[1]),
+                _mm256_unpackhi_epi32(r[0], r[1]),
+                _mm256_unpacklo_epi32(r[2], r[3]),
+                _mm256_unpackhi_epi32(r[2], r[3]),
+                _mm256_unpacklo_epi32(r[4], r[5]),
+                _mm256_unpackhi_epi32(r[4], r[5]),
+                _mm256_unpacklo_epi32(r[6], r[7]),
+                _mm256_unpackhi_epi32(r[6], r[7]),
+            ];
+            for half in 0..2 {
+                let b = [
+                    _mm256_unpacklo_epi64(a[half], a[2 + half]),
+                    _mm256_unpackhi_epi64(a[half], a[2 + half]),
+                ];
+                let c = [
+                    _mm256_unpacklo_epi64(a[4 + half], a[6 + half]),
+                    _mm256_unpackhi_epi64(a[4 + half], a[6 + half]),
+                ];
+                for side in 0..2 {
+                    let low = _mm256_permute2x128_si256(b[side], c[side], 0x20);
+                    let high = _mm256_permute2x128_si256(b[side], c[side], 0x31);
+                    let pair = 2 * half + side;
+                    _mm256_storeu_si256(to.add(pair * to_stride).cast(), low);
+                    _mm256_storeu_si256(to.add((4 + pair) * to_stride).cast(), high);
+                }
+            }
+        }
+        fn interleave_i16(even: *const i16, odd: *const i16) -> __m256i {
+            let (even, odd) = (_mm_loadu_si128(even.cast()), _mm_loadu_si128(odd.cast()));
+            _mm256_set_m128i(_mm_unpackhi_epi16(even, odd), _mm_unpacklo_epi16(even, odd))
+        }
+
+        fn wide_splat(value: i64) -> Halves {
+            let v = _mm256_set1_epi64x(value);
+            (v, v)
+        }
+        fn wide_mul(a: __m256i, b: __m256i) -> Halves {
+            let odd = _mm256_mul_epi32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+            (_mm256_mul_epi32(a, b), odd)
+        }
+        fn wide_mul_u32(a: __m256i, b: __m256i) -> Halves {
+            let odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+            (_mm256_mul_epu32(a, b), odd)
+        }
+        fn wide_mul_low(a: __m256i, b: Halves) -> Halves {
+            (_mm256_mul_epi32(a, b.0), _mm256_mul_epi32(_mm256_srli_epi64(a, 32), b.1))
+        }
+        fn wide_add(a: Halves, b: Halves) -> Halves {
+            (_mm256_add_epi64(a.0, b.0), _mm256_add_epi64(a.1, b.1))
+        }
+        fn wide_sub(a: Halves, b: Halves) -> Halves {
+            (_mm256_sub_epi64(a.0, b.0), _mm256_sub_epi64(a.1, b.1))
+        }
+        fn wide_or(a: Halves, b: Halves) -> Halves {
+            (_mm256_or_si256(a.0, b.0), _mm256_or_si256(a.1, b.1))
+        }
+        fn wide_shr(v: Halves, count: u32) -> Halves {
+            let count = _mm_cvtsi32_si128(count as i32);
+            (_mm256_srl_epi64(v.0, count), _mm256_srl_epi64(v.1, count))
+        }
+        fn wide_low(v: Halves) -> __m256i {
+            _mm256_blend_epi32(v.0, _mm256_slli_epi64(v.1, 32), 0b1010_1010)
+        }
+        fn wide_lanes(v: Halves) -> [i64; 8] {
+            let mut out = [0i64; 8];
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), v.0);
+            _mm256_storeu_si256(out.as_mut_ptr().add(4).cast(), v.1);
+            out
+        }
+    }
 }

@@ -18,14 +18,18 @@ pub mod reference;
 mod avx2;
 mod dispatch;
 mod freivalds;
+mod matmul;
+mod product;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
-mod tile;
+mod vector;
 
-pub use dispatch::{
-    matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_i16, matmul_mask_u32, path_name,
-};
+pub use dispatch::path_name;
 pub use freivalds::{P61, RowFold, rt_w_mod_p};
+pub use matmul::{
+    Strided, attention_context, attention_scores, matmul_full_i64, matmul_i8, matmul_i8_i16,
+    matmul_mask_u32,
+};
 
 /// Reads bytes as signed bytes, without copying.
 pub fn as_i8(bytes: &[u8]) -> &[i8] {

@@ -20,19 +20,39 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
     }
 }
 
-/// `y[t, j] = Σ_i w[j, i] · x[t, i]` for 16-bit operands, wrapping modulo 2^32.
+/// `scores[t, u] = Σ_i q[t, i] · k[u, i]`, wrapping modulo 2^32; all `[tokens, width]`.
 ///
 /// # Panics
 /// When a slice does not have the length its shape says.
-pub fn matmul_i16(w: &[i16], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
-    check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
+pub fn attention_scores(q: &[i16], k: &[i16], tokens: usize, width: usize, scores: &mut [i32]) {
+    check_shapes(k.len(), q.len(), scores.len(), tokens, width, tokens);
     for t in 0..tokens {
-        for j in 0..n {
+        for u in 0..tokens {
             let mut sum = 0i32;
-            for i in 0..k {
-                sum = sum.wrapping_add(i32::from(w[j * k + i]) * i32::from(x[t * k + i]));
+            for i in 0..width {
+                let product = i32::from(q[t * width + i]) * i32::from(k[u * width + i]);
+                sum = sum.wrapping_add(product);
             }
-            y[t * n + j] = sum;
+            scores[t * tokens + u] = sum;
+        }
+    }
+}
+
+/// `context[t, i] = Σ_u p[t, u] · v[u, i]`, wrapping modulo 2^32; `p` is `[tokens, tokens]`, the others
+/// `[tokens, width]`.
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn attention_context(p: &[i16], v: &[i16], tokens: usize, width: usize, context: &mut [i32]) {
+    check_shapes(v.len(), p.len(), context.len(), width, tokens, tokens);
+    for t in 0..tokens {
+        for i in 0..width {
+            let mut sum = 0i32;
+            for u in 0..tokens {
+                let product = i32::from(p[t * tokens + u]) * i32::from(v[u * width + i]);
+                sum = sum.wrapping_add(product);
+            }
+            context[t * width + i] = sum;
         }
     }
 }

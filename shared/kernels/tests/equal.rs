@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_kernels::{
-    P61, RowFold, matmul_full_i64, matmul_i8, matmul_i8_i16, matmul_i16, matmul_mask_u32,
-    reference, rt_w_mod_p,
+    P61, RowFold, Strided, attention_context, attention_scores, matmul_full_i64, matmul_i8,
+    matmul_i8_i16, matmul_mask_u32, reference, rt_w_mod_p,
 };
 use proptest::prelude::*;
 
@@ -61,6 +61,21 @@ proptest! {
         prop_assert_eq!(&got, &expected);
     }
 
+    /// Columns beyond one panel, and tokens beyond one block.
+    #[test]
+    fn long_rows_equal_the_reference(
+        n in 1usize..20, k in 500usize..1100, tokens in 1usize..8, many: bool, seed: u64,
+    ) {
+        let (n, k, tokens) = if many { (n, k / 20, tokens * 60) } else { (n, k, tokens) };
+        let w = i8s(n * k, seed);
+        let x: Vec<i32> = fill(tokens * k, !seed, |r| i32::from((r >> 17) as i16));
+        let mut expected = vec![0; tokens * n];
+        let mut got = vec![1; tokens * n];
+        reference::matmul_i8(&w, &x, n, k, tokens, &mut expected);
+        matmul_i8(&w, &x, n, k, tokens, &mut got);
+        prop_assert_eq!(got, expected);
+    }
+
     #[test]
     fn wide_activations_equal_the_reference((n, k, tokens) in shapes(), seed: u64) {
         let w = i8s(n * k, seed);
@@ -72,19 +87,39 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 
+    /// Heads lie side by side in wider rows, and what is around them stays.
     #[test]
-    fn attention_products_equal_the_reference((n, k, tokens) in shapes(), seed: u64) {
+    fn attention_products_equal_the_reference(
+        tokens in 0usize..40, width in 0usize..33, gap in 0usize..5, seed: u64,
+    ) {
+        let stride = width + gap;
         let values = |len, seed| fill(len, seed, |r| match r % 6 {
             0 => -32767i16,
             1 => 32767,
             _ => ((r >> 17) as i16).max(-32767),
         });
-        let (w, x) = (values(n * k, seed), values(tokens * k, !seed));
-        let mut expected = vec![0; tokens * n];
-        let mut got = vec![1; tokens * n];
-        reference::matmul_i16(&w, &x, n, k, tokens, &mut expected);
-        matmul_i16(&w, &x, n, k, tokens, &mut got);
-        prop_assert_eq!(got, expected);
+        let (a, b) = (values(tokens * stride, seed), values(tokens * stride, !seed));
+        let dense = |m: &[i16]| -> Vec<i16> {
+            (0..tokens).flat_map(|t| m[t * stride..t * stride + width].to_vec()).collect()
+        };
+        let mut expected = vec![0; tokens * tokens];
+        let mut got = vec![1; tokens * tokens];
+        reference::attention_scores(&dense(&a), &dense(&b), tokens, width, &mut expected);
+        let view = |data| Strided { data, stride };
+        attention_scores(view(&a), view(&b), tokens, width, &mut got);
+        prop_assert_eq!(&got, &expected);
+
+        let p = values(tokens * tokens, seed ^ 5);
+        let mut expected = vec![0; tokens * width];
+        reference::attention_context(&p, &dense(&b), tokens, width, &mut expected);
+        let mut got = vec![1; tokens * stride];
+        let p = Strided { data: &p, stride: tokens };
+        attention_context(p, view(&b), tokens, width, &mut got, stride);
+        for t in 0..tokens {
+            let (row, between) = got[t * stride..(t + 1) * stride].split_at(width);
+            prop_assert_eq!(row, &expected[t * width..(t + 1) * width]);
+            prop_assert!(between.iter().all(|&v| v == 1));
+        }
     }
 
     #[test]

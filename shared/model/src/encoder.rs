@@ -4,7 +4,8 @@
 //! all. Rows past the real tokens (padding, which hides lengths in a lane) are zero and ignored.
 //! The arithmetic is `nesa_kernels::ops`; [`crate::interpreter`] states the same in the plainest way.
 
-use nesa_kernels::ops::{self, RowScale};
+use nesa_kernels::ops::{self, Requantize, RowScale};
+use nesa_kernels::{Strided, attention_context, attention_scores};
 use std::fmt;
 use std::ops::Range;
 use thiserror::Error;
@@ -284,15 +285,14 @@ impl EncoderRun {
     fn requantize(&self, y: &[i32], t: usize, columns: Range<usize>, limit: i32, out: &mut [i32]) {
         let params = &self.model.0.stages[self.stage];
         let n = self.spec().n;
-        ops::requantize_row(
-            &y[t * n + columns.start..t * n + columns.end],
-            self.scales[t],
-            &params.multiplier[columns.clone()],
-            params.shift,
-            &params.bias[columns],
+        let y = &y[t * n + columns.start..t * n + columns.end];
+        let to = Requantize {
+            multiplier: &params.multiplier[columns.clone()],
+            shift: params.shift,
+            bias: &params.bias[columns],
             limit,
-            out,
-        );
+        };
+        ops::requantize_row(y, self.scales[t], to, out);
     }
 
     fn normalise(&mut self, norm: usize) {
@@ -309,54 +309,39 @@ impl EncoderRun {
         let heads = usize::from(self.model.config().heads);
         let width = d / heads;
         let mut context = vec![0; self.hidden.len()];
-        let mut row = vec![0; d];
+        let longest = self.sequences.iter().map(Range::len).max().unwrap_or(0);
+        // Queries, keys and values side by side, as the stage made them.
+        let mut row = vec![0; 3 * d];
+        let mut qkv = vec![0i16; longest * 3 * d];
+        let mut scores = vec![0i32; longest * longest];
+        let mut weights = vec![0i16; longest * longest];
         for sequence in &self.sequences {
             let tokens = sequence.len();
-            // Queries and keys per head as [tokens, width], values transposed to [width, padded];
-            // the padding to 16 columns lets the product run without a tail.
-            let padded = tokens.next_multiple_of(16);
-            let mut queries = vec![0i16; tokens * d];
-            let mut keys = vec![0i16; tokens * d];
-            let mut values = vec![0i16; padded * d];
-            for t in 0..tokens {
-                for (part, split) in [&mut queries, &mut keys].into_iter().enumerate() {
-                    let columns = part * d..(part + 1) * d;
-                    let limit = ops::QUERY_KEY_LIMIT;
-                    self.requantize(y, sequence.start + t, columns, limit, &mut row);
-                    for (h, head) in row.chunks_exact(width).enumerate() {
-                        let to = (h * tokens + t) * width;
-                        for (to, &v) in split[to..to + width].iter_mut().zip(head) {
-                            *to = v as i16;
-                        }
-                    }
-                }
-                let limit = ops::VALUE_LIMIT;
-                self.requantize(y, sequence.start + t, 2 * d..3 * d, limit, &mut row);
-                for (column, &v) in row.iter().enumerate() {
-                    values[column * padded + t] = v as i16;
-                }
+            for (t, narrow) in qkv.chunks_exact_mut(3 * d).take(tokens).enumerate() {
+                let (columns, limit) = (0..2 * d, ops::QUERY_KEY_LIMIT);
+                let (query_key, value) = row.split_at_mut(2 * d);
+                self.requantize(y, sequence.start + t, columns, limit, query_key);
+                let (columns, limit) = (2 * d..3 * d, ops::VALUE_LIMIT);
+                self.requantize(y, sequence.start + t, columns, limit, value);
+                ops::narrow_row(&row, narrow);
             }
-            let mut scores = vec![0i32; tokens * tokens];
-            let mut weights = vec![0i16; tokens * padded];
-            let mut out = vec![0i32; tokens * width];
-            let multipliers = &self.model.0.scores[layer];
-            for (h, &multiplier) in multipliers.iter().enumerate() {
-                let q = &queries[h * tokens * width..(h + 1) * tokens * width];
-                let k = &keys[h * tokens * width..(h + 1) * tokens * width];
-                let v = &values[h * width * padded..(h + 1) * width * padded];
-                nesa_kernels::matmul_i16(k, q, tokens, width, tokens, &mut scores);
-                for (s, p) in scores.chunks_exact(tokens).zip(weights.chunks_exact_mut(padded)) {
-                    ops::softmax_row(s, multiplier, &self.model.0.exp, &mut p[..tokens]);
+            let head = |part: usize, h: usize| Strided {
+                data: &qkv[part * d + h * width..],
+                stride: 3 * d,
+            };
+            let scores = &mut scores[..tokens * tokens];
+            let weights = &mut weights[..tokens * tokens];
+            for (h, &multiplier) in self.model.0.scores[layer].iter().enumerate() {
+                attention_scores(head(0, h), head(1, h), tokens, width, scores);
+                for (s, p) in scores.chunks_exact(tokens).zip(weights.chunks_exact_mut(tokens)) {
+                    ops::softmax_row(s, multiplier, &self.model.0.exp, p);
                 }
-                nesa_kernels::matmul_i16(v, &weights, width, padded, tokens, &mut out);
-                for (t, head) in out.chunks_exact(width).enumerate() {
-                    let to = (sequence.start + t) * d + h * width;
-                    for (to, &acc) in context[to..to + width].iter_mut().zip(head) {
-                        *to = (acc + (1 << (ops::CONTEXT_SHIFT - 1))) >> ops::CONTEXT_SHIFT;
-                    }
-                }
+                let p = Strided { data: weights, stride: tokens };
+                let out = &mut context[sequence.start * d + h * width..];
+                attention_context(p, head(2, h), tokens, width, out, d);
             }
         }
+        ops::round_context(&mut context);
         context
     }
 

@@ -1,0 +1,167 @@
+//! The products of the engine and of the lanes, all by one kernel on 16-bit operands.
+//!
+//! A 32-bit share is split as `s = low + 2^16·high` with both halves signed, so that
+//! `W·s = W·low + 2^16·(W·high) mod 2^32`; for the full product the halves' sums are taken over pieces of
+//! `k` short enough for 32 bits.
+
+use crate::product::{Columns, Rows, Shape, product};
+use crate::reference;
+use crate::reference::check_shapes;
+
+/// Longest piece of a row whose product with 16-bit values fits 32 bits: `2^31 / (2^15 · 2^7)`.
+const EXACT_PIECE: usize = 256;
+
+/// Rows without gaps.
+fn rows<T>(data: &[T], width: usize) -> Rows<'_, T> {
+    Rows { data, stride: width }
+}
+
+/// `y = x · wᵀ` in exact integers; see [`reference::matmul_i8`].
+///
+/// Fast when every `|x| < 2^15` (which holds for every linear stage of an exact model); other
+/// inputs give the same result more slowly.
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
+    check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
+    let narrow: Vec<i16> = x.iter().map(|&v| v as i16).collect();
+    // A fold, since it vectorises where a search that may stop does not.
+    let lost = narrow.iter().zip(x).fold(0, |lost, (&n, &x)| lost | (i32::from(n) ^ x));
+    if lost == 0 {
+        product(rows(w, k), rows(&narrow, k), Shape { n, k, tokens, y_stride: n }, y);
+    } else {
+        reference::matmul_i8(w, x, n, k, tokens, y);
+    }
+}
+
+/// [`matmul_i8`] for activations already narrowed to 16 bits.
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn matmul_i8_i16(w: &[i8], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
+    check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
+    product(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
+}
+
+/// A matrix inside a slice: its first value, and the distance between its rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// Values from the first of the matrix on.
+    pub data: &'a [i16],
+    /// Values from one row to the next.
+    pub stride: usize,
+}
+
+impl<'a> From<Strided<'a>> for Rows<'a, i16> {
+    fn from(Strided { data, stride }: Strided<'a>) -> Self {
+        Self { data, stride }
+    }
+}
+
+/// Attention scores: `scores[t, u] = Σ_i q[t, i] · k[u, i]` for `tokens` rows of `width` values above
+/// −2^15; sums outside `i32` wrap. `scores` is `[tokens, tokens]`.
+///
+/// # Panics
+/// When a slice does not hold its shape.
+pub fn attention_scores(
+    q: Strided<'_>,
+    k: Strided<'_>,
+    tokens: usize,
+    width: usize,
+    scores: &mut [i32],
+) {
+    let shape = Shape { n: tokens, k: width, tokens, y_stride: tokens };
+    product(Rows::from(k), q.into(), shape, scores);
+}
+
+/// Attention contexts: `context[t, i] = Σ_u p[t, u] · v[u, i]` for `tokens` rows of `width` values;
+/// sums outside `i32` wrap. Rows of `context` lie `stride` apart, what is between them stays.
+///
+/// # Panics
+/// When a slice does not hold its shape.
+pub fn attention_context(
+    p: Strided<'_>,
+    v: Strided<'_>,
+    tokens: usize,
+    width: usize,
+    context: &mut [i32],
+    stride: usize,
+) {
+    let shape = Shape { n: width, k: tokens, tokens, y_stride: stride };
+    product(Columns(v.into()), p.into(), shape, context);
+}
+
+/// Splits shares into signed halves, `s ≡ low + 2^16·high mod 2^32`: all the lows, then all the highs,
+/// so that one pass over the weights serves both.
+fn halves(share: &[u32]) -> Vec<i16> {
+    let low = share.iter().map(|&s| s as i16);
+    // Taking the signed low half away carries one into the high half when it is negative.
+    let high = share.iter().map(|&s| (s.wrapping_add(1 << 15) >> 16) as i16);
+    low.chain(high).collect()
+}
+
+/// `out = share · wᵀ mod 2^32`; see [`reference::matmul_mask_u32`].
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn matmul_mask_u32(
+    w: &[i8],
+    share: &[u32],
+    n: usize,
+    k: usize,
+    tokens: usize,
+    out: &mut [u32],
+) {
+    check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
+    let mut sums = vec![0i32; 2 * tokens * n];
+    let shape = Shape { n, k, tokens: 2 * tokens, y_stride: n };
+    product(rows(w, k), rows(&halves(share), k), shape, &mut sums);
+    let (low, high) = sums.split_at(tokens * n);
+    for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
+        *out = (low as u32).wrapping_add((high as u32) << 16);
+    }
+}
+
+/// `out = share · wᵀ` over the integers; see [`reference::matmul_full_i64`].
+///
+/// # Panics
+/// When a slice does not have the length its shape says.
+pub fn matmul_full_i64(
+    w: &[i8],
+    share: &[u32],
+    n: usize,
+    k: usize,
+    tokens: usize,
+    out: &mut [i64],
+) {
+    check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
+    out.fill(0);
+    if out.is_empty() || k == 0 {
+        return;
+    }
+    // s = (low − 2^15) + 2^15 + 2^16·((high − 2^15) + 2^15) with unsigned halves: the signed halves go
+    // through the kernel, the constants through each row's sum.
+    let signed = |half: u32| (half as i32 - (1 << 15)) as i16;
+    let low: Vec<i16> = share.iter().map(|&s| signed(s & 0xffff)).collect();
+    let high: Vec<i16> = share.iter().map(|&s| signed(s >> 16)).collect();
+    let mut sums = vec![0i32; tokens * n];
+    for start in (0..k).step_by(EXACT_PIECE) {
+        let shape = Shape { n, k: EXACT_PIECE.min(k - start), tokens, y_stride: n };
+        for (half, shift) in [(&low, 0), (&high, 16)] {
+            // |w| ≤ 2^7 and |x| ≤ 2^15 over at most 256 columns: the sum stays within ±2^30.
+            let x = Rows { data: &half[start..], stride: k };
+            product(Rows { data: &w[start..], stride: k }, x, shape, &mut sums);
+            for (out, &sum) in out.iter_mut().zip(&sums) {
+                *out += i64::from(sum) << shift;
+            }
+        }
+    }
+    let constant = (1i64 << 15) + (1i64 << 31);
+    for (j, row) in w.chunks_exact(k).enumerate() {
+        let sum: i64 = row.iter().map(|&w| i64::from(w)).sum();
+        for t in 0..tokens {
+            out[t * n + j] += sum * constant;
+        }
+    }
+}
