@@ -7,7 +7,9 @@ use nesa_kernels::ops::{
 use nesa_model::artifact::{ArtifactError, HeaderError};
 use nesa_model::bounds::row_bound;
 use nesa_model::layout::{Layout, TensorKind};
-use nesa_model::manifest::{EncoderConfig, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig};
+use nesa_model::manifest::{
+    EncoderConfig, EncoderManifest, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig,
+};
 use nesa_model::{Artifact, Model, ModelError, ModelLimits, Tokenizer, VocabError};
 use nesa_primitives::{Hash, Text, TextError};
 use std::collections::BTreeMap;
@@ -124,7 +126,7 @@ pub fn compile(
     Ok(Summary {
         digest: artifact.digest(),
         bytes: file.len(),
-        stages: artifact.header().manifest().stages.len(),
+        stages: artifact.header().manifest().stages().len(),
         chunks: artifact.header().layout().chunks.len(),
     })
 }
@@ -175,13 +177,13 @@ pub fn compile_with(
         progress(Progress { step: "quantise", done: i + 1, total: bert.layers.len() });
     }
 
-    let manifest = Manifest {
+    let manifest = Manifest::Encoder(EncoderManifest {
         name: Text::new(bert.name.clone())?,
         encoder,
         tokenizer: tokenizer_config,
         stages: builder.stages,
         norms: builder.norms,
-    };
+    });
     let layout = Layout::of(&manifest, &ModelLimits::default()).map_err(HeaderError::from)?;
     let mut payload = Vec::with_capacity(layout.total_bytes);
     for tensor in &layout.tensors {

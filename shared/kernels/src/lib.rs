@@ -11,8 +11,11 @@
 #![deny(missing_docs)]
 #![deny(clippy::float_arithmetic)]
 
+pub mod decoder;
 pub mod ops;
 pub mod reference;
+pub mod rotary;
+pub mod sample;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

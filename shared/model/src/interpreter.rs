@@ -11,7 +11,7 @@ use crate::{Embedding, Model, StageId, TokenIds};
 type Rows = Vec<Vec<i128>>;
 
 /// `⌊v / 2^s + ½⌋`.
-fn round_shift(v: i128, s: u32) -> i128 {
+pub(crate) fn round_shift(v: i128, s: u32) -> i128 {
     (v + (1 << (s - 1))) >> s
 }
 
@@ -32,7 +32,7 @@ fn square_root(v: u128) -> u128 {
 }
 
 /// `(inverse, half)` with `1/√v ≈ inverse · 2^(half − 62)`.
-fn inverse_root(v: i128) -> (i128, u32) {
+pub(crate) fn inverse_root(v: i128) -> (i128, u32) {
     let mut v = v.max(1);
     let mut half = 0;
     while v < 1 << 62 {
@@ -42,7 +42,7 @@ fn inverse_root(v: i128) -> (i128, u32) {
     (((1i128 << 62) - 1) / square_root(v as u128) as i128, half)
 }
 
-fn clamp(v: i128, limit: i128) -> i128 {
+pub(crate) fn clamp(v: i128, limit: i128) -> i128 {
     v.max(-limit).min(limit)
 }
 

@@ -15,6 +15,7 @@
 
 pub mod artifact;
 pub mod bounds;
+pub mod decoder;
 mod embedding;
 mod encoder;
 pub mod interpreter;
@@ -22,6 +23,7 @@ pub mod layout;
 mod linear;
 pub mod manifest;
 mod model;
+mod parameters;
 mod self_test;
 mod stage;
 mod tokenizer;
@@ -34,7 +36,7 @@ pub use artifact::{Artifact, Assembler, Header, LocalPart};
 pub use embedding::{EMBEDDING_FRACTION_BITS, Embedding};
 pub use encoder::{EncoderRun, ResumeError, StartError, Step};
 pub use layout::ModelLimits;
-pub use linear::{Linear, PlainEngine};
+pub use linear::{Linear, PlainDecoder, PlainEngine};
 pub use model::{Model, ModelError};
 pub use self_test::{
     SELF_TEST_MODEL, SELF_TEST_TEXTS, SelfTestError, SelfTestVector, self_test, self_test_vectors,

@@ -1,6 +1,7 @@
 //! Who computes a linear stage.
 
-use crate::{Model, StageId};
+use crate::decoder::DecoderModel;
+use crate::{LinearSpec, Model, StageId};
 
 /// Computes linear stages: locally, or (behind the same shape) through a lane.
 pub trait Linear {
@@ -13,9 +14,21 @@ pub struct PlainEngine<'a>(pub &'a Model);
 
 impl Linear for PlainEngine<'_> {
     fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
-        let spec = self.0.stage(stage);
-        let mut y = vec![0; tokens * spec.n];
-        nesa_kernels::matmul_i8(self.0.weights(stage), x, spec.n, spec.k, tokens, &mut y);
-        y
+        product(self.0.stage(stage), self.0.weights(stage), x, tokens)
     }
+}
+
+/// Computes every stage of a decoder, or of a shard, on this machine from its own weights.
+pub struct PlainDecoder<'a>(pub &'a DecoderModel);
+
+impl Linear for PlainDecoder<'_> {
+    fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
+        product(&self.0.stages()[usize::from(stage.0)], self.0.weights(stage), x, tokens)
+    }
+}
+
+fn product(spec: &LinearSpec, weights: &[i8], x: &[i32], tokens: usize) -> Vec<i32> {
+    let mut y = vec![0; tokens * spec.n];
+    nesa_kernels::matmul_i8(weights, x, spec.n, spec.k, tokens, &mut y);
+    y
 }

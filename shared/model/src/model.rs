@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use crate::artifact::{Artifact, Header, LocalPart};
 use crate::bounds::{BoundError, check_rows};
-use crate::layout::{TensorKind, stage_shape};
-use crate::manifest::{EncoderConfig, NormConfig, STAGES_PER_LAYER};
+use crate::layout::{TensorKind, encoder_stage_shape as stage_shape};
+use crate::manifest::{EncoderConfig, EncoderManifest, Manifest, NormConfig, STAGES_PER_LAYER};
+use crate::parameters::{below_2_31, check_exp_table, i32s, u16s, u32s};
 use crate::tokenizer::{Tokenizer, VocabError};
 use crate::{LinearSpec, StageId};
 
@@ -37,6 +38,14 @@ pub enum ModelError {
     /// A tensor the manifest implies is not there.
     #[error("the payload lacks {0}")]
     Absent(&'static str),
+    /// A model of another family.
+    #[error("the model is a {got}, expected a {expected}")]
+    Family {
+        /// Its family.
+        got: &'static str,
+        /// The family wanted.
+        expected: &'static str,
+    },
 }
 
 /// Parameters of one linear stage beside its weight.
@@ -60,6 +69,7 @@ pub(crate) struct NormParams {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) header: Arc<Header>,
+    manifest: EncoderManifest,
     pub(crate) specs: Vec<LinearSpec>,
     pub(crate) stages: Vec<StageParams>,
     pub(crate) norms: Vec<NormParams>,
@@ -109,12 +119,12 @@ impl Model {
 
     /// Its name, as its maker wrote it.
     pub fn name(&self) -> &str {
-        self.0.header.manifest().name.as_str()
+        self.0.header.manifest().name()
     }
 
     /// Sizes of the encoder.
     pub fn config(&self) -> &EncoderConfig {
-        &self.0.header.manifest().encoder
+        &self.0.manifest.encoder
     }
 
     /// Width of an embedding.
@@ -170,7 +180,10 @@ impl Model {
     }
 
     fn build(header: Arc<Header>, payload: Bytes, weights: bool) -> Result<Self, ModelError> {
-        let manifest = header.manifest();
+        let Manifest::Encoder(manifest) = header.manifest() else {
+            let got = header.manifest().family();
+            return Err(ModelError::Family { got, expected: "encoder" });
+        };
         let layout = header.layout();
         let bytes = |kind, what| -> Result<&[u8], ModelError> {
             let tensor = layout.tensor(kind).ok_or(ModelError::Absent(what))?;
@@ -263,52 +276,9 @@ impl Model {
             word,
             weights,
             tokenizer,
+            manifest: manifest.clone(),
             header: header.clone(),
             payload: payload.clone(),
         })))
     }
-}
-
-/// The table must start above 2^14, never rise, stay within 15 bits and end in 0: that is what
-/// bounds the sums in `softmax_row`.
-fn check_exp_table(table: &[u16]) -> Result<(), ModelError> {
-    let fail = |index: usize, allowed| {
-        let got = i64::from(table.get(index).copied().unwrap_or(0));
-        Err(ModelError::Parameter { what: "exponential table", index, got, allowed })
-    };
-    match table.first() {
-        Some(16385..=32767) => {}
-        _ => return fail(0, "above 2^14, at most 32767"),
-    }
-    if let Some(index) = table.windows(2).position(|w| w[1] > w[0]) {
-        return fail(index + 1, "never rising");
-    }
-    if table.last() != Some(&0) {
-        return fail(table.len().saturating_sub(1), "0 at the end");
-    }
-    Ok(())
-}
-
-fn below_2_31(what: &'static str, values: &[u32]) -> Result<(), ModelError> {
-    match values.iter().position(|&v| v >> 31 != 0) {
-        None => Ok(()),
-        Some(index) => Err(ModelError::Parameter {
-            what,
-            index,
-            got: values[index].into(),
-            allowed: "below 2^31",
-        }),
-    }
-}
-
-fn u32s(bytes: &[u8]) -> Vec<u32> {
-    bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect()
-}
-
-fn i32s(bytes: &[u8]) -> Vec<i32> {
-    bytes.as_chunks::<4>().0.iter().map(|&b| i32::from_le_bytes(b)).collect()
-}
-
-fn u16s(bytes: &[u8]) -> Vec<u16> {
-    bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b)).collect()
 }

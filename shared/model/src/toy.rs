@@ -7,7 +7,8 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::bounds::row_bound;
 use crate::layout::{Layout, ModelLimits, TensorKind};
 use crate::manifest::{
-    EncoderConfig, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig, TokenizerConfig,
+    EncoderConfig, EncoderManifest, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig,
+    TokenizerConfig,
 };
 
 /// Shape of a made-up model.
@@ -54,7 +55,7 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
         shift: 46,
         smoothed: false,
     };
-    let mut manifest = Manifest {
+    let mut manifest = EncoderManifest {
         name: Text::new("toy").unwrap_or_default(),
         encoder: EncoderConfig {
             vocab: count,
@@ -78,7 +79,8 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
         norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
     };
     let limits = ModelLimits::default();
-    let layout = Layout::of(&manifest, &limits).map_err(crate::artifact::HeaderError::from)?;
+    let layout = Layout::of(&Manifest::Encoder(manifest.clone()), &limits)
+        .map_err(crate::artifact::HeaderError::from)?;
     let mut payload = vec![0u8; layout.total_bytes];
     for tensor in &layout.tensors {
         let bytes = &mut payload[tensor.range()];
@@ -104,6 +106,13 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
             TensorKind::GeluTable => words(&mut |i, _| 696u32.saturating_sub(i as u32), 2),
             TensorKind::ExpTable => words(&mut |i, _| (255 - i as u32) * 128, 2),
             TensorKind::Vocab => bytes.copy_from_slice(vocab.as_bytes()),
+            // No tensors of an encoder.
+            TensorKind::SiluTable
+            | TensorKind::Frequency
+            | TensorKind::Cosine
+            | TensorKind::SampleTable
+            | TensorKind::Tokenizer
+            | TensorKind::Template => {}
         }
     }
     for (i, stage) in manifest.stages.iter_mut().enumerate() {
@@ -114,14 +123,14 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
             stage.row_bound_bits = (64 - bound.unwrap_or(1).leading_zeros()) as u8;
         }
     }
-    Artifact::build(manifest, Bytes::from(payload))
+    Artifact::build(Manifest::Encoder(manifest), Bytes::from(payload))
 }
 
 /// Sebastiano Vigna's splitmix64: enough for made-up weights, and the same everywhere.
-struct SplitMix(u64);
+pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_model::artifact::{ArtifactError, ChunkError, HeaderError};
+use nesa_model::manifest::Manifest;
 use nesa_model::toy::{self, ToyConfig};
 use nesa_model::{
     Artifact, Assembler, EncoderRun, Header, Model, ModelLimits, PlainEngine, ResumeError,
@@ -203,9 +204,9 @@ fn chunks_cover_the_weights_by_whole_rows() {
 #[test]
 fn understated_bounds_are_refused() {
     let (artifact, _) = toy();
-    let mut manifest = artifact.header().manifest().clone();
+    let mut manifest = artifact.header().manifest().encoder().unwrap().clone();
     manifest.stages[3].row_bound_bits -= 1;
-    let lie = Artifact::build(manifest, artifact.payload().clone()).unwrap();
+    let lie = Artifact::build(Manifest::Encoder(manifest), artifact.payload().clone()).unwrap();
     let error = Model::open(&lie).unwrap_err();
     assert!(matches!(
         error,

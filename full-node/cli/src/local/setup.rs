@@ -221,7 +221,7 @@ fn validator_address(keys: &dealer::ValidatorKeys) -> Address {
 }
 
 fn model_name(artifact: &Artifact) -> String {
-    let name = artifact.header().manifest().name.to_string();
+    let name = artifact.header().manifest().name().to_owned();
     name.chars().take(32).collect()
 }
 

@@ -1,26 +1,20 @@
-//! What a compiled model says about itself: architecture, tokenizer, stages and their arithmetic.
+//! A post-norm BERT encoder with mean pooling and a WordPiece tokenizer.
 
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
-use nesa_primitives::Text;
 
-/// Version of the file format and of the arithmetic this crate implements.
-pub const FORMAT_VERSION: u16 = 1;
-/// Longest model name, in bytes.
-pub const MAX_NAME_BYTES: usize = 64;
+use super::{Name, StageConfig, fixed_record};
+
 /// Most encoder layers a manifest may name.
 pub const MAX_LAYERS: u16 = 128;
 /// Linear stages per encoder layer: fused QKV, attention output, feed-forward in, feed-forward out.
 pub const STAGES_PER_LAYER: usize = 4;
 
-/// A model's description, the first part of its header.
-///
-/// The architecture (a post-norm BERT encoder with mean pooling) fixes which tensors exist and in
-/// what order, so a manifest carries sizes rather than a tensor table that could lie.
+/// An encoder's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
+pub struct EncoderManifest {
     /// Human name; the digest, not the name, identifies a model.
-    pub name: Text<MAX_NAME_BYTES>,
+    pub name: Name,
     /// Sizes of the encoder.
     pub encoder: EncoderConfig,
     /// How text becomes tokens.
@@ -69,19 +63,6 @@ pub struct TokenizerConfig {
     pub max_word_chars: u16,
 }
 
-/// Arithmetic of one linear stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StageConfig {
-    /// Bits of its signed input, 2 to 16.
-    pub input_bits: u8,
-    /// `|y| < 2^row_bound_bits`, at most 31.
-    pub row_bound_bits: u8,
-    /// Requantisation shift, 32 to 63.
-    pub shift: u8,
-    /// Whether the input is multiplied by a per-channel factor before it is quantised.
-    pub smoothed: bool,
-}
-
 /// Arithmetic of one layer normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NormConfig {
@@ -89,25 +70,6 @@ pub struct NormConfig {
     pub shift: u8,
     /// Added to the sum of squares, in the input's squared units.
     pub epsilon: u32,
-}
-
-macro_rules! fixed_record {
-    ($name:ident { $($field:ident: $ty:ty),* $(,)? }) => {
-        impl Write for $name {
-            fn write(&self, buf: &mut impl BufMut) {
-                $( self.$field.write(buf); )*
-            }
-        }
-        impl FixedSize for $name {
-            const SIZE: usize = 0 $( + <$ty as FixedSize>::SIZE )*;
-        }
-        impl Read for $name {
-            type Cfg = ();
-            fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
-                Ok(Self { $( $field: <$ty>::read(buf)? ),* })
-            }
-        }
-    };
 }
 
 fixed_record!(EncoderConfig {
@@ -128,12 +90,10 @@ fixed_record!(TokenizerConfig {
     end: u32,
     max_word_chars: u16,
 });
-fixed_record!(StageConfig { input_bits: u8, row_bound_bits: u8, shift: u8, smoothed: bool });
 fixed_record!(NormConfig { shift: u8, epsilon: u32 });
 
-impl Write for Manifest {
+impl Write for EncoderManifest {
     fn write(&self, buf: &mut impl BufMut) {
-        FORMAT_VERSION.write(buf);
         self.name.write(buf);
         self.encoder.write(buf);
         self.tokenizer.write(buf);
@@ -142,10 +102,9 @@ impl Write for Manifest {
     }
 }
 
-impl EncodeSize for Manifest {
+impl EncodeSize for EncoderManifest {
     fn encode_size(&self) -> usize {
-        FORMAT_VERSION.encode_size()
-            + self.name.encode_size()
+        self.name.encode_size()
             + self.encoder.encode_size()
             + self.tokenizer.encode_size()
             + self.stages.encode_size()
@@ -153,13 +112,10 @@ impl EncodeSize for Manifest {
     }
 }
 
-impl Read for Manifest {
+impl Read for EncoderManifest {
     type Cfg = ();
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
-        if u16::read(buf)? != FORMAT_VERSION {
-            return Err(Error::Invalid("manifest", "unknown format version"));
-        }
-        let name = Text::read(buf)?;
+        let name = Name::read(buf)?;
         let encoder = EncoderConfig::read(buf)?;
         let tokenizer = TokenizerConfig::read(buf)?;
         if encoder.layers == 0 || encoder.layers > MAX_LAYERS {

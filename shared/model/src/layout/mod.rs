@@ -4,10 +4,16 @@
 //! vocabulary) is what a masked client keeps; the *weights*, in order of execution, it may stream
 //! once and drop. Chunks are whole rows, at most [`MAX_CHUNK_BYTES`], and never span the regions.
 
+mod decoder;
+mod encoder;
+
 use std::ops::Range;
 use thiserror::Error;
 
-use crate::manifest::{Manifest, STAGES_PER_LAYER};
+use crate::manifest::{Manifest, StageConfig};
+
+pub(crate) use decoder::stage_shape as decoder_stage_shape;
+pub(crate) use encoder::stage_shape as encoder_stage_shape;
 
 /// Largest chunk, in bytes.
 pub const MAX_CHUNK_BYTES: usize = 256 * 1024;
@@ -53,9 +59,21 @@ pub enum TensorKind {
     /// `u16` entries.
     GeluTable,
     /// `u16` entries.
+    SiluTable,
+    /// `u16` entries.
     ExpTable,
+    /// `[head_width / 2]` of `u64`, rotary turns per position.
+    Frequency,
+    /// `i32` entries, the cosine over one turn.
+    Cosine,
+    /// `u32` entries, powers of e for sampling.
+    SampleTable,
     /// Bytes.
     Vocab,
+    /// Bytes of `tokenizer.json`.
+    Tokenizer,
+    /// Bytes of the chat template.
+    Template,
     /// `[n, k]` of `i8`, the weight of a stage.
     Weight(usize),
 }
@@ -155,66 +173,22 @@ impl Layout {
     /// # Errors
     /// [`LayoutError`] naming the first size out of range.
     pub fn of(manifest: &Manifest, limits: &ModelLimits) -> Result<Self, LayoutError> {
-        let e = &manifest.encoder;
-        let vocab = within("vocab", e.vocab.into(), 1..=1 << 20, "1 to 2^20")?;
-        let d = within("d_model", e.d_model.into(), 1..=2048, "1 to 2048")?;
-        let ff = within("d_ff", e.d_ff.into(), 1..=1 << 14, "1 to 2^14")?;
-        let heads = within("heads", e.heads.into(), 1..=128, "1 to 128")?;
-        if d % heads != 0 || d / heads > 32 {
-            return Err(LayoutError::Size {
-                what: "head width",
-                got: (d / heads) as u64,
-                allowed: "a divisor of d_model of at most 32",
-            });
-        }
-        let tokens = within("max_tokens", e.max_tokens.into(), 2..=1024, "2 to 1024")?;
-        within("embed_shift", e.embed_shift.into(), 1..=62, "1 to 62")?;
-        let gelu = within("gelu_entries", e.gelu_entries.into(), 1..=1 << 14, "1 to 2^14")?;
-        let exp = within("exp_entries", e.exp_entries.into(), 2..=1 << 14, "2 to 2^14")?;
-        let vocab_bytes =
-            within("vocab_bytes", manifest.tokenizer.vocab_bytes.into(), 1..=1 << 25, "1 to 2^25")?;
-        for s in &manifest.stages {
+        for s in manifest.stages() {
             within("input_bits", s.input_bits.into(), 2..=16, "2 to 16")?;
             within("row_bound_bits", s.row_bound_bits.into(), 1..=31, "1 to 31")?;
             within("stage shift", s.shift.into(), 32..=63, "32 to 63")?;
         }
-        for n in &manifest.norms {
-            within("norm shift", n.shift.into(), 1..=62, "1 to 62")?;
-        }
-
         let mut plan = Plan { tensors: Vec::new(), offset: 0 };
-        plan.push(TensorKind::Word, vocab, d);
-        plan.push(TensorKind::WordScale, vocab, 4);
-        plan.push(TensorKind::Position, tokens, 4 * d);
-        for norm in 0..manifest.norms.len() {
-            plan.push(TensorKind::NormGain(norm), d, 4);
-            plan.push(TensorKind::NormBias(norm), d, 4);
-        }
-        for (index, stage) in manifest.stages.iter().enumerate() {
-            let (k, n) = stage_shape(index, d, ff);
-            plan.push(TensorKind::Multiplier(index), n, 4);
-            plan.push(TensorKind::Bias(index), n, 4);
-            if stage.smoothed {
-                plan.push(TensorKind::Smooth(index), k, 2);
-            }
-        }
-        for layer in 0..usize::from(e.layers) {
-            plan.push(TensorKind::Score(layer), heads, 4);
-        }
-        plan.push(TensorKind::GeluTable, gelu, 2);
-        plan.push(TensorKind::ExpTable, exp, 2);
-        plan.push(TensorKind::Vocab, vocab_bytes, 1);
-        let local_bytes = plan.offset;
-        let local_tensors = plan.tensors.len();
-        for index in 0..manifest.stages.len() {
-            let (k, n) = stage_shape(index, d, ff);
-            plan.push(TensorKind::Weight(index), n, k);
-        }
+        let local_tensors = match manifest {
+            Manifest::Encoder(m) => encoder::plan(m, &mut plan)?,
+            Manifest::Decoder(m) => decoder::plan(m, &mut plan)?,
+        };
         let total_bytes = plan.offset;
         if total_bytes > limits.max_bytes {
             return Err(LayoutError::TooLarge { max: limits.max_bytes });
         }
         let tensors = plan.tensors;
+        let local_bytes = tensors.get(local_tensors).map_or(total_bytes, |t| t.offset);
         let mut chunks = cut(&tensors[..local_tensors]);
         let local_chunks = chunks.len();
         chunks.extend(cut(&tensors[local_tensors..]));
@@ -227,24 +201,23 @@ impl Layout {
     }
 }
 
-/// `(k, n)` of a stage by its index.
-pub(crate) fn stage_shape(index: usize, d_model: usize, d_ff: usize) -> (usize, usize) {
-    match index % STAGES_PER_LAYER {
-        0 => (d_model, 3 * d_model),
-        1 => (d_model, d_model),
-        2 => (d_model, d_ff),
-        _ => (d_ff, d_model),
-    }
-}
-
 struct Plan {
     tensors: Vec<Tensor>,
     offset: usize,
 }
 
 impl Plan {
-    // Sizes were range-checked by the caller: the sum over 512 stages of at most 2^14 · 2^13 bytes
-    // stays far below 2^63, and 32-bit machines are protected by saturation and the limit.
+    // Sizes were range-checked by the caller; what would still leave the machine's integers saturates
+    // and meets the limit.
+    /// A stage's parameters beside its weight.
+    fn push_stage(&mut self, index: usize, (k, n): (usize, usize), stage: &StageConfig) {
+        self.push(TensorKind::Multiplier(index), n, 4);
+        self.push(TensorKind::Bias(index), n, 4);
+        if stage.smoothed {
+            self.push(TensorKind::Smooth(index), k, 2);
+        }
+    }
+
     fn push(&mut self, kind: TensorKind, rows: usize, row_bytes: usize) {
         self.tensors.push(Tensor { kind, offset: self.offset, rows, row_bytes });
         self.offset = self.offset.saturating_add(rows.saturating_mul(row_bytes));

@@ -1,0 +1,149 @@
+//! What a compiled model says about itself: family, sizes, stages and their arithmetic.
+//!
+//! The family fixes which tensors exist and in what order, so a manifest carries sizes rather than
+//! a tensor table that could lie.
+
+mod decoder;
+mod encoder;
+
+use bytes::BufMut;
+use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
+use nesa_primitives::Text;
+
+pub use decoder::{DecoderConfig, DecoderManifest, MAX_DECODER_LAYERS, RmsNormConfig};
+pub use encoder::{
+    EncoderConfig, EncoderManifest, MAX_LAYERS, NormConfig, STAGES_PER_LAYER, TokenizerConfig,
+};
+
+/// Longest model name, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// A model's description, the first part of its header. Its first two bytes, the format version,
+/// name the family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Manifest {
+    /// Version 1: a BERT encoder with mean pooling.
+    Encoder(EncoderManifest),
+    /// Version 2: a Llama-type decoder.
+    Decoder(DecoderManifest),
+}
+
+/// Arithmetic of one linear stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageConfig {
+    /// Bits of its signed input, 2 to 16.
+    pub input_bits: u8,
+    /// `|y| < 2^row_bound_bits`, at most 31.
+    pub row_bound_bits: u8,
+    /// Requantisation shift, 32 to 63.
+    pub shift: u8,
+    /// Whether the input is multiplied by a per-channel factor before it is quantised.
+    pub smoothed: bool,
+}
+
+/// A struct whose codec is its fields in order, each of fixed size.
+macro_rules! fixed_record {
+    ($name:ident { $($field:ident: $ty:ty),* $(,)? }) => {
+        impl Write for $name {
+            fn write(&self, buf: &mut impl BufMut) {
+                $( self.$field.write(buf); )*
+            }
+        }
+        impl FixedSize for $name {
+            const SIZE: usize = 0 $( + <$ty as FixedSize>::SIZE )*;
+        }
+        impl Read for $name {
+            type Cfg = ();
+            fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
+                Ok(Self { $( $field: <$ty>::read(buf)? ),* })
+            }
+        }
+    };
+}
+pub(crate) use fixed_record;
+
+fixed_record!(StageConfig { input_bits: u8, row_bound_bits: u8, shift: u8, smoothed: bool });
+
+impl Manifest {
+    /// The model's human name; the digest, not the name, identifies a model.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Encoder(m) => m.name.as_str(),
+            Self::Decoder(m) => m.name.as_str(),
+        }
+    }
+
+    /// What kind of model this is, in words.
+    pub fn family(&self) -> &'static str {
+        match self {
+            Self::Encoder(_) => "encoder",
+            Self::Decoder(_) => "decoder",
+        }
+    }
+
+    /// Arithmetic of each linear stage, in order of execution.
+    pub fn stages(&self) -> &[StageConfig] {
+        match self {
+            Self::Encoder(m) => &m.stages,
+            Self::Decoder(m) => &m.stages,
+        }
+    }
+
+    /// The encoder's description, if it is one.
+    pub fn encoder(&self) -> Option<&EncoderManifest> {
+        match self {
+            Self::Encoder(m) => Some(m),
+            Self::Decoder(_) => None,
+        }
+    }
+
+    /// The decoder's description, if it is one.
+    pub fn decoder(&self) -> Option<&DecoderManifest> {
+        match self {
+            Self::Encoder(_) => None,
+            Self::Decoder(m) => Some(m),
+        }
+    }
+}
+
+const ENCODER_VERSION: u16 = 1;
+const DECODER_VERSION: u16 = 2;
+
+impl Write for Manifest {
+    fn write(&self, buf: &mut impl BufMut) {
+        match self {
+            Self::Encoder(m) => {
+                ENCODER_VERSION.write(buf);
+                m.write(buf);
+            }
+            Self::Decoder(m) => {
+                DECODER_VERSION.write(buf);
+                m.write(buf);
+            }
+        }
+    }
+}
+
+impl EncodeSize for Manifest {
+    fn encode_size(&self) -> usize {
+        u16::SIZE
+            + match self {
+                Self::Encoder(m) => m.encode_size(),
+                Self::Decoder(m) => m.encode_size(),
+            }
+    }
+}
+
+impl Read for Manifest {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
+        match u16::read(buf)? {
+            ENCODER_VERSION => Ok(Self::Encoder(EncoderManifest::read(buf)?)),
+            DECODER_VERSION => Ok(Self::Decoder(DecoderManifest::read(buf)?)),
+            _ => Err(Error::Invalid("manifest", "unknown format version")),
+        }
+    }
+}
+
+/// A name, as the families write it.
+pub(crate) type Name = Text<MAX_NAME_BYTES>;
