@@ -4,7 +4,7 @@
 //! As in [`crate::ops`], each function is the definition and the implementation;
 //! `docs/exact-arithmetic.md` derives the bounds. `R(v, s) = (v + 2^(s−1)) >> s`.
 
-use crate::ops::{InverseRoot, RowScale, SCORE_SHIFT, inverse_root, quantize_row};
+use crate::ops::{InverseRoot, Requantize, RowScale, SCORE_SHIFT, inverse_root, quantize_row};
 
 /// Residual-stream values are clamped to `±(2^30 − 1)`.
 pub const RESIDUAL_LIMIT: i32 = (1 << 30) - 1;
@@ -81,20 +81,12 @@ pub fn rms_quantize_row(
 
 /// [`crate::ops::requantize_row`] for scales of any exponent: where the shift exceeds 62, only the
 /// bias remains, as rounding would have it.
-pub fn requantize_row(
-    y: &[i32],
-    scale: RowScale,
-    multiplier: &[u32],
-    shift: u32,
-    bias: &[i32],
-    limit: i32,
-    out: &mut [i32],
-) {
-    if shift + scale.exponent - 31 <= 62 {
-        return crate::ops::requantize_row(y, scale, multiplier, shift, bias, limit, out);
+pub fn requantize_row(y: &[i32], scale: RowScale, to: Requantize<'_>, out: &mut [i32]) {
+    if to.shift + scale.exponent - 31 <= 62 {
+        return crate::ops::requantize_row(y, scale, to, out);
     }
-    for (out, &b) in out.iter_mut().zip(bias) {
-        *out = b.clamp(-limit, limit);
+    for (out, &b) in out.iter_mut().zip(to.bias) {
+        *out = b.clamp(-to.limit, to.limit);
     }
 }
 
@@ -158,7 +150,10 @@ pub fn attend(
     let tokens = keys.len() / width.max(1);
     let AttentionScratch { scores, sums } = scratch;
     scores.resize(tokens, 0);
-    crate::matmul_i16(&keys[..tokens * width], query, tokens, width, 1, scores);
+    for (s, key) in scores.iter_mut().zip(keys.chunks_exact(width.max(1))) {
+        let products = query.iter().zip(key).map(|(&q, &k)| i32::from(q) * i32::from(k));
+        *s = products.fold(0, i32::wrapping_add);
+    }
     let max = scores.iter().fold(i32::MIN, |m, &s| m.max(s));
     let last = exp.len().saturating_sub(1) as u64;
     let mut total = 0u64;

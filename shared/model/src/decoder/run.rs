@@ -1,7 +1,7 @@
 //! Decoding as a state machine: everything but the linear stages, which it hands out.
 
 use nesa_kernels::decoder as ops;
-use nesa_kernels::ops::{RowScale, quantize_row};
+use nesa_kernels::ops::{Requantize, RowScale, quantize_row};
 use nesa_kernels::rotary::{Turn, rotate, turn};
 use std::ops::Range;
 
@@ -294,15 +294,14 @@ impl DecoderRun {
     fn requantize(&self, y: &[i32], t: usize, columns: Range<usize>, limit: i32, out: &mut [i32]) {
         let params = self.model.stage(self.stage);
         let n = self.spec().n;
-        ops::requantize_row(
-            &y[t * n + columns.start..t * n + columns.end],
-            self.scales[t],
-            &params.multiplier[columns.clone()],
-            params.shift,
-            &params.bias[columns],
+        let to = Requantize {
+            multiplier: &params.multiplier[columns.clone()],
+            shift: params.shift,
+            bias: &params.bias[columns.clone()],
             limit,
-            out,
-        );
+        };
+        let y = &y[t * n + columns.start..t * n + columns.end];
+        ops::requantize_row(y, self.scales[t], to, out);
     }
 
     /// Adds the current stage's product to the residual stream.
