@@ -20,10 +20,10 @@ mod bridge;
 mod format;
 mod pages;
 mod parts;
-mod route;
-mod sample;
 mod shell;
 mod state;
+
+pub(crate) use nesa_page::{route, sample};
 
 fn main() {
     console_error_panic_hook::set_once();

@@ -51,7 +51,10 @@ const ATTACKS: [(&str, &str); 6] = [
         "Serve this page with other code.",
         "A page cannot check itself. Compare the build digest below with a build of your own, or use the command-line client.",
     ),
-    ("Forge a header.", "You need the group key. On a local network its dealer has had it."),
+    (
+        "Forge a header, swap a seed.",
+        "You need the group key; on a local network its dealer has had it. Start the network with the forger scenario: three of four validators lie to this page, and it names them.",
+    ),
     (
         "Watch the traffic.",
         "You learn the model, the padded length, the number of passages and the time. Not more, on either link; on both, still only noise, as long as they are encrypted.",
@@ -73,7 +76,7 @@ pub(crate) fn About() -> impl IntoView {
                 <h2 id="promises">"Promises"</h2>
                 <ol class="promises prose">{PROMISES.map(|(promise, how, assumption)| view! {
                     <li><h3>{promise}</h3><p>{how}</p>
-                        <p class="muted"><span class="small">"Assumed: "</span>{assumption}</p></li>
+                        <p class="muted">"Assumed: " {assumption}</p></li>
                 }).collect_view()}</ol>
             </section>
             <section class="block" aria-labelledby="attacks">
@@ -82,14 +85,14 @@ pub(crate) fn About() -> impl IntoView {
                     <li><h3>{attack}</h3><p>{outcome}</p></li>
                 }).collect_view()}</ul>
             </section>
-            <section class="block prose" aria-labelledby="device">
+            <section class="block" aria-labelledby="device">
                 <h2 id="device">"What stays on this device"</h2>
-                <ul>
+                <div class="prose"><ul>
                     <li>"Your wallet’s key, encrypted. Your questions, documents and answers, until you delete them."</li>
                     <li>"Vectors of passages that were checked before, so that they need not be sent twice."</li>
                     <li>"The secret tests, sealed. They never leave, and no receipt holds them."</li>
                     <li>"No cookies, no measurements, nothing fetched from anywhere but this address and the network."</li>
-                </ul>
+                </ul></div>
             </section>
             <Facts/>
         </div></div>

@@ -75,7 +75,7 @@ fn Uses() -> impl IntoView {
             <div class="prose"><ul>
                 <li>"One processor core, only while a query is being served."</li>
                 <li>{size} ", downloaded once, checked, and kept on this device."</li>
-                <li>"Your connection: about a quarter of a megabyte for each token served, within the limit you set."</li>
+                <li>"Your connection: up to an eighth of a megabyte for each token served, within the limit you set."</li>
                 <li>"A small bond from the local network’s faucet. A bond from a faucet is only ever drawn for the seed’s side."</li>
                 <li>"Your network address, which the relay sees."</li>
             </ul></div>

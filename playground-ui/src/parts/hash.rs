@@ -1,6 +1,7 @@
 //! Hashes: shortened, monospace, copyable, linked where a page exists for them.
 
 use leptos::prelude::*;
+use nesa_page::wording::{Piece, pieces};
 use wasm_bindgen_futures::JsFuture;
 
 use crate::{format::short, state::App};
@@ -43,4 +44,20 @@ pub(crate) fn HashText(
             </button>
         </span>
     }
+}
+
+/// A sentence in place; the hashes in it are shortened and copyable.
+#[component]
+pub(crate) fn Prose(
+    /// The sentence.
+    #[prop(into)]
+    text: String,
+) -> impl IntoView {
+    pieces(&text)
+        .into_iter()
+        .map(|piece| match piece {
+            Piece::Words(words) => words.into_any(),
+            Piece::Hash(hash) => view! { <HashText hash=hash name="the whole hash"/> }.into_any(),
+        })
+        .collect_view()
 }

@@ -3,7 +3,7 @@
 use leptos::prelude::*;
 use nesa_messages::{NOT_PROVEN, Step, StepId, StepState};
 
-use super::{copy, icon, state_class, state_word};
+use super::{Prose, copy, icon, state_class, state_word};
 use crate::{bridge, format::millis, state::App};
 
 /// A ladder. The bottom rung is the page's own doing: it is never shown as verified.
@@ -11,13 +11,15 @@ use crate::{bridge, format::millis, state::App};
 pub(crate) fn Ladder(#[prop(into)] steps: Signal<Vec<Step>>) -> impl IntoView {
     view! {
         <ol class="ladder">
-            {move || {
-                StepId::ALL.into_iter().map(|id| {
+            {StepId::ALL.map(|id| {
+                // Each rung by itself: news of one must not close the evidence open on another.
+                let step = Memo::new(move |_| {
                     let step = steps.with(|all| all.iter().find(|s| s.id == id).cloned());
                     let step = step.unwrap_or_else(|| Step::pending(id));
-                    rung(if id == StepId::PageCode { page_code(step) } else { step })
-                }).collect_view()
-            }}
+                    if id == StepId::PageCode { page_code(step) } else { step }
+                });
+                move || rung(step.get())
+            })}
         </ol>
         <NotProven/>
     }
@@ -74,12 +76,12 @@ fn rung(step: Step) -> impl IntoView {
             <div class="rung-body">
                 <h3>{step.id.title()}</h3>
                 <p class=format!("state {class}")>{checked}</p>
-                {(!step.detail.is_empty()).then(|| view! { <p class="small">{step.detail.clone()}</p> })}
+                {(!step.detail.is_empty()).then(|| view! { <p class="small"><Prose text=step.detail.clone()/></p> })}
                 {step.got.clone().map(|got| view! {
-                    <p class="small">"Got " <code>{got}</code></p>
+                    <p class="small">"Got " <code><Prose text=got/></code></p>
                 })}
                 {step.expected.clone().map(|expected| view! {
-                    <p class="small">"Expected " <code>{expected}</code></p>
+                    <p class="small">"Expected " <code><Prose text=expected/></code></p>
                 })}
                 <p class="term">
                     {(!step.who.is_empty()).then(|| format!("By {} · ", step.who))}

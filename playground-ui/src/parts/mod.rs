@@ -13,7 +13,7 @@ mod toast;
 
 pub(crate) use badge::{StateBadge, state_class, state_icon, state_word};
 pub(crate) use dialog::Confirm;
-pub(crate) use hash::{HashText, copy};
+pub(crate) use hash::{HashText, Prose, copy};
 pub(crate) use icon::icon;
 pub(crate) use ladder::Ladder;
 pub(crate) use palette::Palette;

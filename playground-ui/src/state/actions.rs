@@ -7,6 +7,7 @@ use nesa_messages::{
 
 use super::{App, Gate, Intent, QuoteState, now_ms, read_text};
 use crate::{bridge, route::Route, sample};
+use nesa_page::wording::first_words;
 
 impl App {
     /// Opens a page.
@@ -256,42 +257,5 @@ impl App {
         self.theme.update(|t| *t = t.next());
         let name = self.theme.get_untracked().name();
         self.announce(format!("Colours: {name}"));
-    }
-}
-
-/// A title for pasted text.
-fn first_words(text: &str) -> String {
-    const LIMIT: usize = 42;
-    let line = text.lines().next().unwrap_or_default().trim().trim_start_matches('#').trim();
-    if line.chars().count() <= LIMIT {
-        return line.to_owned();
-    }
-    let mut out = String::new();
-    for word in line.split_whitespace() {
-        if out.chars().count() + word.chars().count() > LIMIT {
-            break;
-        }
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        out.push_str(word);
-    }
-    if out.is_empty() {
-        out = line.chars().take(LIMIT).collect();
-    }
-    out.push('…');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::first_words;
-
-    #[test]
-    fn pasted_text_gets_a_short_title() {
-        assert_eq!(first_words("# Minutes\nbody"), "Minutes");
-        let long = first_words(&"word ".repeat(40));
-        assert!(long.ends_with('…') && long.chars().count() <= 44);
-        assert_eq!(first_words(&"x".repeat(90)).chars().count(), 43);
     }
 }

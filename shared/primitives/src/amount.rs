@@ -75,6 +75,26 @@ impl Amount {
     pub const fn is_zero(self) -> bool {
         self.0 == 0
     }
+
+    /// As people read it, for an amount of NES: `0.42 NES`, without needless zeros.
+    pub const fn in_nes(self) -> InNes {
+        InNes(self)
+    }
+}
+
+/// An amount of NES in words; see [`Amount::in_nes`].
+#[derive(Clone, Copy, Debug)]
+pub struct InNes(Amount);
+
+impl fmt::Display for InNes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.0.0 / UNES_PER_NES, self.0.0 % UNES_PER_NES);
+        if fraction == 0 {
+            return write!(f, "{whole} NES");
+        }
+        let digits = format!("{fraction:06}");
+        write!(f, "{whole}.{} NES", digits.trim_end_matches('0'))
+    }
 }
 
 impl fmt::Display for Amount {

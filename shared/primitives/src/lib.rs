@@ -17,7 +17,7 @@ mod text;
 mod verdict;
 
 pub use address::Address;
-pub use amount::{Amount, Denom, UNES_PER_NES};
+pub use amount::{Amount, Denom, InNes, UNES_PER_NES};
 pub use chain_id::{ChainId, ChainIdError, MAX_CHAIN_ID_BYTES};
 pub use codec::{DecodeError, decode_exact};
 pub use hash::{Hash, domain};

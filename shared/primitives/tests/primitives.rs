@@ -22,6 +22,12 @@ fn domains_separate_tags_and_chains() {
 }
 
 #[test]
+fn amounts_read_as_nes() {
+    let texts = [0, 41, 420_000, 1_250_000, 1_200_000_000].map(|n| Amount(n).in_nes().to_string());
+    assert_eq!(texts, ["0 NES", "0.000041 NES", "0.42 NES", "1.25 NES", "1200 NES"]);
+}
+
+#[test]
 fn amounts_never_wrap() {
     let max = Amount(u64::MAX);
     assert_eq!(max.checked_add(Amount(1)), None);

@@ -119,7 +119,7 @@ impl StepId {
     pub const fn term(self) -> &'static str {
         match self {
             Self::RequestEscrowed => "PayForQuery included, escrow proven in state",
-            Self::HeaderFinal => "threshold certificate, seed, parent seed, leader signature",
+            Self::HeaderFinal => "threshold certificate over header and seed, parent seed",
             Self::CommitteeDerived => {
                 "VRF seed of the fixed view, bond-weighted, disjoint operators"
             }

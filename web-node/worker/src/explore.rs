@@ -12,7 +12,7 @@ use nesa_messages::{
     BlockDetail, FromWorker, NetworkView, NodeRow, Problem, StepState, TxRow, Unes,
 };
 use nesa_platform::time::Instant;
-use nesa_primitives::{Hash, decode_exact};
+use nesa_primitives::{Denom, Hash, decode_exact};
 use nesa_wire::chain::MAX_KEYS;
 
 use crate::{
@@ -120,25 +120,24 @@ fn summary(action: &Action) -> String {
     let start = |text: String| text.chars().take(8).collect::<String>();
     match action {
         Action::Transfer(transfer) => {
-            format!(
-                "{} of denom {} to {}…",
-                transfer.amount,
-                transfer.denom,
-                start(transfer.to.to_string())
-            )
+            let amount = match transfer.denom {
+                Denom::NES => transfer.amount.in_nes().to_string(),
+                denom => format!("{} of denomination {denom}", transfer.amount),
+            };
+            format!("{amount} to {}…", start(transfer.to.to_string()))
         }
         Action::RegisterModel(model) => {
-            format!("{} at {} unes a token", model.name.as_str(), model.price_per_token)
+            format!("{} at {} a token", model.name.as_str(), model.price_per_token.in_nes())
         }
         Action::RegisterNode(node) => {
-            format!("node {}… with a bond of {} unes", start(node.node.to_string()), node.bond)
+            format!("node {}… with a bond of {}", start(node.node.to_string()), node.bond.in_nes())
         }
         Action::UpdateNode(update) => {
             format!("new addresses of node {}…", start(update.node.to_string()))
         }
         Action::Unbond(unbond) => format!("node {}… leaves", start(unbond.node.to_string())),
         Action::PayForQuery(pay) => {
-            format!("escrow of {} for up to {} tokens", pay.max_fee, pay.max_tokens)
+            format!("escrow of {} for up to {} tokens", pay.max_fee.in_nes(), pay.max_tokens)
         }
         Action::Commit(commit) => format!(
             "side {}, attempt {}: {} tokens of query {}…",
@@ -149,7 +148,7 @@ fn summary(action: &Action) -> String {
         ),
         Action::Claim(claim) => format!(
             "{} for node {}… in query {}…",
-            claim.voucher.total,
+            claim.voucher.total.in_nes(),
             start(claim.voucher.node.to_string()),
             start(claim.query.to_string())
         ),

@@ -56,13 +56,13 @@ impl Shown for QueryError {
                 "Your wallet does not cover this query.",
                 "Take test NES from the faucet on the Wallet page, or ask something shorter.",
             )
-            .with(format!("{balance} unes"), format!("{needed} unes")),
+            .with(balance.in_nes().to_string(), needed.in_nes().to_string()),
             Self::TooDear { needed, allowed } => Problem::new(
                 "too-dear",
                 "The query costs more than you allowed.",
                 "Raise the limit in the parameters, or ask something shorter.",
             )
-            .with(format!("{needed} unes"), format!("at most {allowed} unes")),
+            .with(needed.in_nes().to_string(), format!("at most {}", allowed.in_nes())),
             Self::Texts { .. } | Self::TooLong { .. } | Self::Length(_) => Problem::new(
                 "too-long",
                 format!("{self}."),

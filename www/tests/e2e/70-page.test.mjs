@@ -43,18 +43,52 @@ const ask = async (page, question = 'Who should not be given penicillin?') => {
 const done = (page, state = 'done') => page.locator(`${hook('answer')}[data-state="${state}"]`).waitFor({ timeout: 20_000 });
 const close = async (page) => { assert.deepEqual(page.problems, []); await page.context().close(); };
 
-test('the keyboard alone asks, reads, opens evidence and comes back', async () => {
-  const page = await open('');
-  await ask(page);
+/** Tabs forward until the element is focused, as a person without a mouse would. */
+async function tabTo(page, selector) {
+  for (let i = 0; i < 120; i += 1) {
+    if (await page.evaluate((s) => document.activeElement.matches(s), selector)) return;
+    await page.keyboard.press('Tab');
+    // A focus that cannot be seen is no focus.
+    const shown = await page.evaluate(() => {
+      const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+      return document.activeElement === document.body || (outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2);
+    });
+    assert.ok(shown, `no focus ring on ${await page.evaluate(() => document.activeElement.outerHTML.slice(0, 120))}`);
+  }
+  throw new Error(`${selector} cannot be reached by Tab`);
+}
+
+test('the keyboard alone asks, reads, opens evidence, exports and comes back', async () => {
+  const page = await open('', { acceptDownloads: true });
+  const press = async (name, key = 'Enter') => { await tabTo(page, name); await page.keyboard.press(key); };
+  await press(hook('use-samples'));
+  await tabTo(page, hook('question'));
+  await page.keyboard.type('Who should not be given penicillin?');
+  await page.keyboard.press('Enter');
   await done(page);
   await until(async () => (await ladder(page)).settled === 'verified', 10, 'settlement');
   assert.equal(await at(page, 'seal').getAttribute('data-state'), 'verified');
   assert.equal((await ladder(page))['page-code'], 'notChecked');
   assert.equal(await page.locator(hook('result')).count(), 24);
   assert.match(page.url(), /#\/q\/\d+$/);
-  await page.locator(`${hook('rung')} summary`).first().focus();
-  await page.keyboard.press('Enter');
+  // The seal's link leads to the ladder; evidence opens under its rung and stays open.
+  await press('.seal button');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'ladder');
+  await press(`${hook('rung')} summary`);
   assert.ok(await page.locator('.evidence').first().isVisible());
+  await close(page);
+});
+
+test('a receipt and another page are as near to the keyboard', async () => {
+  const page = await open('', { acceptDownloads: true });
+  await ask(page);
+  await done(page);
+  await until(async () => (await ladder(page)).settled === 'verified', 10, 'settlement');
+  await page.locator('h1').first().click();
+  const download = page.waitForEvent('download');
+  await tabTo(page, hook('export-payment'));
+  await page.keyboard.press('Enter');
+  assert.equal((await download).suggestedFilename(), 'payment.json');
   await page.keyboard.press('Control+k');
   await page.keyboard.type('wallet');
   await page.keyboard.press('Enter');
@@ -198,12 +232,16 @@ test('a receipt that fails says what failed and what was not reached', async () 
   await close(page);
 });
 
-for (const hash of ['#/network', '#/block/1204', '#/donate', '#/about']) {
-  test(`${hash} opens by its link, fits 390 px and pleases axe`, async () => {
-    const page = await open('still', { hash, viewport: { width: 390, height: 844 }, colorScheme: 'dark' });
+for (const hash of ['#/', '#/network', '#/block/1204', '#/donate', '#/wallet', '#/verify', '#/about']) {
+  test(`${hash} opens by its link, fits 390 px and pleases axe, light and dark`, async () => {
+    const page = await open('still', { hash, viewport: { width: 390, height: 844 } });
     await page.locator('h1').first().waitFor();
-    await page.waitForTimeout(200);
-    assert.deepEqual(await axe(page), []);
+    if (hash === '#/block/1204') await page.getByText('State root').waitFor();
+    if (hash === '#/network') await page.locator('table').waitFor();
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      assert.deepEqual(await axe(page), [], colorScheme);
+    }
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'no sideways scrolling');
     await close(page);
   });

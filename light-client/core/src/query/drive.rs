@@ -324,7 +324,7 @@ impl Run<'_> {
         let sent = LadderStep::verified(
             StepId::SharesSent,
             "this device",
-            format!("{} bytes to A as noise, fresh 32-byte seeds to B", bytes.a_up),
+            format!("{:.1} MB to A as noise, fresh 32-byte seeds to B", bytes.a_up as f64 / 1e6),
             0.0,
             json!({
                 "a": { "up": bytes.a_up, "down": bytes.a_down },

@@ -91,7 +91,7 @@ pub enum QueryError {
         reason: &'static str,
     },
     /// The price is above what the caller allows.
-    #[error("the query needs an escrow of {needed} unes, allowed are {allowed}")]
+    #[error("the query needs an escrow of {}, allowed are {}", needed.in_nes(), allowed.in_nes())]
     TooDear {
         /// Escrow needed.
         needed: Amount,
@@ -99,7 +99,7 @@ pub enum QueryError {
         allowed: Amount,
     },
     /// The wallet does not cover it.
-    #[error("the wallet holds {balance}, the query needs {needed}")]
+    #[error("the wallet holds {}, the query needs {}", balance.in_nes(), needed.in_nes())]
     Funds {
         /// Proven balance in the query's denomination.
         balance: Amount,

@@ -235,7 +235,7 @@ impl QueryClient {
         let step = LadderStep::verified(
             StepId::RequestEscrowed,
             "the chain",
-            format!("{} unes held in block {height}", record.escrow),
+            format!("{} held in block {height}", record.escrow.in_nes()),
             included.ms + before.ms,
             json!({
                 "query": query, "height": height, "index": included.index,

@@ -10,7 +10,7 @@ use super::progress::Running;
 use crate::{
     bridge,
     format::{clock, millis, short, thousands},
-    parts::{HashText, ProblemNote, SplitBar, icon, state_class},
+    parts::{HashText, ProblemNote, Prose, SplitBar, icon, state_class},
     route::Route,
     state::{App, Intent},
 };
@@ -227,7 +227,7 @@ fn details(job: &JobView) -> impl IntoView + use<> {
         let block = e.height.map(|h| view! {
             " " <a href=Route::Block(h).href()>{format!("block {}", thousands(h))}</a>
         });
-        view! { <li><span class="at small">{millis(e.at_ms)}</span><span>{e.what.clone()}{block}</span></li> }
+        view! { <li><span class="at small">{millis(e.at_ms)}</span><span><Prose text=e.what.clone()/>{block}</span></li> }
     }).collect_view();
     let query = job.query.clone();
     let has_life = !job.life.is_empty();

@@ -93,7 +93,7 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
                 <div class="stack">
                     <p class="small muted">"Or try one on the sample collection:"</p>
                     <div class="examples">
-                        {sample::QUESTIONS.map(|q| view! {
+                        {sample::QUESTIONS.map(|(q, _)| view! {
                             <button type="button" class="example" on:click=move |_| {
                                 app.draft.update(|d| {
                                     if d.documents.is_empty() { d.documents = sample::documents(); }

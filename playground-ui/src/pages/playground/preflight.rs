@@ -64,7 +64,7 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
                 <p class="small muted">{match &quote.collusion {
                     Some(c) => format!(
                         "If both were one person in secret they could read it. {} could be drawn from {}; \
-                        the largest two hold {:.0} % of the bond. Name one node yourself to rule that out.",
+                        the largest two hold {:.0}\u{a0}% of the bond. Name one node yourself to rule that out.",
                         plural(u64::from(quote.candidates), "node"),
                         plural(u64::from(c.operators), "self-declared operator"), c.largest_two * 100.0),
                     None => "If both were one person in secret they could read it. \
@@ -103,7 +103,7 @@ fn Funds() -> impl IntoView {
                 <div class="note">
                     <p><strong>"The nodes are paid, so you need a wallet"</strong></p>
                     <p>"One click makes a key on this device and takes test NES from the local network’s faucet."</p>
-                    <div class="row"><button type="button" class="btn main" data-test="wallet-create"
+                    <div class="row"><button type="button" class="btn" data-test="wallet-create"
                         disabled=move || app.fund_next.get() on:click=move |_| app.create_and_fund()>
                         "Make a wallet with test NES"</button>
                     <a href=Route::Wallet.href()>"More choices"</a></div>

@@ -124,8 +124,9 @@ pub fn verify(
     let opened: QueryRecord = decoded("open query", values.first())?;
     check_opening(&opened, &signed, pay, &block, at.height())?;
     note(format!(
-        "{} unes were escrowed, to be settled at {} ms",
-        opened.escrow, opened.deadline_ms
+        "{} were escrowed, to be settled at {} ms",
+        opened.escrow.in_nes(),
+        opened.deadline_ms
     ));
 
     // The draw.

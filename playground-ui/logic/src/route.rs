@@ -4,7 +4,7 @@ use nesa_messages::JobId;
 
 /// A page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Route {
+pub enum Route {
     /// Compose a new query.
     #[default]
     Playground,
@@ -26,7 +26,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// Reads `#/…`; anything unknown is the playground, so that a broken link still helps.
-    pub(crate) fn parse(fragment: &str) -> Self {
+    pub fn parse(fragment: &str) -> Self {
         let path = fragment.trim_start_matches('#').trim_matches('/');
         let mut parts = path.split('/');
         let number = |part: Option<&str>| part.and_then(|p| p.parse::<u64>().ok());
@@ -43,7 +43,7 @@ impl Route {
     }
 
     /// The fragment to link to.
-    pub(crate) fn href(self) -> String {
+    pub fn href(self) -> String {
         match self {
             Self::Playground => "#/".to_owned(),
             Self::Job(id) => format!("#/q/{id}"),
@@ -57,7 +57,7 @@ impl Route {
     }
 
     /// The navigation entry this page belongs to.
-    pub(crate) fn section(self) -> Self {
+    pub fn section(self) -> Self {
         match self {
             Self::Job(_) => Self::Playground,
             Self::Block(_) => Self::Network,
@@ -66,7 +66,7 @@ impl Route {
     }
 
     /// Name in the navigation and the window title.
-    pub(crate) fn title(self) -> &'static str {
+    pub fn title(self) -> &'static str {
         match self {
             Self::Playground => "Playground",
             Self::Job(_) => "Answer",

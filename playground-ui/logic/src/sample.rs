@@ -5,15 +5,16 @@
 
 use nesa_messages::Document;
 
-/// Questions that the collection can answer, none of which repeats the words of its answer.
-pub(crate) const QUESTIONS: [&str; 3] = [
-    "Who should not be given penicillin?",
-    "Which patient is worried about losing their job?",
-    "Who has an irregular heartbeat?",
+/// Questions that the collection can answer, each with the title of the note that does. None
+/// repeats the words of its answer.
+pub const QUESTIONS: [(&str, &str); 3] = [
+    ("Who should not be given penicillin?", "Berit, allergy"),
+    ("Which child might be bullied?", "Imre, school"),
+    ("Whose diabetes is improving?", "Farouk, blood sugar"),
 ];
 
 /// `(title, text)` of each note.
-pub(crate) const NOTES: [(&str, &str); 24] = [
+pub const NOTES: [(&str, &str); 24] = [
     (
         "Aldous, first visit",
         "Mr Aldous came with a cough of three weeks. No fever, no weight loss. He stopped smoking in spring and is proud of it. Chest clear on both sides. I asked him to return if he sees blood or wakes with night sweats.",
@@ -113,7 +114,7 @@ pub(crate) const NOTES: [(&str, &str); 24] = [
 ];
 
 /// The collection as documents.
-pub(crate) fn documents() -> Vec<Document> {
+pub fn documents() -> Vec<Document> {
     NOTES
         .iter()
         .enumerate()
