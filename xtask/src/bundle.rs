@@ -133,6 +133,27 @@ pub(crate) fn page() -> Result<()> {
     Ok(())
 }
 
+/// Builds the worker of a client that complains of good products, beside `www/dist` and never in it:
+/// the browser tests answer with it in place of the real one. Returns its folder, which holds
+/// `nesa_worker.js` and `nesa_worker_bg.wasm`.
+pub(crate) fn dishonest_worker() -> Result<PathBuf> {
+    cargo(&[
+        "build",
+        "--locked",
+        "--target",
+        WASM_TARGET,
+        "--profile",
+        WASM_PROFILE,
+        "-p",
+        "nesa-worker",
+        "--features",
+        "dishonest",
+    ])?;
+    let stage = target().join("www-dishonest");
+    bindgen(&stage, WORKER)?;
+    Ok(stage.join(WORKER))
+}
+
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.
 pub(crate) fn verifier() -> Result<(u64, u64)> {
     prerequisites::for_build()?;

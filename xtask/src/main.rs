@@ -37,7 +37,8 @@ enum Task {
         /// Run only these stages, in this order.
         #[arg(long, value_enum, value_delimiter = ',')]
         only: Vec<test::Stage>,
-        /// Only tests whose name contains this (native and browser stages).
+        /// Only tests whose name contains this (native and browser stages), or one browser file
+        /// (`25-unfair`).
         filter: Option<String>,
     },
     /// Measure; prints ratios and writes JSON under target/bench.

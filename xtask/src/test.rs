@@ -166,23 +166,32 @@ fn browser_test_packages() -> Result<Vec<String>> {
 }
 
 fn browser(filter: Option<&str>) -> Result<()> {
+    // First, so that the honest worker is the one that stays where cargo puts it.
+    let dishonest = bundle::dishonest_worker()?;
     bundle::build()?;
     cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
     let nesa = native_binary("nesa");
     let folder = root().join("www/tests");
     let mut node = Command::new("node");
-    node.current_dir(&folder).env("NESA", &nesa).args([
+    node.current_dir(&folder).env("NESA", &nesa).env("DISHONEST", &dishonest).args([
         "--test",
         "--test-concurrency=1",
         "--test-reporter=spec",
     ]);
-    if let Some(filter) = filter {
-        node.arg(format!("--test-name-pattern={filter}"));
-    }
     let mut files: Vec<PathBuf> = fs::read_dir(folder.join("e2e"))?
         .filter_map(|e| e.ok().map(|e| e.path()))
         .filter(|p| p.to_string_lossy().ends_with(".test.mjs"))
         .collect();
     files.sort();
+    if let Some(filter) = filter {
+        // A file's name spares the networks of all the others; a test's name does not.
+        let named: Vec<_> =
+            files.iter().filter(|p| p.to_string_lossy().contains(filter)).cloned().collect();
+        if named.is_empty() {
+            node.arg(format!("--test-name-pattern={filter}"));
+        } else {
+            files = named;
+        }
+    }
     run_command(node.args(files))
 }

@@ -10,6 +10,7 @@ use commonware_codec::{
     Buf, Copying, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, Read, ReadExt as _,
     Write,
 };
+use commonware_consensus::simplex::types::{Finalize, Proposal};
 use commonware_cryptography::{
     Signer as _,
     bls12381::{
@@ -22,10 +23,15 @@ use commonware_cryptography::{
     },
     ed25519,
 };
-use commonware_utils::{N3f1, NZU32, TryFromIterator as _, ordered::Set};
-use nesa_chain::header::ValidatorKey;
+use commonware_parallel::Sequential;
+use commonware_utils::{N3f1, NZU32, TryFromIterator as _, iter::NonEmpty, ordered::Set};
+use nesa_chain::{
+    header::{Header, ValidatorKey},
+    trust::TrustRoot,
+};
 use nesa_crypto::sign::SecretKey;
 use nesa_primitives::{Address, DecodeError, decode_exact};
+use nesa_verify::{Finalization, Scheme};
 use rand_core::CryptoRng;
 use std::num::NonZeroU32;
 use zeroize::Zeroizing;
@@ -161,6 +167,39 @@ pub fn deal(count: u32, mut rng: impl CryptoRng) -> Result<Dealt, DealError> {
     Ok(Dealt { group_key: group_key(&sharing), validators })
 }
 
+impl Dealt {
+    /// The certificate that this group would give `header` on the chain of `trust`.
+    ///
+    /// Under the group's own trust root it verifies: that is what "its dealer could forge" means.
+    /// Under any other it must be refused, which rehearsals with a forging validator show.
+    ///
+    /// # Errors
+    /// [`DealError::Sharing`] when the shares do not sign together.
+    pub fn certify(&self, trust: &TrustRoot, header: &Header) -> Result<Finalization, DealError> {
+        let failed = |what: &str| DealError::Sharing(what.to_owned());
+        let namespace = trust.consensus_namespace();
+        let players = Set::try_from_iter(self.validators.iter().map(ValidatorKeys::public))
+            .map_err(|_| failed("two validators of one key"))?;
+        let context = &header.fields.context;
+        let proposal = Proposal::new(context.round, context.parent.0, header.digest());
+        let mut votes = Vec::with_capacity(self.validators.len());
+        let mut schemes = Vec::with_capacity(self.validators.len());
+        for keys in &self.validators {
+            let (sharing, share) = (keys.sharing.clone(), keys.share.clone());
+            let scheme = Scheme::signer(&namespace, players.clone(), sharing, share)
+                .ok_or_else(|| failed("a share outside of its group"))?;
+            let vote = Finalize::sign(&scheme, proposal.clone());
+            votes.push(vote.ok_or_else(|| failed("a scheme that does not sign"))?);
+            schemes.push(scheme);
+        }
+        let (Some(scheme), Some((first, rest))) = (schemes.first(), votes.split_first()) else {
+            return Err(DealError::Count { got: 0 });
+        };
+        Finalization::from_finalizes(scheme, NonEmpty::new(first, rest.iter()), &Sequential)
+            .map_err(|_| failed("votes that do not combine"))
+    }
+}
+
 fn group_key(sharing: &Sharing<MinSig>) -> [u8; nesa_verify::certificate::GROUP_KEY_BYTES] {
     let mut bytes = [0u8; nesa_verify::certificate::GROUP_KEY_BYTES];
     bytes.copy_from_slice(&sharing.public().encode());
@@ -170,6 +209,9 @@ fn group_key(sharing: &Sharing<MinSig>) -> [u8; nesa_verify::certificate::GROUP_
 #[cfg(test)]
 mod tests {
     use super::*;
+    use commonware_consensus::types::{Epoch, Round, View};
+    use nesa_chain::header::{Context, HeaderFields, StateCommitment, to_digest};
+    use nesa_primitives::{ChainId, Hash};
     use rand::{SeedableRng as _, rngs::StdRng};
 
     #[test]
@@ -183,6 +225,39 @@ mod tests {
             assert!(ValidatorKeys::from_bytes(&keys.to_bytes()[1..]).is_err());
         }
         assert!(dealt.validators.windows(2).all(|pair| pair[0].public() < pair[1].public()));
+    }
+
+    #[test]
+    fn a_dealer_can_forge_its_own_chain_and_no_other() {
+        let groups = [1, 2].map(|seed| deal(4, StdRng::seed_from_u64(seed)).unwrap());
+        let own = TrustRoot {
+            group_key: groups[0].group_key,
+            genesis: Hash([7; 32]),
+            chain_id: ChainId::new("forged").unwrap(),
+        };
+        let (genesis, keys) = (to_digest(&own.genesis), &groups[0].validators[0]);
+        let fields = HeaderFields {
+            context: Context {
+                round: Round::new(Epoch::zero(), View::new(1)),
+                leader: keys.public(),
+                parent: (View::zero(), genesis),
+            },
+            parent: genesis,
+            height: 1,
+            timestamp_ms: 1,
+            tx_root: Hash::ZERO,
+            state: StateCommitment { root: genesis, ops_root: genesis, ops_start: 0, ops_end: 1 },
+            parent_seed: None,
+            skipped_seeds: Vec::new(),
+        };
+        let header = Header::sign(fields, &own.digest(), &keys.secret_key());
+        let judge = |group: &Dealt| {
+            let certificate = group.certify(&own, &header).unwrap();
+            let verifier = nesa_verify::Verifier::new(&own).unwrap();
+            verifier.verify_header(&mut StdRng::seed_from_u64(3), &header, &certificate)
+        };
+        assert!(judge(&groups[0]).is_valid());
+        assert!(judge(&groups[1]).is_invalid());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Live blocks, each verified here; the nodes, proven from state.
 
 use leptos::prelude::*;
-use nesa_messages::{BlockRow, NodeRow, PeerRow, StepState, ToWorker};
+use nesa_messages::{BlockRow, NodeRow, PeerRow, StepState, ToWorker, Unes};
 
 use crate::{
     bridge,
-    format::{clock, millis, short, thousands},
-    parts::{HashText, Sparkline, StateBadge, state_class, state_icon, state_word},
+    format::{clock, millis, plural, thousands},
+    parts::{HashText, Prose, Sparkline, StateBadge, state_class, state_icon, state_word},
     route::Route,
     state::App,
 };
@@ -29,7 +29,7 @@ pub(crate) fn Network() -> impl IntoView {
             <header>
                 <h1>"Network"</h1>
                 <p class="lede">"Every block below was checked by this device: its certificate against the group key, \
-                    its seed, its parent’s seed and its leader’s signature."</p>
+                    its seed and its parent’s seed."</p>
             </header>
             <section class="block" aria-labelledby="blocks-title">
                 <div class="row between"><h2 id="blocks-title">"Blocks"</h2>
@@ -95,9 +95,9 @@ fn Nodes() -> impl IntoView {
                             {format!("Each row proven against the state of block {} in {}.", thousands(height), millis(ms))}</p> })}
                         {odds.map(|c| view! { <div class="note">
                             <p><strong>"What a colluding pair costs"</strong></p>
-                            <p>{format!("The two largest of {} operators hold {:.0} % of the bond. To be drawn on both sides of every \
-                                second query, somebody would have to bond about {} NES under two names.",
-                                c.operators, c.largest_two * 100.0, c.price)}</p>
+                            <p>{format!("The two largest of {} operators hold {:.0}\u{a0}% of the bond. To be drawn on both sides of every \
+                                second query, somebody would have to bond about {}\u{a0}NES under two names.",
+                                c.operators, c.largest_two * 100.0, thousands(c.price.0.div_ceil(Unes::PER_NES)))}</p>
                             <p class="small muted">"No software can check that two names are two people. Naming one node yourself rules it out."</p>
                         </div> })}
                     }.into_any()
@@ -108,7 +108,10 @@ fn Nodes() -> impl IntoView {
 }
 
 fn node(n: NodeRow) -> impl IntoView {
-    let operator = n.operator_name.clone().unwrap_or_else(|| short(&n.operator));
+    let operator = match n.operator_name {
+        Some(name) => name.into_any(),
+        None => view! { <HashText hash=n.operator name="operator’s address"/> }.into_any(),
+    };
     view! {
         <tr>
             <td><HashText hash=n.node name="node key"/>{n.this_device.then(|| view! { <span class="small">" this browser"</span> })}</td>
@@ -136,7 +139,7 @@ fn Life() -> impl IntoView {
                     <p><a href=Route::Job(job.id).href()>"Your latest search"</a></p>
                     <ol class="life">{job.life.iter().map(|e| view! {
                         <li><span class="at small">{millis(e.at_ms)}</span>
-                            <span>{e.what.clone()}{e.height.map(|h| view! { " " <a href=Route::Block(h).href()>{format!("block {}", thousands(h))}</a> })}</span></li>
+                            <span><Prose text=e.what.clone()/>{e.height.map(|h| view! { " " <a href=Route::Block(h).href()>{format!("block {}", thousands(h))}</a> })}</span></li>
                     }).collect_view()}</ol>
                 }.into_any(),
             )}
@@ -151,18 +154,36 @@ fn Peers() -> impl IntoView {
     view! {
         <section class="block" aria-labelledby="peers-title">
             <h2 id="peers-title">"Peers"</h2>
-            <p class="small muted">"They deliver bytes; nothing they say is believed."</p>
+            <p class="small muted">"They deliver bytes; nothing they say is believed. One that proves to be wrong is not asked again."</p>
             <Show when=move || !peers.with(Vec::is_empty) fallback=|| view! { <p class="muted">"No peer connected."</p> }>
-                <ul class="stack">{move || peers.get().into_iter().map(peer).collect_view()}</ul>
+                <ul class="stack">{move || peers.get().into_iter().map(|p| match p.offence.clone() {
+                    Some(offence) => refused(p, offence).into_any(),
+                    None => peer(p).into_any(),
+                }).collect_view()}</ul>
             </Show>
         </section>
     }
 }
 
 fn peer(p: PeerRow) -> impl IntoView {
-    let rtt = p.rtt_ms.map(|ms| format!(", answers in {ms} ms")).unwrap_or_default();
+    let headers =
+        (p.headers > 0).then(|| format!("{} checked and true", plural(p.headers, "header")));
+    let rtt = p.rtt_ms.map(|ms| format!("answers in {ms} ms"));
+    let said: Vec<String> = [headers, rtt].into_iter().flatten().collect();
+    let said = if said.is_empty() { "not needed so far".to_owned() } else { said.join(", ") };
     view! {
-        <li class="row"><HashText hash=p.peer name="peer id"/>
-            <span class="small muted">{format!("{} headers held up{rtt}", thousands(p.headers))}</span></li>
+        <li class="row" data-test="peer"><HashText hash=p.peer name="peer id"/>
+            <span class="small muted">{said}</span></li>
+    }
+}
+
+/// A peer that lied: what it said, shown as long as this page is open.
+fn refused(p: PeerRow, offence: String) -> impl IntoView {
+    view! {
+        <li class="stack" data-test="peer-refused">
+            <span class="row"><HashText hash=p.peer name="peer id"/>
+                <span class="state failed">{state_icon(StepState::Failed)} "Caught lying, not asked again"</span></span>
+            <p class="small"><Prose text=offence/></p>
+        </li>
     }
 }

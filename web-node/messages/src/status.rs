@@ -16,7 +16,7 @@ pub struct Status {
     pub identity: Option<ChainIdentity>,
     /// Highest header verified by this device; 0 before the first.
     pub height: u64,
-    /// Peers the worker holds connections to.
+    /// Peers the worker asks, and those it stopped asking because they lied.
     pub peers: Vec<PeerRow>,
     /// The model that queries use, once its manifest is verified.
     pub model: Option<ModelInfo>,
@@ -141,6 +141,8 @@ pub struct PeerRow {
     pub headers: u64,
     /// Last round trip.
     pub rtt_ms: Option<u32>,
+    /// What it got provably wrong, with got and expected. It is not asked again.
+    pub offence: Option<String>,
 }
 
 /// The model in use.

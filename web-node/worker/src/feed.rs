@@ -114,6 +114,7 @@ impl App {
                     if light.peers().iter().all(|peer| peer.offence.is_some()) {
                         return Some(wrong_network(&what, &got, &expected));
                     }
+                    self.set_status(|status| status.peers = peer_rows(light));
                 }
                 Event::Conflict(conflict) => {
                     let first = &conflict.ours.header;
@@ -167,12 +168,12 @@ fn peer_rows(light: &LightClient) -> Vec<PeerRow> {
     light
         .peers()
         .into_iter()
-        .filter(|peer| peer.offence.is_none())
         .map(|peer| PeerRow {
             peer: peer.name.rsplit("/p2p/").next().unwrap_or_default().to_owned(),
             address: peer.name,
             headers: peer.headers,
             rtt_ms: peer.rtt_ms,
+            offence: peer.offence,
         })
         .collect()
 }

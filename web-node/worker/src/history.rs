@@ -261,7 +261,7 @@ impl App {
                 ended(cost, &settlement);
                 view.life.push(LifeEvent {
                     at_ms: (time::now_ms() as f64 - view.started_ms).max(0.0),
-                    what: format!("settled: {} unes returned", settlement.returned),
+                    what: format!("settled: {} returned", settlement.returned.in_nes()),
                     height: Some(settlement.height),
                 });
             })

@@ -6,7 +6,7 @@ import { launch, open } from '../lib/browser.mjs';
 import { hook, ready, ask, settled, results } from '../lib/playground.mjs';
 import { until } from '../lib/wait.mjs';
 
-let network, browser, volunteer, client;
+let network, browser, volunteer, client, address;
 before(async () => {
   network = await up({ scenario: 'volunteers' });
   browser = await launch();
@@ -16,6 +16,11 @@ after(async () => {
   await network?.down();
 });
 
+/** What the chain says the volunteer's wallet holds, in unes: a validator's word, not the page's. */
+async function balance() {
+  const account = await (await fetch(`${network.rpc}/v1/account/${address}`)).json();
+  return Number(account.balances['0'] ?? 0);
+}
 const layers = async () => Number((await volunteer.locator(hook('donate-layers')).innerText()).replace(/\D/g, '') || 0);
 
 test('one button makes a tab a node, and the bit self-test of its adapter is shown', async () => {
@@ -24,16 +29,24 @@ test('one button makes a tab a node, and the bit self-test of its adapter is sho
   await volunteer.locator(hook('donate-start')).click();
   await volunteer.locator(hook('donate-stop')).waitFor({ timeout: 120_000 });
   await volunteer.locator(hook('adapter')).first().waitFor({ timeout: 30_000 });
+  await volunteer.goto(new URL('#/wallet', network.playground).href);
+  address = (await volunteer.locator(hook('wallet-address')).innerText()).trim();
+  await volunteer.goto(new URL('#/donate', network.playground).href);
+  await volunteer.locator(hook('donate-stop')).waitFor();
 });
 
 test('another tab draws it, is answered, and pays it', async () => {
   const context = await browser.newContext();
   client = await open(browser, network.playground, { context });
   await ready(client);
+  const before = await balance();
   await ask(client, 'when should the apple trees be pruned?');
   assert.equal(await settled(client, undefined, 180), 'done');
   assert.match((await results(client))[0], /apple/);
   await until(async () => (await layers()) > 0, 30, 'the volunteer served layers');
+  // More than it spent on the transactions that claim it.
+  await until(async () => (await balance()) > before, 60, 'its balance rises');
+  await until(async () => Number.parseFloat(await volunteer.locator(hook('donate-earned')).innerText()) > 0, 30, 'the page says so');
 });
 
 test('closed in mid-query, the volunteer is replaced and the answer still comes', async () => {

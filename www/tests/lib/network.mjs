@@ -46,6 +46,12 @@ export async function up({ scenario, dir, args = [], readySeconds = 120 } = {}) 
   return {
     ...ready, dir, child,
     errors: () => errors,
+    /** Process id of the compute node with key `node`; undefined while it is down. */
+    async pid(node) {
+      const { nodes } = JSON.parse(await readFile(join(dir, 'network.json'), 'utf8'));
+      const pids = JSON.parse(await readFile(join(dir, 'run.json'), 'utf8'));
+      return pids[nodes.find((n) => n.node === node).name];
+    },
     /** Graceful stop; fails if a process of the network is left behind. */
     async down({ keep = kept } = {}) {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');

@@ -34,5 +34,12 @@ export async function settled(page, states = ['done', 'failed', 'cancelled'], se
 export const ladder = (page) => page.locator(hook('rung')).evaluateAll((rungs) =>
   Object.fromEntries(rungs.map((r) => [r.dataset.step, r.dataset.state])));
 
+/** What a rung rests on; waits until it has something to show. */
+export async function evidence(page, step) {
+  const text = page.locator(`[data-test="rung"][data-step="${step}"] .evidence`);
+  await text.waitFor({ state: 'attached', timeout: 60_000 });
+  return JSON.parse(await text.textContent());
+}
+
 /** Ranked passages, best first. */
 export const results = (page) => page.locator(hook('result')).allInnerTexts();

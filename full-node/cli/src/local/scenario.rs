@@ -3,6 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::node::services::forger::Forgery;
+
 /// What a local network rehearses. Chosen when its directory is made, because most scenarios need
 /// genesis weights that make the drawing of the interesting node certain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, ValueEnum, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub(crate) enum Scenario {
     Silent,
     /// Node c0 dies in the middle of its first query; its bond makes it drawn first.
     Crash,
+    /// Three of the four validators lie to light clients: v0 forges headers, v1 gives certificates
+    /// of another group, v2 swaps seeds. They are honest in consensus, and v3 in everything.
+    Forger,
     /// Genesis nodes have so little bond that a volunteer with a faucet bond is drawn.
     Volunteers,
 }
@@ -29,6 +34,7 @@ impl Scenario {
             Self::Liar => "liar",
             Self::Silent => "silent",
             Self::Crash => "crash",
+            Self::Forger => "forger",
             Self::Volunteers => "volunteers",
         }
     }
@@ -36,5 +42,11 @@ impl Scenario {
     /// True when node c0 misbehaves, and so must be drawn for sure.
     pub(crate) fn favours_first_node(self) -> bool {
         matches!(self, Self::Liar | Self::Silent | Self::Crash)
+    }
+
+    /// How validator number `index` lies to light clients, if it does.
+    pub(crate) fn forgery(self, index: usize) -> Option<Forgery> {
+        let lies = [Forgery::Header, Forgery::Certificate, Forgery::Seed];
+        lies.get(index).copied().filter(|_| self == Self::Forger)
     }
 }

@@ -66,7 +66,7 @@ pub(crate) mod names {
     pub(crate) const VALIDATOR: &str = "validator.key";
     /// A validator's libp2p identity.
     pub(crate) const P2P: &str = "p2p.key";
-    /// The faucet's account, in the first validator's folder.
+    /// The faucet's account, in the folder of the first honest validator.
     pub(crate) const FAUCET: &str = "faucet.key";
     /// The account of the operator of a compute node.
     pub(crate) const OPERATOR: &str = "operator.key";
@@ -118,7 +118,10 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
             p2p_port: port()?,
         });
     }
-    keyfile::store(&dir.join("v0").join(names::FAUCET), &faucet)?;
+    // Clients ask only validators they have not caught lying.
+    let honest = (0..validators.len()).find(|index| options.scenario.forgery(*index).is_none());
+    let keeper = format!("v{}", honest.unwrap_or_default());
+    keyfile::store(&dir.join(keeper).join(names::FAUCET), &faucet)?;
 
     let mut nodes = Vec::new();
     for (index, (operator, key)) in node_keys.iter().enumerate() {

@@ -146,7 +146,7 @@ fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
         return None;
     }
     match scenario {
-        Scenario::Default | Scenario::Volunteers => None,
+        Scenario::Default | Scenario::Forger | Scenario::Volunteers => None,
         Scenario::Liar => Some(Fault::FlipOneBit { product: FAULTY_PRODUCT }),
         Scenario::Silent => Some(Fault::NeverAnswer),
         Scenario::Crash => Some(Fault::DieMidQuery { after: FAULTY_PRODUCT }),

@@ -25,6 +25,7 @@ use super::{
         chain::{self, ChainService},
         chunks::{self, ChunkService},
         faucet::Faucet,
+        forger::Forger,
     },
     source::{Chain, HttpSource},
     supervised,
@@ -112,16 +113,22 @@ async fn serve(
     .await?;
 
     let faucet_key = folder.join(names::FAUCET);
-    let has_faucet = faucet_key.exists();
-    let faucet = if has_faucet {
+    let has_faucet =
+        network.validators.iter().any(|peer| dir.join(&peer.name).join(names::FAUCET).exists());
+    let faucet = if faucet_key.exists() {
         Some(Faucet::new(keyfile::load(&faucet_key)?, trust.digest(), &genesis.params))
     } else {
         None
     };
+    let forger = network.scenario.forgery(index);
+    if let Some(forgery) = forger {
+        tracing::warn!(?forgery, "lies to light clients on purpose: the network is a rehearsal");
+    }
+    let forger = forger.map(|forgery| Forger::new(forgery, trust.clone())).transpose()?;
     let served = Arc::new(ServedModel::new(model::open(&network.model.file)?));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(
-        ChainService::new(chain_source.clone(), faucet)
+        ChainService::new(chain_source.clone(), faucet, forger)
             .run(swarm.accept(Protocol::Chain, chain::STREAMS)?),
     );
     tasks.spawn(ChunkService::new(served).run(swarm.accept(Protocol::Chunks, chunks::STREAMS)?));

@@ -328,16 +328,27 @@ fn paid_step(
     let to_nodes: u64 = record.commits.iter().map(|c| c.earned().0).fold(0, u64::saturating_add);
     let rest = match record.status.settlement() {
         Some(settlement) => {
-            format!("{} burned, {} returned", settlement.burned, settlement.returned)
+            format!(
+                "{} burned, {} returned",
+                settlement.burned.in_nes(),
+                settlement.returned.in_nes()
+            )
         }
         None => {
-            format!("{} unspent and held until the deadline, when it returns", record.returnable())
+            format!(
+                "{} unspent and held until the deadline, when it returns",
+                record.returnable().in_nes()
+            )
         }
     };
     LadderStep::verified(
         StepId::Settled,
         "the chain",
-        format!("{to_nodes} unes to the nodes, {rest}, in block {}", summary.final_height),
+        format!(
+            "{} to the nodes, {rest}, in block {}",
+            Amount(to_nodes).in_nes(),
+            summary.final_height
+        ),
         proven.ms + check_ms,
         json!({
             "height": summary.final_height,

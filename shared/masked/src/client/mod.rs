@@ -26,6 +26,8 @@
 //! a deadline missed is [`Session::lost`]. [`Session::waiting_on`] says who owes an answer.
 
 mod blame;
+#[cfg(feature = "dishonest")]
+mod dishonest;
 #[cfg(test)]
 mod mutants;
 mod pass;

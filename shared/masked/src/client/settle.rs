@@ -57,7 +57,10 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         let secrets = self.lane.find(stage).and_then(|(index, _)| self.preparation.stage(index));
         let Some(secrets) = secrets else { return };
         let repreparing = blame.repreparing;
-        match blame.judge(secrets, fresh) {
+        let verdict = blame.judge(secrets, fresh);
+        #[cfg(feature = "dishonest")]
+        let verdict = super::dishonest::condemn(self.a.link, verdict);
+        match verdict {
             Verdict::Open => {}
             Verdict::Suspicious if repreparing => {}
             Verdict::Suspicious => {

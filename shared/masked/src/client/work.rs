@@ -250,6 +250,10 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         let tokens = pass.tokens;
         let Some(stage) = pass.stages.front_mut() else { return false };
         let Some(secrets) = self.preparation.stage(stage.index) else { return false };
+        #[cfg(feature = "dishonest")]
+        if super::dishonest::complains(self.a.link, stage.index, self.lane.stages().len()) {
+            return false;
+        }
         let spec = secrets.stage;
         let part = &mut stage.parts[i];
         let (Some(a), Some(b)) = (&part.from_a, &part.from_b) else { return false };

@@ -14,6 +14,7 @@ use nesa_wire::chain::{Limits, MAX_HEADERS, MAX_KEYS, Refusal, Request, Response
 
 use super::{
     faucet::{Faucet, FaucetError},
+    forger::Forger,
     limiter::{Limiter, Rate},
 };
 use crate::node::source::{Chain, ChainError};
@@ -27,12 +28,14 @@ const RATE: Rate = Rate { burst: 2_000.0, per_second: 300.0 };
 pub(crate) struct ChainService {
     chain: Chain,
     faucet: Option<Faucet>,
+    /// Only in a rehearsal.
+    forger: Option<Forger>,
     limiter: Limiter<Address>,
 }
 
 impl ChainService {
-    pub(crate) fn new(chain: Chain, faucet: Option<Faucet>) -> Arc<Self> {
-        Arc::new(Self { chain, faucet, limiter: Limiter::new(RATE) })
+    pub(crate) fn new(chain: Chain, faucet: Option<Faucet>, forger: Option<Forger>) -> Arc<Self> {
+        Arc::new(Self { chain, faucet, forger, limiter: Limiter::new(RATE) })
     }
 
     /// Serves until the network stops.
@@ -68,6 +71,10 @@ impl ChainService {
     async fn feed(&self, mut stream: Stream) {
         let mut heads = self.chain.heads();
         while let Some(head) = heads.next().await {
+            let head = match &self.forger {
+                Some(forger) => forger.head(head),
+                None => head,
+            };
             if stream.send(&Response::Head(head).encode()).await.is_err() {
                 return;
             }
@@ -76,7 +83,10 @@ impl ChainService {
 
     async fn answer(&self, request: Request) -> Response {
         match self.try_answer(request).await {
-            Ok(response) => response,
+            Ok(response) => match &self.forger {
+                Some(forger) => forger.spoil(response),
+                None => response,
+            },
             Err(ChainError::Unavailable(reason)) => Response::refused(Refusal::Unavailable, reason),
             Err(ChainError::Refused(reason)) => Response::refused(Refusal::Rejected, reason),
         }
@@ -98,7 +108,10 @@ impl ChainService {
                 Err(error) => Response::refused(Refusal::Invalid, error.to_string()),
             },
             Request::TxStatus { id } => Response::TxStatus(self.chain.transaction(id).await?),
-            Request::Seed { view } => Response::Seed(self.chain.seed(view).await?),
+            Request::Seed { view } => {
+                let view = self.forger.as_ref().map_or(view, |forger| forger.view(view));
+                Response::Seed(self.chain.seed(view).await?)
+            }
             Request::Block { height } => Response::Block(self.chain.block(height).await?),
             Request::Faucet { address, denom } => match &self.faucet {
                 None => Response::refused(Refusal::Unavailable, "this node has no faucet"),

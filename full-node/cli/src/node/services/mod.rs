@@ -3,4 +3,5 @@
 pub(crate) mod chain;
 pub(crate) mod chunks;
 pub(crate) mod faucet;
+pub(crate) mod forger;
 pub(crate) mod limiter;
