@@ -17,7 +17,7 @@ export const ready = (page, seconds = 120) => expectPhase(page, 'ready', seconds
 
 /** Types documents and a question and presses Ask. */
 export async function ask(page, question, documents = DOCUMENTS) {
-  await page.locator(hook('docs-input')).fill(documents);
+  if (documents) await page.locator(hook('docs-input')).fill(documents);
   await page.locator(hook('question')).fill(question);
   await page.locator(hook('ask')).click();
 }
