@@ -165,12 +165,14 @@ fn possession(node: &Address, operator: &Address) -> [u8; 64] {
     bytes
 }
 
-/// Replaces a node's addresses.
+/// Replaces a node's addresses, and says that it is there: an update renews the registration, which
+/// lapses otherwise, and brings back a node that had lapsed or paused. No addresses pause it: it is
+/// out of future draws, its bond stays, and the next update brings it back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateNode {
     /// The node.
     pub node: Address,
-    /// Where it can be reached now.
+    /// Where it can be reached now; none while it pauses.
     pub addresses: Vec<NodeAddress>,
 }
 
@@ -320,7 +322,7 @@ pub enum Action {
     RegisterModel(RegisterModel),
     /// Registers a node.
     RegisterNode(RegisterNode),
-    /// Replaces a node's addresses.
+    /// Replaces a node's addresses and renews it.
     UpdateNode(UpdateNode),
     /// Takes a node out.
     Unbond(Unbond),

@@ -244,6 +244,7 @@ impl Genesis {
                 models: node.models.clone(),
                 addresses: node.addresses.clone(),
                 score: 0,
+                renewed_epoch: 0,
                 release_ms: None,
             };
             state.insert(keys::node(&node.node), record.encode());
@@ -333,6 +334,7 @@ impl Genesis {
             bond: node.bond,
             faucet_bond: node.faucet_bond,
             models,
+            renewed_epoch: 0,
         })
     }
 }

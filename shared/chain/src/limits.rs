@@ -16,7 +16,7 @@ pub const MAX_NODE_ADDRESSES: usize = 4;
 pub const MAX_NODE_MODELS: usize = 16;
 /// Most registered models: one bit each in a snapshot entry.
 pub const MAX_MODELS: usize = 64;
-/// Most registered nodes: 512 entries of 81 bytes fit in one value.
+/// Most registered nodes: 512 entries of 89 bytes fit in one value.
 pub const MAX_NODES: usize = 512;
 /// Most denominations, NES included.
 pub const MAX_DENOMS: usize = 16;

@@ -37,14 +37,19 @@ pub struct Params {
     pub unbonding_ms: u64,
     /// Blocks between two snapshots of the node set.
     pub snapshot_interval: u64,
+    /// Epochs (snapshots) after which a node that was not renewed lapses. Counted in snapshots and
+    /// not in time, so that no node lapses while the chain stands still.
+    pub lapse_epochs: u64,
     /// Width of a deadline bucket.
     pub bucket_ms: u64,
     /// Least time from inclusion to a query's deadline.
     pub min_deadline_ms: u64,
     /// Most time from inclusion to a query's deadline.
     pub max_deadline_ms: u64,
-    /// Most tokens of one verified batch: what a server may serve unpaid, and the most that is
-    /// burned when a client disputes.
+    /// Most padded tokens of one verified batch, which is what a client pays by: what a server may
+    /// serve unpaid, and the most that is burned when a client disputes. More would let a server
+    /// that lies about what it served burn more than a client can owe; less would let a client have
+    /// the difference for nothing.
     pub increment_tokens: u32,
     /// Most padded tokens of one query.
     pub max_query_tokens: u32,
@@ -68,6 +73,7 @@ codec_struct!(Params {
     min_bond,
     unbonding_ms,
     snapshot_interval,
+    lapse_epochs,
     bucket_ms,
     min_deadline_ms,
     max_deadline_ms,
@@ -102,10 +108,11 @@ impl Params {
             min_bond: Amount(UNES_PER_NES),
             unbonding_ms: 24 * 3_600_000,
             snapshot_interval: 8,
+            lapse_epochs: 128,
             bucket_ms: 1_000,
             min_deadline_ms: 3_000,
             max_deadline_ms: 600_000,
-            increment_tokens: 4_096,
+            increment_tokens: 512,
             max_query_tokens: 65_536,
             shares: Shares { compute: 8_500, owner: 500, validators: 700, treasury: 300 },
             query_retention_ms: 7 * 24 * 3_600_000,
@@ -125,6 +132,12 @@ impl Params {
         let rules = [
             ("shares", sum, sum == u64::from(FULL), "a sum of 10000 basis points"),
             ("snapshot_interval", self.snapshot_interval, self.snapshot_interval > 0, "at least 1"),
+            (
+                "lapse_epochs",
+                self.lapse_epochs,
+                self.lapse_epochs >= 4,
+                "at least 4, so that a renewal has time to reach a block",
+            ),
             ("bucket_ms", self.bucket_ms, (1..=3_600_000).contains(&self.bucket_ms), "1 ms to 1 h"),
             ("min_deadline_ms", self.min_deadline_ms, self.min_deadline_ms > 0, "at least 1 ms"),
             (

@@ -175,6 +175,8 @@ pub struct NodeRecord {
     pub addresses: Vec<NodeAddress>,
     /// Settled queries it was paid for.
     pub score: u64,
+    /// Epoch in which its operator last said that it is there: by registering or updating it.
+    pub renewed_epoch: u64,
     /// When the bond returns, once the operator has asked for it (block time, ms).
     pub release_ms: Option<u64>,
 }
@@ -187,6 +189,7 @@ codec_struct!(NodeRecord {
     models: up_to(MAX_NODE_MODELS),
     addresses: up_to(MAX_NODE_ADDRESSES),
     score,
+    renewed_epoch,
     release_ms,
 });
 
@@ -197,7 +200,7 @@ impl NodeRecord {
     }
 }
 
-/// What a draw needs to know of one node; 81 bytes encoded.
+/// What a draw needs to know of one node; 89 bytes encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEntry {
     /// Its network key.
@@ -210,9 +213,11 @@ pub struct NodeEntry {
     pub faucet_bond: bool,
     /// Bit `i`: it serves model `i` of the set.
     pub models: u64,
+    /// Epoch in which its operator last said that it is there.
+    pub renewed_epoch: u64,
 }
 
-codec_struct!(NodeEntry { node, operator, bond, faucet_bond, models });
+codec_struct!(NodeEntry { node, operator, bond, faucet_bond, models, renewed_epoch });
 
 /// All models and all nodes that can be drawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +235,11 @@ impl NodeSet {
     pub fn model_bit(&self, model: &Hash) -> Option<u64> {
         let index = self.models.iter().position(|m| m == model)?;
         1u64.checked_shl(u32::try_from(index).ok()?)
+    }
+
+    /// Takes out the nodes that were last renewed more than `lapse_epochs` before `epoch`.
+    pub(crate) fn lapse(&mut self, epoch: u64, lapse_epochs: u64) {
+        self.entries.retain(|entry| entry.renewed_epoch.saturating_add(lapse_epochs) >= epoch);
     }
 
     /// The nodes that serve `model`, in order of their keys.

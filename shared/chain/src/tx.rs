@@ -54,7 +54,9 @@ impl Tx {
                 touched.extend([keys::model(&model.digest), keys::nodes(), keys::supply()]);
             }
             Action::RegisterNode(node) => touched.extend([keys::node(&node.node), keys::nodes()]),
-            Action::UpdateNode(update) => touched.push(keys::node(&update.node)),
+            Action::UpdateNode(update) => {
+                touched.extend([keys::node(&update.node), keys::nodes()]);
+            }
             Action::Unbond(unbond) => touched.extend([keys::node(&unbond.node), keys::nodes()]),
             Action::PayForQuery(pay) => {
                 touched.extend([keys::model(&pay.model), keys::query(&self.id()), keys::supply()])

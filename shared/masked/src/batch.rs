@@ -79,6 +79,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The chain burns what a client can leave unpaid: a pass, no more and no less.
+    #[test]
+    fn the_chains_increment_is_the_largest_pass() {
+        assert_eq!(nesa_chain::Params::local(None).increment_tokens, MAX_PASS_TOKENS);
+        let lengths = [256; 9];
+        let plan = Plan::new(&lengths).unwrap();
+        assert_eq!(plan.passes.iter().map(|p| p.tokens).max(), Some(MAX_PASS_TOKENS));
+    }
+
     #[test]
     fn lengths_are_bucketed() {
         assert_eq!(bucket(0), None);

@@ -3,6 +3,12 @@
 //!
 //! An entry is written before the first product, after every voucher, and at the end; it leaves
 //! when the settlement is proven. A node that finds entries at start settles them.
+//!
+//! **A node commits to nothing that it cannot open.** With each voucher the entry gets the blinded
+//! root over the answers so far, under a blind that the node can derive again from its key. A node
+//! that is killed and started again commits to that, and claims the voucher: what it was paid for is
+//! true and is paid, what it answered after the last voucher is not mentioned, and at most one
+//! increment is lost. One that was paid nothing commits to nothing.
 
 use bytes::Bytes;
 use commonware_codec::{Encode as _, RangeCfg};
@@ -23,12 +29,12 @@ pub(crate) struct Entry {
     pub(crate) side: Side,
     pub(crate) attempt: u8,
     pub(crate) seed: Bytes,
-    pub(crate) price_per_token: Amount,
     /// Block time of settlement, in ms.
     pub(crate) deadline_ms: u64,
     /// The largest running total.
     pub(crate) voucher: Option<Voucher>,
-    /// What the commitment says; absent until the session has ended.
+    /// What the commitment says: to the answers before the last voucher while the session lasts, to
+    /// all of them once it has ended; absent while nothing was paid.
     pub(crate) outcome: Option<Committed>,
 }
 
@@ -46,7 +52,6 @@ codec_struct!(Entry {
     side,
     attempt,
     seed: RangeCfg::from(..=MAX_SEED),
-    price_per_token,
     deadline_ms,
     voucher,
     outcome,
@@ -56,16 +61,6 @@ impl Entry {
     /// The running total.
     pub(crate) fn total(&self) -> Amount {
         self.voucher.as_ref().map_or(Amount::ZERO, |voucher| voucher.total)
-    }
-
-    /// What to commit to when the process died in mid-query: the digests of the answers died with
-    /// it, so the root is a random one that opens to nothing, and only paid tokens are named.
-    pub(crate) fn after_a_crash(&self) -> Committed {
-        let paid = match self.price_per_token.0 {
-            0 => 0,
-            price => u32::try_from(self.total().0 / price).unwrap_or(u32::MAX),
-        };
-        Committed { blinded_root: Hash(nesa_platform::random::bytes()), served_tokens: paid }
     }
 }
 
@@ -122,7 +117,6 @@ mod tests {
             side: Side::B,
             attempt: 1,
             seed: Bytes::from_static(&[3; 48]),
-            price_per_token: Amount(7),
             deadline_ms: 9,
             voucher,
             outcome: Some(Committed { blinded_root: Hash([4; 32]), served_tokens: 5 }),
@@ -130,15 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn entries_survive_and_unpaid_work_is_not_claimed() {
+    fn entries_survive() {
         let key = nesa_crypto::SecretKey::from_seed(&[9; 32]);
         let voucher =
             Voucher::sign(&key, &Hash::ZERO, Hash([1; 32]), Address([2; 32]), Amount(7 * 40 + 3));
         let entry = entry(Some(voucher));
         let bytes = entry.encode();
         assert_eq!(decode_exact::<Entry>(&bytes, &()).unwrap(), entry);
-        assert_eq!(entry.after_a_crash().served_tokens, 40);
-        assert_ne!(entry.after_a_crash().blinded_root, entry.after_a_crash().blinded_root);
+        assert_eq!(entry.total(), Amount(283));
     }
 
     proptest! {

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Where a node stands on its way to serving.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Waits for the first verified header.
     #[default]

@@ -20,7 +20,7 @@ use nesa_platform::{
     net::{AcceptError, Event, Incoming, Network, StreamLimits},
     storage::Store,
     task::{self, Guard},
-    time,
+    time::{self, Instant},
 };
 use nesa_primitives::{Address, Amount, Hash};
 use nesa_wire::Protocol;
@@ -32,6 +32,10 @@ use std::{
 
 /// Pause before a failed registration is tried again.
 const RETRY: Duration = Duration::from_secs(3);
+/// Pause between two looks at whether the registration wants to be renewed.
+const RENEW_LOOK: Duration = Duration::from_secs(20);
+/// How long stopping waits for the pause to be in a block.
+const PAUSE: Duration = Duration::from_secs(5);
 /// How long stopping waits for queries under way.
 const GRACE: Duration = Duration::from_secs(20);
 /// Streams that one peer may open to the lane: a few queries at once through one relay.
@@ -61,6 +65,9 @@ pub struct NodeConfig {
     pub announce: Vec<String>,
     /// Whether to ask the faucet of a local network for the bond.
     pub faucet: bool,
+    /// Whether to leave the draws when stopped, and come back with the next start: for nodes that
+    /// come and go.
+    pub pause_on_stop: bool,
     /// Whether to serve the models' weights as well.
     pub serve_weights: bool,
     /// What may be spent.
@@ -100,7 +107,8 @@ pub struct ComputeNode {
     counters: Arc<Counters>,
     admission: Arc<Admission>,
     registrar: Arc<Registrar>,
-    _tasks: Vec<Guard>,
+    pause_on_stop: bool,
+    tasks: Vec<Guard>,
 }
 
 impl std::fmt::Debug for ComputeNode {
@@ -173,7 +181,8 @@ impl ComputeNode {
         };
         tasks.push(task::spawn(presence.keep()).abort_on_drop());
         tasks.push(task::spawn(async move { settler.recover().await }).abort_on_drop());
-        Ok(ComputeNode { address, counters, admission, registrar, _tasks: tasks })
+        let pause_on_stop = config.pause_on_stop;
+        Ok(ComputeNode { address, counters, admission, registrar, pause_on_stop, tasks })
     }
 
     /// The node key.
@@ -196,10 +205,18 @@ impl ComputeNode {
         self.registrar.unbond().await
     }
 
-    /// Takes no more queries, and waits a little for those under way.
+    /// Takes no more queries, and waits a little for those under way. Where the configuration says
+    /// so, the node leaves the draws; where that fails, its registration lapses by itself.
     pub async fn stop(self) {
         self.admission.close();
         self.counters.enter(Phase::Stopping);
+        if self.pause_on_stop {
+            match time::timeout(PAUSE, self.registrar.pause()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::info!(%error, "the node could not pause"),
+                Err(_) => tracing::info!("the node could not pause in time"),
+            }
+        }
         // Queries that outlast the wait lose at most one increment; the journal has the rest.
         let _ = time::timeout(GRACE, async {
             while self.metrics().active > 0 {
@@ -208,6 +225,7 @@ impl ComputeNode {
         })
         .await;
         self.counters.enter(Phase::Stopped);
+        drop(self.tasks);
     }
 }
 
@@ -244,10 +262,21 @@ impl Presence {
         self.counters.enter(Phase::Registering);
         self.until(|| self.registrar.register(self.addresses())).await;
         self.counters.enter(Phase::Serving);
-        // New addresses, of a relay that came back for instance, are published.
-        while let Some(event) = events.next().await {
-            let serving = self.counters.phase() == Phase::Serving;
-            if serving && matches!(event, Event::Listening { .. }) {
+        // New addresses, of a relay that came back for instance, are published; and the
+        // registration is renewed in good time.
+        let mut looked = Instant::now();
+        loop {
+            let left = RENEW_LOOK.saturating_sub(looked.elapsed());
+            let changed = match time::timeout(left, events.next()).await {
+                Ok(None) => return,
+                Ok(Some(event)) => matches!(event, Event::Listening { .. }),
+                Err(_) => false,
+            };
+            let due = looked.elapsed() >= RENEW_LOOK;
+            if due {
+                looked = Instant::now();
+            }
+            if (changed || due) && self.counters.phase() == Phase::Serving {
                 self.until(|| self.registrar.register(self.addresses())).await;
             }
         }
@@ -259,6 +288,10 @@ impl Presence {
         F: Future<Output = Result<(), RegisterError>>,
     {
         while let Err(error) = attempt().await {
+            // A node that stops has nothing to tell any more.
+            if self.counters.phase() >= Phase::Stopping {
+                return;
+            }
             tracing::debug!(%error, "registration waits");
             self.counters.problem(&error);
             time::sleep(RETRY).await;

@@ -1,10 +1,15 @@
-//! Making a node known on the chain, and keeping its addresses true.
+//! Making a node known on the chain, keeping its addresses true, and its registration alive.
+//!
+//! A registration lapses when the chain has not heard of the node for `lapse_epochs` snapshots, so
+//! that nobody draws a node that is gone. A running node renews it in good time; one that was away
+//! for longer comes back with its next renewal, and its bond was its own all the while.
 
 use crate::metrics::{Counters, Phase};
 use nesa_chain::{
     action::{Action, NodeAddress, RegisterNode, Unbond, UpdateNode},
     keys,
     limits::{MAX_NODE_ADDRESS_BYTES, MAX_NODE_ADDRESSES},
+    params::Params,
     record::NodeRecord,
 };
 use nesa_crypto::SecretKey;
@@ -14,6 +19,9 @@ use std::sync::Arc;
 
 /// Transactions that the operator's account should always be able to pay for.
 const RESERVE: u64 = 200;
+/// A registration is renewed when this part of its life is over, so that a renewal may fail a few
+/// times without harm.
+const RENEW_AFTER: u64 = 4;
 
 /// Why a node is not registered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +80,7 @@ impl Registrar {
         if got < needed { Err(RegisterError::Funds { got, needed }) } else { Ok(()) }
     }
 
-    /// Brings the chain's record of the node in line with `addresses`.
+    /// Brings the chain's record of the node in line with `addresses`, and renews it when it is time.
     pub(crate) async fn register(&self, addresses: Vec<String>) -> Result<(), RegisterError> {
         let wanted: Vec<NodeAddress> = addresses
             .iter()
@@ -83,7 +91,8 @@ impl Registrar {
         if wanted.is_empty() {
             return Err(RegisterError::Unreachable);
         }
-        let fee = self.accounts.params().await?.min_tx_fee;
+        let params = self.accounts.params().await?;
+        let fee = params.min_tx_fee;
         let chain = self.accounts.light().chain();
         let (owner, node) = (self.operator.public(), self.node.public());
         let action = match self.record().await? {
@@ -93,9 +102,11 @@ impl Registrar {
             Some(record) if record.release_ms.is_some() => return Err(RegisterError::Unbonding),
             Some(record) => {
                 self.counters.registered(texts(&wanted), record.bond);
-                if record.addresses == wanted {
+                let height = self.accounts.light().height();
+                if record.addresses == wanted && !is_due(record.renewed_epoch, height, &params) {
                     return Ok(());
                 }
+                self.afford(fee).await?;
                 Action::UpdateNode(UpdateNode { node, addresses: wanted.clone() })
             }
             None => Action::RegisterNode(RegisterNode {
@@ -109,6 +120,29 @@ impl Registrar {
         self.accounts.send_and_wait(&self.operator, action, fee).await?;
         let bond = self.record().await?.map_or(self.bond, |record| record.bond);
         self.counters.registered(texts(&wanted), bond);
+        Ok(())
+    }
+
+    /// Takes the node out of future draws for a while: its bond stays, and registering again brings it
+    /// back.
+    pub(crate) async fn pause(&self) -> Result<(), RegisterError> {
+        let away = |record: &NodeRecord| record.addresses.is_empty() || record.release_ms.is_some();
+        if self.record().await?.is_none_or(|record| away(&record)) {
+            return Ok(());
+        }
+        let fee = self.accounts.params().await?.min_tx_fee;
+        let update = UpdateNode { node: self.node.public(), addresses: Vec::new() };
+        self.accounts.send_and_wait(&self.operator, Action::UpdateNode(update), fee).await?;
+        Ok(())
+    }
+
+    /// Fetches a little more where renewals have used up what the account held.
+    async fn afford(&self, fee: Amount) -> Result<(), RegisterError> {
+        let owner = self.operator.public();
+        let got = self.accounts.account(&owner).await?.account.balance(Denom::NES);
+        if self.faucet && got < fee.checked_mul(RESERVE / 10).unwrap_or(fee) {
+            self.accounts.fund(owner, Denom::NES).await?;
+        }
         Ok(())
     }
 
@@ -126,6 +160,29 @@ impl Registrar {
     }
 }
 
+/// Whether a node last heard of in `renewed_epoch` should renew its registration at `height`.
+fn is_due(renewed_epoch: u64, height: u64, params: &Params) -> bool {
+    let epoch = height.checked_div(params.snapshot_interval).unwrap_or(0);
+    epoch.saturating_sub(renewed_epoch) >= params.lapse_epochs / RENEW_AFTER
+}
+
 fn texts(addresses: &[NodeAddress]) -> Vec<String> {
     addresses.iter().map(|address| address.as_str().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registration_is_renewed_long_before_it_lapses() {
+        let params = Params::local(None);
+        let at = |epoch: u64| epoch * params.snapshot_interval;
+        assert!(!is_due(10, at(10), &params));
+        assert!(!is_due(10, at(10 + params.lapse_epochs / RENEW_AFTER) - 1, &params));
+        assert!(is_due(10, at(10 + params.lapse_epochs / RENEW_AFTER), &params));
+        assert!(is_due(10, at(10 + params.lapse_epochs), &params));
+        // A view of the chain that is behind the record asks for nothing.
+        assert!(!is_due(10, at(3), &params));
+    }
 }

@@ -141,7 +141,6 @@ impl Service {
             side: open.side,
             attempt: open.attempt,
             seed: drawn.seed,
-            price_per_token: drawn.terms.price_per_token,
             deadline_ms: drawn.deadline_ms,
             voucher: None,
             outcome: None,
@@ -280,7 +279,7 @@ impl Service {
         End::Left
     }
 
-    /// Writes a new running total down before anything else is served.
+    /// Writes a new running total down, and what it pays for, before anything else is served.
     async fn note_voucher(
         &self,
         session: &Session,
@@ -293,6 +292,7 @@ impl Service {
         }
         Counters::add(&self.counters.vouchers, voucher.total.0 - before.0);
         entry.voucher = Some(voucher.clone());
+        entry.outcome = session.checkpoint().as_ref().map(committed);
         self.journal.put(entry).await
     }
 
@@ -300,7 +300,7 @@ impl Service {
     async fn close(&self, session: &mut Session, mut entry: Entry, end: End) {
         let outcome = match end {
             End::Finished(outcome) => Some(outcome),
-            End::Left => session.abandon(&Hash(nesa_platform::random::bytes())),
+            End::Left => session.abandon(),
             End::Died => return,
         };
         // A node that never answers has nothing to show.

@@ -72,17 +72,10 @@ impl Settler {
             Ok(entries) => entries,
             Err(error) => return self.counters.problem(&error),
         };
-        for mut entry in entries {
+        for entry in entries {
             if entry.outcome.is_none() {
-                let outcome = entry.after_a_crash();
-                if outcome.served_tokens == 0 {
-                    self.forget(&entry).await;
-                    continue;
-                }
-                entry.outcome = Some(outcome);
-                if let Err(error) = self.journal.put(&entry).await {
-                    self.counters.problem(&error);
-                }
+                self.forget(&entry).await;
+                continue;
             }
             tracing::info!(query = %entry.query, "settling a query of an earlier run");
             self.settle(entry);

@@ -117,6 +117,7 @@ impl App {
             relays: chain.peers.clone(),
             announce: Vec::new(),
             faucet,
+            pause_on_stop: true,
             serve_weights: false,
             limits: limits(&choices),
             fault: None,

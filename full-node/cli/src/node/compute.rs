@@ -102,6 +102,7 @@ async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -
         relays: Vec::new(),
         announce: Vec::new(),
         faucet: false,
+        pause_on_stop: false,
         serve_weights: true,
         limits: Limits::default(),
         fault,

@@ -3,8 +3,8 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod client;
 pub(crate) mod http;
-pub(crate) mod thief;
 
 use std::{
     ffi::OsStr,

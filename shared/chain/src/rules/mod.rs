@@ -3,7 +3,8 @@
 //! ```text
 //! begin_block   settle queries whose deadline bucket has passed, return bonds, forget old queries
 //! apply         one transaction: signature, chain, nonce, fee, then the action
-//! end_block     every `snapshot_interval` blocks, take a snapshot of the node set
+//! end_block     every `snapshot_interval` blocks, take a snapshot of the node set, without the
+//!               nodes that have lapsed
 //! ```
 //!
 //! **Inclusion is success.** A transaction that fails changes nothing, not even a nonce, and must
@@ -155,8 +156,8 @@ struct Call<'a> {
     id: Hash,
 }
 
-/// Takes a snapshot of the node set if the height asks for one, and drops those that no open
-/// query can need. Run once, after the block's transactions.
+/// Takes a snapshot of the node set if the height asks for one, takes lapsed nodes out of the set
+/// before, and drops the snapshots that no open query can need. Run once, after the block's transactions.
 ///
 /// # Errors
 /// [`TxError::State`]: `Missing` to be fetched, or a damaged state.
@@ -167,7 +168,12 @@ pub fn end_block(overlay: &mut Overlay<'_>, env: &BlockEnv) -> Result<(), TxErro
             return Ok(());
         }
         let epoch = env.height / params.snapshot_interval;
-        let set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+        let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+        let before = set.entries.len();
+        set.lapse(epoch, params.lapse_epochs);
+        if set.entries.len() != before {
+            overlay.store(keys::nodes(), &set)?;
+        }
         let snapshot = Snapshot { epoch, height: env.height, timestamp_ms: env.timestamp_ms, set };
         overlay.store(keys::snapshot(epoch), &snapshot)?;
         drop_old_snapshots(overlay, env, &params, epoch)

@@ -8,7 +8,7 @@ use crate::{
     record::{Coins, Due, ModelRecord, NodeEntry, NodeRecord, NodeSet},
     state::Overlay,
 };
-use nesa_primitives::{Address, Amount, Denom};
+use nesa_primitives::{Address, Amount, Denom, Hash};
 
 /// `RegisterModel`: the first to register a digest owns it.
 pub(super) fn register_model(
@@ -60,22 +60,8 @@ pub(super) fn register(
         return Err(TxError::Bond { got: register.bond, expected: call.params.min_bond });
     }
     let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
-    if set.entries.len() >= MAX_NODES {
-        return Err(TxError::Full { what: "nodes", got: set.entries.len(), max: MAX_NODES });
-    }
-    let models = model_bits(&set, register)?;
+    let models = model_bits(&set, &register.node, &register.models)?;
     let bond = money::debit_clean(overlay, &call.sender, Denom::NES, register.bond)?;
-    let entry = NodeEntry {
-        node: register.node,
-        operator: call.sender,
-        bond: bond.amount,
-        faucet_bond: !bond.faucet.is_zero(),
-        models,
-    };
-    match set.entries.binary_search_by_key(&register.node, |entry| entry.node) {
-        Ok(_) => return Err(TxError::NodeExists { node: register.node }),
-        Err(place) => set.entries.insert(place, entry),
-    }
     let record = NodeRecord {
         operator: call.sender,
         node: register.node,
@@ -84,16 +70,43 @@ pub(super) fn register(
         models: register.models.clone(),
         addresses: register.addresses.clone(),
         score: 0,
+        renewed_epoch: epoch(call),
         release_ms: None,
     };
+    enter(&mut set, &record, models)?;
     overlay.store(key, &record)?;
     overlay.store(keys::nodes(), &set)?;
     Ok(())
 }
 
-fn model_bits(set: &NodeSet, register: &RegisterNode) -> Result<u64, TxError> {
+/// Puts a node into the set, or its new entry in the place of the old one.
+fn enter(set: &mut NodeSet, record: &NodeRecord, models: u64) -> Result<(), TxError> {
+    let entry = NodeEntry {
+        node: record.node,
+        operator: record.operator,
+        bond: record.bond,
+        faucet_bond: record.faucet_bond(),
+        models,
+        renewed_epoch: record.renewed_epoch,
+    };
+    match set.entries.binary_search_by_key(&record.node, |entry| entry.node) {
+        Ok(place) => set.entries[place] = entry,
+        Err(_) if set.entries.len() >= MAX_NODES => {
+            return Err(TxError::Full { what: "nodes", got: set.entries.len(), max: MAX_NODES });
+        }
+        Err(place) => set.entries.insert(place, entry),
+    }
+    Ok(())
+}
+
+/// The epoch of the block, as snapshots count it.
+fn epoch(call: &Call<'_>) -> u64 {
+    call.env.height.checked_div(call.params.snapshot_interval).unwrap_or(0)
+}
+
+fn model_bits(set: &NodeSet, node: &Address, models: &[Hash]) -> Result<u64, TxError> {
     let mut bits = 0u64;
-    for digest in &register.models {
+    for digest in models {
         let bit = set.model_bit(digest).ok_or(TxError::UnknownModel { digest: *digest })?;
         if bits & bit != 0 {
             return Err(TxError::ModelTwice { digest: *digest });
@@ -101,12 +114,13 @@ fn model_bits(set: &NodeSet, register: &RegisterNode) -> Result<u64, TxError> {
         bits |= bit;
     }
     if bits == 0 {
-        return Err(TxError::NoModels { node: register.node });
+        return Err(TxError::NoModels { node: *node });
     }
     Ok(bits)
 }
 
-/// `UpdateNode`: replaces the addresses.
+/// `UpdateNode`: replaces the addresses and renews the registration. A node without addresses
+/// pauses: it leaves the set until the next update.
 pub(super) fn update(
     overlay: &mut Overlay<'_>,
     call: &Call<'_>,
@@ -114,6 +128,17 @@ pub(super) fn update(
 ) -> Result<(), TxError> {
     let mut record = owned(overlay, call, &update.node)?;
     record.addresses.clone_from(&update.addresses);
+    if record.release_ms.is_none() {
+        record.renewed_epoch = epoch(call);
+        let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+        if record.addresses.is_empty() {
+            set.entries.retain(|entry| entry.node != update.node);
+        } else {
+            let models = model_bits(&set, &update.node, &record.models)?;
+            enter(&mut set, &record, models)?;
+        }
+        overlay.store(keys::nodes(), &set)?;
+    }
     overlay.store(keys::node(&update.node), &record)?;
     Ok(())
 }

@@ -256,6 +256,7 @@ fn lists_beyond_their_limit_are_refused() {
         bond: Amount(1),
         faucet_bond: false,
         models: 1,
+        renewed_epoch: u64::MAX,
     };
     let of = |n| NodeSet { models: vec![], entries: vec![node; n] }.encode();
     assert!(again::<NodeSet>(&of(512)).is_some());

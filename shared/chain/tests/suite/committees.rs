@@ -14,7 +14,14 @@ const MODEL: Hash = Hash([5; 32]);
 
 fn entry(node: u8, operator: u8, bond: u64, faucet_bond: bool) -> NodeEntry {
     let bond = Amount(bond);
-    NodeEntry { node: address(node), operator: address(operator), bond, faucet_bond, models: 1 }
+    NodeEntry {
+        node: address(node),
+        operator: address(operator),
+        bond,
+        faucet_bond,
+        models: 1,
+        renewed_epoch: 0,
+    }
 }
 
 fn set(mut entries: Vec<NodeEntry>) -> NodeSet {

@@ -9,6 +9,7 @@ use nesa_chain::{
     rules::TxError,
 };
 use nesa_primitives::{Amount, Denom, Hash, decode_exact};
+use proptest::prelude::*;
 
 fn set(world: &World) -> NodeSet {
     decode_exact(&world.state[&keys::nodes()], &()).unwrap()
@@ -194,4 +195,124 @@ fn snapshots_are_taken_on_time_and_dropped_when_no_query_can_need_them() {
     let (newest, held) = (world.height / 3, (0..=world.height / 3).filter(|e| has(&world, *e)));
     assert!(held.count() <= 14, "snapshots pile up");
     assert!(has(&world, newest) && has(&world, newest - 1));
+}
+
+/// A world in which a node lapses when five epochs of three blocks have not heard of it.
+fn short_lived() -> World {
+    let mut genesis = genesis();
+    genesis.params.lapse_epochs = 5;
+    World::of(genesis)
+}
+
+fn update(world: &World, operator: u8, node: u8, there: bool) -> nesa_chain::SignedTx {
+    let addresses =
+        if there { vec!["/ip4/10.0.0.1/tcp/2/ws".parse().unwrap()] } else { Vec::new() };
+    world.tx(operator, Action::UpdateNode(UpdateNode { node: address(node), addresses }))
+}
+
+fn is_drawable(world: &World, node: u8) -> bool {
+    set(world).entries.iter().any(|entry| entry.node == address(node))
+}
+
+fn epoch(world: &World) -> u64 {
+    world.height / 3
+}
+
+#[test]
+fn a_node_that_is_not_renewed_lapses_and_one_that_is_stays() {
+    let mut world = short_lived();
+    let everyone = set(&world).entries.len();
+    while epoch(&world) < 5 {
+        assert_eq!(set(&world).entries.len(), everyone);
+        world.block(500, &[]);
+    }
+    let tx = update(&world, 11, 21, true);
+    world.one(tx).unwrap();
+    world.wait(3_000);
+    // The sixth snapshot is without the others, and with the one that was renewed.
+    assert_eq!(epoch(&world), 6);
+    let snapshot: Snapshot = decode_exact(&world.state[&keys::snapshot(6)], &()).unwrap();
+    assert_eq!(snapshot.set, set(&world));
+    let left: Vec<_> = snapshot.set.entries.iter().map(|entry| entry.node).collect();
+    assert_eq!(left, [address(21)]);
+    // Nobody can be drawn for both sides now, so nobody can be made to pay for it.
+    world.wait(6_000);
+    let tx = world.tx(ALICE, Action::PayForQuery(world.payment(50, 100)));
+    assert!(matches!(world.one(tx), Err(TxError::Committee(_))));
+}
+
+#[test]
+fn a_lapsed_node_keeps_its_bond_and_may_come_back_or_leave() {
+    let mut world = short_lived();
+    world.wait(19_000);
+    assert!(!is_drawable(&world, 21) && !is_drawable(&world, 22));
+    assert_eq!(world.node(21).unwrap().bond, Amount(2_000_000));
+    let tx = update(&world, 11, 21, true);
+    world.one(tx).unwrap();
+    assert!(is_drawable(&world, 21));
+    let entry = set(&world).entries.into_iter().find(|e| e.node == address(21)).unwrap();
+    assert_eq!((entry.bond, entry.operator), (Amount(2_000_000), address(11)));
+    // The other one takes its bond.
+    let before = world.balance(12);
+    let tx = world.tx(12, Action::Unbond(Unbond { node: address(22) }));
+    world.one(tx).unwrap();
+    world.wait(62_000);
+    assert_eq!(world.balance(12), before - 10 + 3_000_000);
+    assert!(world.node(22).is_none());
+}
+
+#[test]
+fn a_paused_node_is_not_drawn_until_it_says_where_it_is() {
+    let mut world = World::new();
+    let tx = update(&world, 11, 21, false);
+    world.one(tx).unwrap();
+    assert!(!is_drawable(&world, 21));
+    assert_eq!(world.node(21).unwrap().bond, Amount(2_000_000));
+    let tx = update(&world, 11, 21, true);
+    world.one(tx).unwrap();
+    assert!(is_drawable(&world, 21));
+    assert!(set(&world).entries.is_sorted_by_key(|e| e.node));
+}
+
+#[test]
+fn a_node_that_unbonds_does_not_come_back_by_an_update() {
+    let mut world = World::new();
+    let tx = world.tx(11, Action::Unbond(Unbond { node: address(21) }));
+    world.one(tx).unwrap();
+    let tx = update(&world, 11, 21, true);
+    world.one(tx).unwrap();
+    assert!(!is_drawable(&world, 21));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// Whoever updates when, a snapshot holds exactly the nodes that were heard of in time and have
+    /// not paused.
+    #[test]
+    fn a_snapshot_holds_who_was_heard_of_in_time(
+        steps in prop::collection::vec((0usize..5, any::<bool>(), 0u8..6), 1..25),
+    ) {
+        let mut world = short_lived();
+        // Operators 10 to 14 run nodes 20 to 24, and 10 runs 30 as well, which nobody renews.
+        let mut heard = [Some(0u64); 5];
+        for (who, there, blocks) in steps {
+            let tx = update(&world, 10 + who as u8, 20 + who as u8, there);
+            world.one(tx).unwrap();
+            heard[who] = there.then(|| epoch(&world));
+            for _ in 0..blocks {
+                world.block(500, &[]);
+            }
+            let Some(bytes) = world.state.get(&keys::snapshot(epoch(&world))) else { continue };
+            let snapshot: Snapshot = decode_exact(bytes, &()).unwrap();
+            if snapshot.height != world.height {
+                continue;
+            }
+            for (n, heard) in (20u8..).zip(heard) {
+                let expected = heard.is_some_and(|heard| heard + 5 >= snapshot.epoch);
+                let got = snapshot.set.entries.iter().any(|e| e.node == address(n));
+                prop_assert_eq!(got, expected, "node {} at epoch {}", n, snapshot.epoch);
+            }
+        }
+    }
 }

@@ -56,6 +56,7 @@ pub(crate) fn params() -> Params {
         min_bond: Amount(1_000_000),
         unbonding_ms: 60_000,
         snapshot_interval: 3,
+        lapse_epochs: 1_000_000,
         bucket_ms: 1_000,
         min_deadline_ms: 2_000,
         max_deadline_ms: 30_000,

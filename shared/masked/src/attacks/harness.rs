@@ -328,7 +328,7 @@ impl Scene {
         // Servers whose client is gone settle on their own.
         for (&link, node) in &mut nodes {
             if story.outcomes.iter().all(|(l, _)| *l != link)
-                && let Some(outcome) = node.session.abandon(&Hash([link.attempt; 32]))
+                && let Some(outcome) = node.session.abandon()
             {
                 story.outcome(link, outcome);
             }

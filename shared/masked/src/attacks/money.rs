@@ -5,8 +5,12 @@ use nesa_primitives::{Amount, Hash};
 
 use super::harness::{CHAIN, Fault, PRICE, QUERY, Scene, client_key, key, link};
 use crate::{
-    message::{Request, Statement},
-    server::{Received, ServeError, Session},
+    commitment::blinded_root,
+    message::{
+        ClientMessage, Limits, Product, Request, ServerMessage, Statement, decode_client,
+        decode_server,
+    },
+    server::{Received, ServeError, Session, own_blind},
     signing,
 };
 
@@ -72,7 +76,7 @@ fn a_pass_begins_only_when_the_last_is_paid() {
     assert!(matches!(feed(&mut session, &scene, next), Err(ServeError::Unpaid(1))));
     // Nothing more, and what was served is still on its account.
     assert!(matches!(feed(&mut session, &scene, next), Err(ServeError::Closed)));
-    let outcome = session.abandon(&Hash([1; 32])).unwrap();
+    let outcome = session.abandon().unwrap();
     assert_eq!(outcome.served_tokens, 16);
     assert!(outcome.voucher.is_none());
 }
@@ -127,8 +131,64 @@ fn the_escrow_bounds_what_is_served() {
         let mut session = Session::new(terms, scene.toy.lane.clone(), key(Side::B, 0));
         feed(&mut session, &scene, &frames[0]).unwrap();
         assert!(matches!(feed(&mut session, &scene, &frames[1]), Err(ServeError::Unpaid(0))));
-        assert!(session.abandon(&Hash::ZERO).is_none(), "nothing was served");
+        assert!(session.abandon().is_none(), "nothing was served");
     }
+}
+
+/// What a node writes down with a voucher, and commits to if it is killed right after, opens to the
+/// answers that the voucher pays, and to nothing else.
+#[test]
+fn a_checkpoint_opens_to_the_answers_that_were_paid() {
+    let scene = Scene::new();
+    let mut session = server(&scene, Side::A);
+    let mut leaves = Vec::new();
+    let mut checkpoints = Vec::new();
+    for frame in frames(&[PROMPT, PROMPT], Side::A) {
+        match session.receive(&frame).unwrap() {
+            Received::Work(job) => {
+                let answer = session.complete(job.run(&scene.toy).unwrap());
+                let limits = Limits { payload: answer.len() };
+                let Ok(ServerMessage::Product(product)) = decode_server(&answer, &limits) else {
+                    panic!("a product was asked for")
+                };
+                leaves.push((frame, product));
+            }
+            Received::Quiet => checkpoints.push((session.checkpoint().unwrap(), leaves.len())),
+            _ => {}
+        }
+    }
+    let blind = own_blind(&key(Side::A, 0), &CHAIN, &QUERY);
+    assert_eq!(checkpoints.len(), 2);
+    for (number, (outcome, answered)) in (1u32..).zip(&checkpoints) {
+        assert_eq!(outcome.served_tokens, 16 * number);
+        assert_eq!(
+            outcome.voucher.as_ref().unwrap().total,
+            Amount(16 * PRICE.0 * u64::from(number))
+        );
+        let digests: Vec<Hash> = leaves[..*answered].iter().map(leaf).collect();
+        assert_eq!(blinded_root(&CHAIN, &blind, &digests), outcome.blinded_root);
+        let fewer = blinded_root(&CHAIN, &blind, &digests[1..]);
+        assert_ne!(fewer, outcome.blinded_root);
+    }
+    // Nobody without the node key can derive the blind.
+    assert_ne!(blind, own_blind(&key(Side::B, 0), &CHAIN, &QUERY));
+}
+
+/// The leaf of an answer, as the client has it.
+fn leaf((frame, product): &(Vec<u8>, Product)) -> Hash {
+    let limits = Limits { payload: frame.len() };
+    let Ok(ClientMessage::Work(request)) = decode_client(frame, &limits) else {
+        panic!("answers follow requests")
+    };
+    Statement {
+        query: QUERY,
+        side: Side::A,
+        attempt: 0,
+        slot: product.slot,
+        request: request.digest(&CHAIN),
+        product: Statement::product_digest(&CHAIN, &product.values),
+    }
+    .leaf()
 }
 
 /// Rule 6: a client cannot make an honest node appear to have answered something else.

@@ -19,4 +19,4 @@ mod ledger;
 mod session;
 
 pub use job::{Done, Job, Weights};
-pub use session::{Outcome, Received, ServeError, Session, Terms, refuse};
+pub use session::{Outcome, Received, ServeError, Session, Terms, own_blind, refuse};

@@ -331,10 +331,21 @@ impl Session {
     }
 
     /// Ends a session whose client left without `Finish`: the outcome to submit, if anything was
-    /// served. `blind` is 32 random bytes of the node's own.
-    pub fn abandon(&mut self, blind: &Hash) -> Option<Outcome> {
+    /// served.
+    pub fn abandon(&mut self) -> Option<Outcome> {
         self.closed = true;
-        (self.ledger.served_tokens() > 0).then(|| self.outcome(self.commit(blind).blinded_root))
+        self.checkpoint()
+    }
+
+    /// The outcome to submit if the session ended now without `Finish`, if anything was served: a
+    /// commitment to the answers given so far, under the node's [`own_blind`].
+    ///
+    /// A node writes it down with each voucher before it goes on, so that what it commits to after
+    /// a kill opens to answers that it gave and was paid for.
+    pub fn checkpoint(&self) -> Option<Outcome> {
+        let t = &self.terms;
+        let blind = own_blind(&self.key, &t.chain, &t.query);
+        (self.ledger.served_tokens() > 0).then(|| self.outcome(self.commit(&blind).blinded_root))
     }
 
     /// The largest running total received so far, for a node that writes it down before it goes on.
@@ -351,6 +362,15 @@ impl Session {
     pub const fn max_message(&self) -> usize {
         self.limits.payload
     }
+}
+
+/// The blind of a commitment for which the client has sent none, 32 bytes that nobody without the
+/// node key can tell from random ones. The node can derive it again at any time, and so open what it
+/// committed to, without keeping the blind anywhere.
+pub fn own_blind(node: &SecretKey, chain: &Hash, query: &Hash) -> Hash {
+    // Signatures of ed25519 are deterministic, and no other signature is made under this tag.
+    let signature = node.sign("masked own blind", chain, &query.0);
+    Hash::of_bytes("masked own blind", chain, &signature.0)
 }
 
 /// The last message of a stream that is refused.
