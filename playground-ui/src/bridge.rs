@@ -5,10 +5,10 @@
 
 use std::cell::RefCell;
 
-use js_sys::{Array, Uint8Array};
+use js_sys::{Array, Reflect, Uint8Array};
 use nesa_messages::{FromWorker, Problem, ToWorker};
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
-use web_sys::{ErrorEvent, MessageEvent, Worker, WorkerOptions, WorkerType};
+use web_sys::{ErrorEvent, MessageEvent, Worker};
 
 struct Link {
     worker: Worker,
@@ -20,20 +20,14 @@ thread_local! {
     static LINK: RefCell<Option<Link>> = const { RefCell::new(None) };
 }
 
-/// Starts the worker named in the page's head and calls `receive` for each message, in order.
+/// Takes over the worker that the page's script started beside this module, and calls `receive` for
+/// each of its messages, in order, those of the meantime first.
 pub(crate) fn connect(receive: impl Fn(FromWorker, Option<Uint8Array>) + Clone + 'static) {
-    let url = meta("node-worker").unwrap_or_else(|| "node-worker.js".to_owned());
-    let options = WorkerOptions::new();
-    options.set_type(WorkerType::Module);
-    let worker = match Worker::new_with_options(&url, &options) {
-        Ok(worker) => worker,
-        Err(error) => {
-            receive(failed("The worker could not start", &describe(&error)), None);
-            return;
-        }
+    let Some((worker, early)) = started() else {
+        return receive(failed("The worker could not start", ""), None);
     };
     let on = receive.clone();
-    let on_message = Closure::new(move |event: MessageEvent| {
+    let take_message = move |event: MessageEvent| {
         let (json, bytes) = split(&event.data());
         match serde_json::from_str(&json) {
             Ok(message) => on(message, bytes),
@@ -42,15 +36,30 @@ pub(crate) fn connect(receive: impl Fn(FromWorker, Option<Uint8Array>) + Clone +
                 None,
             ),
         }
-    });
-    let on_error = Closure::new(move |event: ErrorEvent| {
+    };
+    let take_error = move |event: ErrorEvent| {
         receive(failed("The worker could not start", &event.message()), None);
-    });
+    };
+    for event in early.iter() {
+        match event.dyn_into::<MessageEvent>() {
+            Ok(event) => take_message(event),
+            Err(event) => take_error(event.unchecked_into()),
+        }
+    }
+    let on_message = Closure::new(take_message);
+    let on_error = Closure::new(take_error);
     worker.set_onmessage(Some(on_message.as_ref().unchecked_ref()));
     worker.set_onerror(Some(on_error.as_ref().unchecked_ref()));
     LINK.with_borrow_mut(|link| {
         *link = Some(Link { worker, _on_message: on_message, _on_error: on_error });
     });
+}
+
+/// What `boot.js` left: the worker, already told to start, and the events it sent meanwhile.
+fn started() -> Option<(Worker, Array)> {
+    let left = Reflect::get(&js_sys::global(), &"nesaWorker".into()).ok()?;
+    let part = |name: &str| Reflect::get(&left, &name.into()).ok();
+    Some((part("worker")?.dyn_into().ok()?, part("early")?.dyn_into().ok()?))
 }
 
 /// Sends a message.
@@ -88,10 +97,6 @@ fn post(message: &ToWorker, bytes: Option<&Uint8Array>) {
 fn split(data: &JsValue) -> (String, Option<Uint8Array>) {
     let Some(parts) = data.dyn_ref::<Array>() else { return (String::new(), None) };
     (parts.get(0).as_string().unwrap_or_default(), parts.get(1).dyn_into().ok())
-}
-
-fn describe(error: &JsValue) -> String {
-    error.as_string().unwrap_or_else(|| format!("{error:?}"))
 }
 
 fn failed(what: &str, got: &str) -> FromWorker {

@@ -27,7 +27,7 @@ pub(crate) fn Shell() -> impl IntoView {
     let app = App::new();
     provide_context(app);
     app.route.set(current());
-    start_worker(app);
+    bridge::connect(move |message, bytes| app.receive(message, bytes));
     listen(app);
     Effect::new(move |_| app.theme.get().apply());
 
@@ -104,14 +104,6 @@ pub(crate) fn Shell() -> impl IntoView {
 
 fn current() -> Route {
     Route::parse(&window().location().hash().unwrap_or_default())
-}
-
-fn start_worker(app: App) {
-    bridge::connect(move |message, bytes| app.receive(message, bytes));
-    bridge::send(&ToWorker::Start {
-        origin: window().location().origin().unwrap_or_default(),
-        build: bridge::meta("nesa-build").unwrap_or_default(),
-    });
 }
 
 fn listen(app: App) {

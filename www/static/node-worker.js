@@ -1,6 +1,7 @@
 // The dedicated worker: light client, query client and volunteer node in one wasm module.
 // A message is [json, Uint8Array | undefined] in both directions.
-import init, { start } from "./__GLUE__";
+// Module and glue are fetched side by side.
+const wasm = fetch(new URL("./__WASM__", import.meta.url));
 
 const post = (json, bytes) => {
   // A copy of its own buffer, so that it can be transferred whatever the module handed over.
@@ -24,7 +25,8 @@ self.addEventListener("unhandledrejection", (event) => stopped(event.reason));
 const early = [];
 self.onmessage = ({ data }) => early.push(data);
 try {
-  await init({ module_or_path: new URL("./__WASM__", import.meta.url) });
+  const { default: init, start } = await import("./__GLUE__");
+  await init({ module_or_path: wasm });
   const node = start(post);
   self.onmessage = ({ data: [json, bytes] }) => node.receive(json, bytes);
   for (const [json, bytes] of early) node.receive(json, bytes);

@@ -246,6 +246,16 @@ impl Header {
         }
     }
 
+    /// Checks one piece from a stranger and marks it as checked.
+    ///
+    /// # Errors
+    /// As [`Header::verify_piece`].
+    pub fn check_piece(&self, index: usize, bytes: impl Into<Bytes>) -> Result<Piece, ChunkError> {
+        let bytes = bytes.into();
+        self.verify_piece(index, &bytes)?;
+        Ok(Piece { model: self.digest, index, bytes })
+    }
+
     /// Checks one piece from a stranger.
     ///
     /// # Errors
@@ -265,6 +275,26 @@ impl Header {
             return Err(ChunkError::Hash { index, got, expected });
         }
         Ok(())
+    }
+}
+
+/// A piece that [`Header::check_piece`] found to be the one its header names.
+#[derive(Clone, Debug)]
+pub struct Piece {
+    model: Hash,
+    index: usize,
+    bytes: Bytes,
+}
+
+impl Piece {
+    /// Which piece it is: 0 is the header, `i` is chunk `i − 1`.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 }
 
@@ -400,9 +430,20 @@ impl Assembler {
     /// # Errors
     /// [`ChunkError`] when it is not the piece the header names.
     pub fn insert(&mut self, index: usize, bytes: impl Into<Bytes>) -> Result<(), ChunkError> {
-        let bytes = bytes.into();
+        let piece = self.header.check_piece(index, bytes)?;
+        self.insert_checked(piece)
+    }
+
+    /// Keeps one piece that was checked already, without hashing it again.
+    ///
+    /// # Errors
+    /// [`ChunkError`] when another model's header checked it, or it is outside the region.
+    pub fn insert_checked(&mut self, piece: Piece) -> Result<(), ChunkError> {
+        let Piece { model, index, bytes } = piece;
+        if model != self.header.digest {
+            return Err(ChunkError::Hash { index, got: model, expected: self.header.digest });
+        }
         let count = self.chunks.len() + 1;
-        self.header.verify_piece(index, &bytes)?;
         match index.checked_sub(1) {
             None => Ok(()),
             Some(chunk) => match self.chunks.get_mut(chunk) {

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use futures::future::AbortHandle;
+use futures::{future::AbortHandle, lock::Mutex};
 use nesa_light::{
     LightClient, QueryClient, accounts::Accounts, models::Prepared, search::VectorCache,
     wallet::Wallet,
@@ -42,6 +42,10 @@ pub(crate) struct App {
     pub(crate) build: RefCell<String>,
     pub(crate) chain: RefCell<Option<Chain>>,
     pub(crate) prepared: RefCell<Option<Prepared>>,
+    /// The model of the last visit. Locked while it is read, which goes on beside connecting.
+    pub(crate) early: Mutex<Option<Prepared>>,
+    /// Locked until history and wallet are read.
+    pub(crate) loading: Mutex<()>,
     pub(crate) wallet: RefCell<Option<Wallet>>,
     pub(crate) wallet_view: RefCell<WalletView>,
     pub(crate) activity: RefCell<VecDeque<Activity>>,
@@ -75,6 +79,8 @@ impl App {
             build: RefCell::default(),
             chain: RefCell::default(),
             prepared: RefCell::default(),
+            early: Mutex::default(),
+            loading: Mutex::default(),
             wallet: RefCell::default(),
             wallet_view: RefCell::default(),
             activity: RefCell::default(),
@@ -190,9 +196,17 @@ impl App {
         };
         // Set once: `begin` runs once.
         let _ = self.store.set(store);
-        self.load_history().await;
-        self.load_wallet().await;
+        // Nothing here waits for another: the model and the wallet are read while peers are dialled.
+        let loading = self.loading.lock().await;
+        Self::run(&self, |app| async move { app.read_last_model().await });
         self.reconnect();
+        futures::join!(self.load_history(), self.load_wallet());
+        drop(loading);
+    }
+
+    /// Waits until history and wallet are read.
+    pub(crate) async fn loaded(&self) {
+        drop(self.loading.lock().await);
     }
 
     /// Where everything is kept. Memory until `begin` has opened it.

@@ -6,6 +6,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use futures::channel::mpsc::Receiver;
 use nesa_chain::trust::TrustRoot;
 use nesa_light::{
     LightClient, NetworkPeer, QueryClient,
@@ -36,7 +37,7 @@ const MAX_BOOTSTRAP_BYTES: usize = 64 << 10;
 const MAX_PEERS: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(800);
 const LAST_RETRY: Duration = Duration::from_secs(10);
-const PINS: &str = "pins";
+pub(crate) const PINS: &str = "pins";
 const ROOT: &str = "trust-root";
 
 #[derive(Deserialize)]
@@ -60,6 +61,16 @@ pub(crate) enum Stop {
     Refused(Problem),
     /// Not now.
     Retry(Problem),
+}
+
+/// A network that answers.
+struct Connected {
+    chain: Chain,
+    /// The model its origin offers: a hint.
+    model: Option<Hash>,
+    events: Receiver<Event>,
+    /// Whether a peer's head is followed already.
+    live: bool,
 }
 
 impl App {
@@ -98,7 +109,7 @@ impl App {
         let mut pause = FIRST_RETRY;
         loop {
             match self.clone().connect().await {
-                Ok((chain, model, events)) => {
+                Ok(Connected { chain, model, events, live }) => {
                     pause = FIRST_RETRY;
                     self.chain.replace(Some(chain.clone()));
                     let resumed = Self::run(&self, |app| async move {
@@ -109,7 +120,7 @@ impl App {
                         async move { app.model_loop(chain, model).await }
                     });
                     let _guards = (resumed.abort_on_drop(), loading.abort_on_drop());
-                    if let Some(problem) = self.clone().follow(&chain, events).await {
+                    if let Some(problem) = self.clone().follow(&chain, events, live).await {
                         return self.set_network(NetworkPhase::Refused { problem });
                     }
                 }
@@ -126,9 +137,7 @@ impl App {
         }
     }
 
-    async fn connect(
-        self: Rc<Self>,
-    ) -> Result<(Chain, Option<Hash>, futures::channel::mpsc::Receiver<Event>), Stop> {
+    async fn connect(self: Rc<Self>) -> Result<Connected, Stop> {
         self.set_network(NetworkPhase::Bootstrapping);
         let origin = self.origin.borrow().clone();
         let url = format!("{}/v1/bootstrap", origin.trim_end_matches('/'));
@@ -209,7 +218,7 @@ impl App {
                 )
             })?;
         let mut events = light.events();
-        self.first_header(&light, &mut events).await?;
+        let live = self.first_header(&light, &mut events).await?;
         if let Err(error) = store.put(PINS, ROOT, bootstrap.trust_root.as_bytes()).await {
             tracing::warn!(%error, "the trust root was not pinned");
         }
@@ -223,7 +232,8 @@ impl App {
             QueryClient::new(light.clone(), network, accounts.clone(), store.clone(), sources);
         let cache = VectorCache::new(store);
         let model = bootstrap.models.first().map(|model| model.digest);
-        Ok((Chain { light, accounts, queries, cache, peers }, model, events))
+        let chain = Chain { light, accounts, queries, cache, peers };
+        Ok(Connected { chain, model, events, live })
     }
 
     async fn check_pin(&self, bootstrap: &Bootstrap) -> Result<RootSource, Stop> {

@@ -15,6 +15,8 @@ use crate::{
 
 /// How long a first verified header may take before the next try.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+/// How often the page is told how the dialling goes.
+const LOOK: Duration = Duration::from_millis(250);
 /// Queries of an earlier visit are looked up again this often, and this many times: their deadlines
 /// are minutes away at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -25,18 +27,17 @@ const SHOWN_ROWS: usize = 120;
 const SYNC_GAP: u64 = 8;
 
 impl App {
-    /// Waits for the first verified header; tells a liar from a silence.
+    /// Waits for the first verified header; tells a liar from a silence. `true` when a peer's head is
+    /// followed already: a header from this device's store says nothing about the network.
     pub(crate) async fn first_header(
         &self,
         light: &LightClient,
         events: &mut Receiver<Event>,
-    ) -> Result<(), Stop> {
+    ) -> Result<bool, Stop> {
         let start = Instant::now();
-        let mut refused = None;
+        let (mut refused, mut live) = (None, false);
         while start.elapsed() < READY_LIMIT {
-            if light.ready(Duration::from_millis(250)).await.is_ok() {
-                return Ok(());
-            }
+            let ready = light.ready(LOOK).await.is_ok();
             while let Ok(event) = events.try_recv() {
                 match event {
                     Event::Dropped { what, got, expected, .. } => {
@@ -45,8 +46,12 @@ impl App {
                     Event::Syncing { height, target } => {
                         self.set_network(NetworkPhase::Syncing { height, target });
                     }
+                    Event::Live { .. } => live = true,
                     _ => {}
                 }
+            }
+            if ready {
+                return Ok(live);
             }
             let peers = light.peers();
             let dropped = peers.iter().filter(|peer| peer.offence.is_some()).count();
@@ -70,13 +75,16 @@ impl App {
         self: Rc<Self>,
         chain: &Chain,
         mut events: Receiver<Event>,
+        live: bool,
     ) -> Option<Problem> {
         let light = &chain.light;
         let rows: Vec<_> = light.recent().into_iter().rev().take(SHOWN_ROWS).collect();
         let blocks = rows.iter().rev().map(|item| view::block_row(item, 0.0, 1, None)).collect();
         self.port.send(&FromWorker::Blocks { blocks });
         self.set_status(|status| {
-            status.network = NetworkPhase::Live;
+            if live {
+                status.network = NetworkPhase::Live;
+            }
             status.height = light.height();
             status.peers = peer_rows(light);
         });
@@ -143,6 +151,7 @@ impl App {
 
     /// What waits for a connection: money proven, interrupted queries looked up.
     pub(crate) async fn after_connect(self: Rc<Self>) {
+        self.loaded().await;
         self.refresh_wallet().await;
         for _ in 0..LOOKS {
             self.look_up_interrupted().await;

@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
+use futures::future::join_all;
 use nesa_chain::query::Settlement;
 use nesa_light::query::journal::Journal;
 use nesa_messages::{
@@ -45,8 +46,9 @@ impl App {
     pub(crate) async fn load_history(&self) {
         let store = self.store();
         let keys = store.list(JOBS).await.unwrap_or_default();
-        for key in keys {
-            let Ok(Some(bytes)) = store.get_secret(JOBS, &key).await else { continue };
+        let jobs = join_all(keys.iter().map(|key| store.get_secret(JOBS, key))).await;
+        for bytes in jobs {
+            let Ok(Some(bytes)) = bytes else { continue };
             let Ok(mut view) = serde_json::from_slice::<JobView>(&bytes) else { continue };
             if view.state == JobState::Running {
                 view.state = JobState::Interrupted;

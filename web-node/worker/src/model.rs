@@ -1,22 +1,41 @@
 //! Making the network's model ready: proven on the chain, fetched or read, checked, prepared.
+//!
+//! ```text
+//!   last visit's digest ── read, every piece hashed ──┐ (beside dialling and headers)
+//!   bootstrap's digest ─── proven on the chain ───────┴─ equal? use it : fetch, check, prepare
+//! ```
 
 use std::{rc::Rc, time::Duration};
 
 use nesa_chain::{keys, record::ModelRecord};
-use nesa_light::models::{LoadProgress, ModelStore};
+use nesa_light::models::{LoadProgress, ModelStore, Prepared};
 use nesa_messages::{ModelInfo, ModelPhase, Problem};
-use nesa_platform::{
-    task,
-    time::{self, Instant},
-};
+use nesa_platform::{task, time};
 use nesa_primitives::Hash;
 
 use crate::{
     app::{App, Chain},
+    boot::PINS,
     problem::Shown as _,
 };
 
+/// Where the digest of the last visit's model is kept, under [`PINS`].
+const MODEL: &str = "model";
+
 impl App {
+    /// Reads the model of the last visit from this device while the network is being reached. Its
+    /// pieces are hashed as ever; that the chain offers this digest is proven before it is used.
+    pub(crate) async fn read_last_model(self: Rc<Self>) {
+        let mut early = self.early.lock().await;
+        let Ok(Some(digest)) = self.store().get(PINS, MODEL).await else { return };
+        let Ok(digest) = String::from_utf8_lossy(&digest).parse::<Hash>() else { return };
+        let models = ModelStore::new(self.store());
+        if models.is_warm(&digest).await {
+            // Without sources nothing is fetched: what is not whole here is left for later.
+            *early = models.prepare(&digest, &[], &|_| {}).await.ok();
+        }
+    }
+
     /// Makes the model ready, trying again until it is.
     pub(crate) async fn model_loop(self: Rc<Self>, chain: Chain, digest: Option<Hash>) {
         let Some(digest) = digest else {
@@ -41,7 +60,6 @@ impl App {
     }
 
     async fn load_model(self: Rc<Self>, chain: &Chain, digest: Hash) -> Result<(), Problem> {
-        let start = Instant::now();
         let (record, _) = chain
             .light
             .record::<ModelRecord>(keys::model(&digest), "model", 0)
@@ -55,6 +73,36 @@ impl App {
             )
             .with(digest.to_string(), "a registered model")
         })?;
+        let early = self.early.lock().await.take();
+        let prepared = match early.filter(|ready| ready.model.digest() == digest) {
+            Some(ready) => ready,
+            None => self.clone().fetch_model(chain, digest).await?,
+        };
+        if let Err(error) = self.store().put(PINS, MODEL, digest.to_string().as_bytes()).await {
+            tracing::warn!(%error, "the model's digest was not kept");
+        }
+        // A page that may ask needs its wallet and history.
+        self.loaded().await;
+        let info = ModelInfo {
+            name: record.name.as_str().to_owned(),
+            digest: digest.to_string(),
+            bytes: record.bytes,
+            stages: prepared.lane.stages().len() as u32,
+            max_tokens: prepared.model.max_tokens() as u32,
+            licence: "Apache-2.0".to_owned(),
+        };
+        let (cached, took_ms) = (prepared.cached, prepared.ms);
+        self.prepared.replace(Some(prepared));
+        self.set_status(|status| {
+            status.model = Some(info);
+            status.model_phase = ModelPhase::Ready { cached, took_ms };
+        });
+        task::yield_now().await;
+        Ok(())
+    }
+
+    /// Fetches and prepares a model, telling the page how far it is.
+    async fn fetch_model(self: Rc<Self>, chain: &Chain, digest: Hash) -> Result<Prepared, Problem> {
         let app = self.clone();
         let last = std::cell::Cell::new(None::<LoadProgress>);
         let listener = move |progress: LoadProgress| {
@@ -76,26 +124,9 @@ impl App {
                 }
             });
         };
-        let prepared = ModelStore::new(self.store())
+        ModelStore::new(self.store())
             .prepare(&digest, chain.queries.sources(), &listener)
             .await
-            .map_err(|error| error.problem())?;
-        let info = ModelInfo {
-            name: record.name.as_str().to_owned(),
-            digest: digest.to_string(),
-            bytes: record.bytes,
-            stages: prepared.lane.stages().len() as u32,
-            max_tokens: prepared.model.max_tokens() as u32,
-            licence: "Apache-2.0".to_owned(),
-        };
-        let took_ms = start.elapsed().as_secs_f64() * 1000.0;
-        let cached = prepared.cached;
-        self.prepared.replace(Some(prepared));
-        self.set_status(|status| {
-            status.model = Some(info);
-            status.model_phase = ModelPhase::Ready { cached, took_ms };
-        });
-        task::yield_now().await;
-        Ok(())
+            .map_err(|error| error.problem())
     }
 }

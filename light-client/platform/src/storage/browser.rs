@@ -34,12 +34,25 @@ pub(super) struct Durable {
 struct Inner {
     name: String,
     handle: RefCell<Option<Rc<Database>>>,
+    /// The key that seals secrets, as long as the handle stands: a new handle may be another
+    /// database, after its user cleared this one.
+    sealing: RefCell<Option<CryptoKey>>,
+}
+
+impl Inner {
+    /// Closes the handle; the next operation opens another.
+    fn lose(&self) {
+        self.sealing.take();
+        if let Some(lost) = self.handle.take() {
+            lost.close();
+        }
+    }
 }
 
 impl Durable {
     pub(super) async fn open(name: &str) -> Result<Durable, StorageError> {
-        let durable =
-            Durable { inner: Rc::new(Inner { name: name.to_owned(), handle: RefCell::new(None) }) };
+        let (handle, sealing) = Default::default();
+        let durable = Durable { inner: Rc::new(Inner { name: name.to_owned(), handle, sealing }) };
         durable.handle().await.map_err(unavailable)?;
         Ok(durable)
     }
@@ -53,6 +66,32 @@ impl Durable {
             })
             .await?;
         Ok(value.map(|value| Uint8Array::new(&value).to_vec().into()))
+    }
+
+    pub(super) async fn get_many(
+        &self,
+        space: &str,
+        keys: &[String],
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let keys: Vec<JsValue> =
+            keys.iter().map(|key| JsValue::from(super::place(space, key))).collect();
+        let values = self
+            .with(TransactionMode::ReadOnly, ENTRIES, async move |transaction| {
+                let store = transaction.object_store(ENTRIES)?;
+                // Every request is on its way before the first answer is waited for.
+                let requests: Vec<_> = keys
+                    .iter()
+                    .map(|key| store.get(Query::from(key.clone())))
+                    .collect::<Result<_, _>>()?;
+                let mut values = Vec::with_capacity(requests.len());
+                for request in requests {
+                    values.push(request.await?);
+                }
+                Ok(values)
+            })
+            .await?;
+        let bytes = |value| Uint8Array::new(&value).to_vec().into();
+        Ok(values.into_iter().map(|value| value.map(bytes)).collect())
     }
 
     pub(super) async fn put(
@@ -128,6 +167,16 @@ impl Durable {
 
     /// The key that seals secrets. It is not extractable, so it never becomes bytes.
     async fn sealing_key(&self) -> Result<CryptoKey, StorageError> {
+        if let Some(key) = &*self.inner.sealing.borrow() {
+            return Ok(key.clone());
+        }
+        let key = self.stored_key().await?;
+        self.inner.sealing.replace(Some(key.clone()));
+        Ok(key)
+    }
+
+    /// The stored key; made the first time.
+    async fn stored_key(&self) -> Result<CryptoKey, StorageError> {
         let name = JsValue::from(SEALING_KEY);
         let key = name.clone();
         let stored = self
@@ -190,9 +239,7 @@ impl Durable {
             Ok(value) => Ok(value),
             Err(error) => {
                 tracing::debug!(%error, "reopening the database");
-                if let Some(lost) = self.inner.handle.take() {
-                    lost.close();
-                }
+                self.inner.lose();
                 self.attempt(mode, store, &work).await.map_err(unavailable)
             }
         }
@@ -220,8 +267,8 @@ impl Durable {
         // Let another tab migrate to a newer schema instead of blocking it.
         let inner = Rc::downgrade(&self.inner);
         database.on_version_change(move |_| {
-            if let Some(lost) = inner.upgrade().and_then(|inner| inner.handle.take()) {
-                lost.close();
+            if let Some(inner) = inner.upgrade() {
+                inner.lose();
             }
         });
         let handle = Rc::new(database);

@@ -62,12 +62,16 @@ impl Durable {
 
     pub(super) async fn get(&self, space: &str, key: &str) -> Result<Option<Bytes>, StorageError> {
         let path = self.path(space, key);
-        run(move || match fs::read(path) {
-            Ok(value) => Ok(Some(value.into())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        })
-        .await
+        run(move || read(&path)).await
+    }
+
+    pub(super) async fn get_many(
+        &self,
+        space: &str,
+        keys: &[String],
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        let paths: Vec<PathBuf> = keys.iter().map(|key| self.path(space, key)).collect();
+        run(move || paths.iter().map(|path| read(path)).collect()).await
     }
 
     pub(super) async fn put(
@@ -159,6 +163,15 @@ async fn run<T: Send + 'static>(
 
 fn unavailable(error: std::io::Error) -> StorageError {
     StorageError::Unavailable(error.to_string())
+}
+
+/// A file's bytes; `None` when there is no such file.
+fn read(path: &Path) -> Result<Option<Bytes>, StorageError> {
+    match fs::read(path) {
+        Ok(value) => Ok(Some(value.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unavailable(error)),
+    }
 }
 
 fn create_private_dir(path: &Path) -> Result<(), StorageError> {

@@ -101,6 +101,26 @@ impl Store {
         }
     }
 
+    /// The values under `keys`, in their order, read in one go: what many reads of `get` would give
+    /// at one moment, without a transaction each.
+    pub async fn get_many(
+        &self,
+        namespace: &str,
+        keys: &[String],
+    ) -> Result<Vec<Option<Bytes>>, StorageError> {
+        for key in keys {
+            check(namespace, key)?;
+        }
+        match &self.backend {
+            Backend::Memory(map) => {
+                let map = lock(map);
+                let place = |key: &String| (namespace.to_owned(), key.clone());
+                Ok(keys.iter().map(|key| map.get(&place(key)).cloned()).collect())
+            }
+            Backend::Durable(durable) => durable.get_many(namespace, keys).await,
+        }
+    }
+
     /// Stores `value` under `key`, replacing any other. When this returns, the value survives a
     /// killed process.
     pub async fn put(&self, namespace: &str, key: &str, value: &[u8]) -> Result<(), StorageError> {

@@ -79,6 +79,10 @@ pub(crate) async fn a_store_stores(store: &Store) {
     store.put("space", "b", b"two").await.unwrap();
     assert_eq!(store.get("space", "b").await.unwrap().as_deref(), Some(&b"two"[..]));
     assert_eq!(store.list("space").await.unwrap(), ["a/ü", "b"]);
+    let keys = ["b", "none", "a/ü"].map(String::from);
+    let found = store.get_many("space", &keys).await.unwrap();
+    assert_eq!(found, [Some("two".into()), None, Some("1".into())]);
+    assert_eq!(store.get_many("space", &[]).await.unwrap(), Vec::<Option<bytes::Bytes>>::new());
     store.delete("space", "b").await.unwrap();
     store.delete("space", "b").await.unwrap();
     assert_eq!(store.list("space").await.unwrap(), ["a/ü"]);

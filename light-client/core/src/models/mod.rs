@@ -1,0 +1,250 @@
+//! Models on this device: pieces fetched from strangers, checked one by one, kept; and the secret
+//! preparation made from them.
+//!
+//! ```text
+//!   digest (from a proven ModelRecord)
+//!      └─ piece 0 = header ── piece i ── … each checked against the header before it is kept
+//!            local pieces ──> Model (embeddings, norms, tables, tokenizer)
+//!            weight pieces ─> Preparation: fresh r, s = rᵀW, folded row by row as they arrive
+//! ```
+//!
+//! The preparation's secrets are born here, kept only under the store's seal, and discarded when a
+//! blame check finds that s was wrong. Weight pieces stay as well: this device may later check an
+//! opened receipt, or serve.
+
+mod pieces;
+mod seals;
+mod source;
+
+pub use source::{NetworkSource, PieceSource};
+
+use std::{ops::Range, sync::Arc};
+
+use futures::TryStreamExt as _;
+use nesa_masked::{
+    preparation::{Preparation, PrepareError},
+    spec::{Lane, SpecError},
+};
+use nesa_model::{
+    Artifact, Assembler, Header, Model, ModelError,
+    artifact::{ChunkError, HeaderError, Piece},
+};
+use nesa_platform::{
+    MaybeSend, MaybeSync, random,
+    storage::{StorageError, Store},
+    task,
+    time::Instant,
+};
+use nesa_primitives::Hash;
+
+use crate::client::since;
+
+/// Why a model could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelStoreError {
+    /// Storage failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// No peer gave a piece that matches the digest.
+    #[error("piece {index} of model {model} cannot be had: {reason}")]
+    Unavailable {
+        /// The model.
+        model: Hash,
+        /// The piece.
+        index: usize,
+        /// What the last peer did.
+        reason: String,
+    },
+    /// The header does not describe a usable model.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// A piece does not match.
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    /// The model breaks the bounds of exact arithmetic.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The model's stages cannot be served masked.
+    #[error(transparent)]
+    Lane(#[from] SpecError),
+    /// The weights break what the header promises.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+}
+
+/// How far the way to a ready model is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LoadProgress {
+    /// Pieces arrive, each checked.
+    Downloading {
+        /// Bytes checked.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// s = rᵀW is being folded.
+    Preparing {
+        /// Stages folded.
+        done: usize,
+        /// Stages in all.
+        total: usize,
+    },
+}
+
+/// A listener for the way to a ready model.
+pub trait LoadListener: MaybeSend + MaybeSync {
+    /// Takes one report.
+    fn take(&self, progress: LoadProgress);
+}
+
+impl<F: Fn(LoadProgress) + MaybeSend + MaybeSync> LoadListener for F {
+    fn take(&self, progress: LoadProgress) {
+        self(progress);
+    }
+}
+
+/// A model ready for masked queries.
+#[derive(Clone)]
+pub struct Prepared {
+    /// Everything but the linear stages.
+    pub model: Model,
+    /// The linear stages.
+    pub lane: Arc<Lane>,
+    /// The secrets that check them.
+    pub preparation: Arc<Preparation>,
+    /// Whether it came from this device's store.
+    pub cached: bool,
+    /// How long the way here took, in milliseconds.
+    pub ms: f64,
+}
+
+/// The models of one device.
+#[derive(Clone, Debug)]
+pub struct ModelStore {
+    store: Store,
+}
+
+impl ModelStore {
+    /// Models kept in `store`.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Makes `model` ready for masked queries: from this device's store when it was ready before,
+    /// otherwise by fetching what is missing. Interrupted, it goes on where it stopped.
+    ///
+    /// # Errors
+    /// [`ModelStoreError`].
+    pub async fn prepare(
+        &self,
+        model: &Hash,
+        sources: &[Arc<dyn PieceSource>],
+        listener: &dyn LoadListener,
+    ) -> Result<Prepared, ModelStoreError> {
+        let start = Instant::now();
+        let header = self.header(model, sources).await?;
+        let mut meter = Meter::new(&header, listener);
+
+        let mut local = Assembler::local(header.clone());
+        self.read(&header, 1..header.local_pieces(), sources, &mut meter, |piece| {
+            Ok(local.insert_checked(piece)?)
+        })
+        .await?;
+        let local = local.finish_local()?;
+        let opened = task::compute(move || Model::open_local(&local)).await?;
+        let lane = Arc::new(Lane::of_model(opened.stages())?);
+
+        let (preparation, cached) = match self.unseal(model, &lane).await? {
+            Some(kept) => (kept, true),
+            None => (self.fold(model, &header, &lane, sources, &mut meter).await?, false),
+        };
+        let preparation = Arc::new(preparation);
+        Ok(Prepared { model: opened, lane, preparation, cached, ms: since(start) })
+    }
+
+    /// Streams every weight row once, keeping only s = rᵀW for a fresh r, and seals it.
+    async fn fold(
+        &self,
+        model: &Hash,
+        header: &Arc<Header>,
+        lane: &Lane,
+        sources: &[Arc<dyn PieceSource>],
+        meter: &mut Meter<'_>,
+    ) -> Result<Preparation, ModelStoreError> {
+        let mut builder = Preparation::builder(*model, lane, &mut random::rng());
+        let (total, listener) = (lane.stages().len(), meter.listener);
+        let weights = header.local_pieces()..header.piece_count();
+        self.read(header, weights, sources, meter, |piece| {
+            let chunk = &header.layout().chunks[piece.index() - 1];
+            for rows in &chunk.weights {
+                let weights = nesa_kernels::as_i8(&piece.bytes()[rows.bytes.clone()]);
+                builder.rows(rows.stage as u16, rows.rows.start as u32, weights)?;
+                listener.take(LoadProgress::Preparing { done: rows.stage, total });
+            }
+            Ok(())
+        })
+        .await?;
+        let preparation = builder.finish()?;
+        listener.take(LoadProgress::Preparing { done: total, total });
+        self.seal(model, &preparation).await?;
+        Ok(preparation)
+    }
+
+    /// The whole model, weights included: for serving, and for checking opened receipts.
+    ///
+    /// # Errors
+    /// [`ModelStoreError`].
+    pub async fn artifact(
+        &self,
+        model: &Hash,
+        sources: &[Arc<dyn PieceSource>],
+        listener: &dyn LoadListener,
+    ) -> Result<Artifact, ModelStoreError> {
+        let header = self.header(model, sources).await?;
+        let mut meter = Meter::new(&header, listener);
+        let mut whole = Assembler::whole(header.clone());
+        self.read(&header, 1..header.piece_count(), sources, &mut meter, |piece| {
+            Ok(whole.insert_checked(piece)?)
+        })
+        .await?;
+        Ok(whole.finish()?)
+    }
+
+    /// Hands each piece of `range`, checked and in order, to `take`.
+    async fn read(
+        &self,
+        header: &Header,
+        range: Range<usize>,
+        sources: &[Arc<dyn PieceSource>],
+        meter: &mut Meter<'_>,
+        mut take: impl FnMut(Piece) -> Result<(), ModelStoreError>,
+    ) -> Result<(), ModelStoreError> {
+        let pieces = self.pieces(header, range, sources);
+        futures::pin_mut!(pieces);
+        while let Some(piece) = pieces.try_next().await? {
+            meter.arrived(piece.bytes().len());
+            take(piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts checked bytes for a listener.
+struct Meter<'a> {
+    done: u64,
+    total: u64,
+    listener: &'a dyn LoadListener,
+}
+
+impl<'a> Meter<'a> {
+    fn new(header: &Header, listener: &'a dyn LoadListener) -> Self {
+        let lengths = (0..header.piece_count()).filter_map(|index| header.piece_len(index));
+        let total = lengths.map(|len| len as u64).sum();
+        Self { done: header.bytes().len() as u64, total, listener }
+    }
+
+    fn arrived(&mut self, bytes: usize) {
+        self.done += bytes as u64;
+        self.listener.take(LoadProgress::Downloading { done: self.done, total: self.total });
+    }
+}
