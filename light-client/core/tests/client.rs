@@ -30,3 +30,18 @@ async fn a_false_state_proof_and_a_false_seed_drop_their_peer() {
 async fn a_header_is_found_later_and_the_checkpoint_survives() {
     liars::a_header_is_found_later_and_the_checkpoint_survives().await;
 }
+
+#[tokio::test]
+async fn babble_and_confusion_drop_a_peer_and_a_refusal_does_not() {
+    liars::babble_and_confusion_drop_a_peer_and_a_refusal_does_not().await;
+}
+
+#[tokio::test]
+async fn a_false_inclusion_proof_drops_its_peer_and_another_is_asked() {
+    liars::a_false_inclusion_proof_drops_its_peer_and_another_is_asked().await;
+}
+
+#[tokio::test]
+async fn a_wrong_piece_of_a_model_drops_its_source() {
+    liars::a_wrong_piece_of_a_model_drops_its_source().await;
+}

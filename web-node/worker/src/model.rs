@@ -124,7 +124,9 @@ impl App {
                 }
             });
         };
-        ModelStore::new(self.store())
+        chain
+            .queries
+            .models()
             .prepare(&digest, chain.queries.sources(), &listener)
             .await
             .map_err(|error| error.problem())

@@ -56,3 +56,22 @@ pub enum AskError {
         ms: u64,
     },
 }
+
+impl AskError {
+    /// Before any peer was asked.
+    pub(super) fn unasked() -> Self {
+        Self::NoPeer { reason: "none is known".into() }
+    }
+
+    /// What is known after one more peer failed: a fork ends the asking, what a peer lacks or
+    /// refuses outweighs what another got wrong, and anything outweighs silence.
+    pub(super) fn then(self, next: Self) -> Result<Self, Self> {
+        match next {
+            Self::Forked { .. } => Err(next),
+            Self::NoPeer { .. } | Self::Wrong { .. } if !matches!(self, Self::NoPeer { .. }) => {
+                Ok(self)
+            }
+            next => Ok(next),
+        }
+    }
+}

@@ -11,7 +11,7 @@ use nesa_primitives::Verdict;
 use nesa_wire::chain::{CertifiedHeader, Request, Response};
 
 use super::{
-    Event, LightClient, VerifiedRow,
+    AskError, Event, LightClient, VerifiedRow,
     judge::{Retype as _, certified, unexpected},
     lock,
     peers::ASK_LIMIT,
@@ -34,7 +34,11 @@ impl LightClient {
         for peer in self.order() {
             match self.follow(&peer).await {
                 Ok(()) => {}
-                Err(error) => reason = error.to_string(),
+                Err(error) => {
+                    // The feed of heads gives errors of its own.
+                    self.note(&peer, &error);
+                    reason = error.to_string();
+                }
             }
             if self.conflict().is_some() {
                 break;
@@ -92,17 +96,13 @@ impl LightClient {
 
     /// Walks up to the peer's claimed head. `false` when the peer is of no use.
     async fn catch_up(&self, peer: &SharedPeer) -> Result<bool, PeerError> {
-        let status = self.ask_peer(peer, Request::Status).await?;
-        let Response::Status { chain, height: target, .. } = status else {
-            return Ok(false);
+        let (chain, target) = match self.ask_peer(peer, Request::Status).await? {
+            Response::Status { chain, height, .. } => (chain, height),
+            Response::Refused { .. } => return Ok(false),
+            _ => return Ok(self.act(peer, unexpected::<()>("status")).is_ok()),
         };
-        if chain != self.inner.chain {
-            self.drop_peer(
-                peer,
-                "chain of a peer",
-                &chain.to_string(),
-                &self.inner.chain.to_string(),
-            );
+        let same = Verdict::<()>::equal("chain of a peer", chain, self.inner.chain);
+        if self.act(peer, same).is_err() {
             return Ok(false);
         }
         loop {
@@ -111,19 +111,18 @@ impl LightClient {
             self.emit(&Event::Syncing { height: self.height(), target });
             let wire = Request::Headers { from: request.from, max: request.max as u16 };
             let response = self.ask_peer(peer, wire).await?;
-            match self.judge_headers(request, response) {
-                Verdict::Valid(advance) => {
+            if matches!(response, Response::Refused { .. }) {
+                return Ok(false);
+            }
+            match self.act(peer, self.judge_headers(request, response)) {
+                Ok(advance) => {
                     self.with_status(peer, |s| s.headers += 1);
                     if advance.from == Some(advance.to) {
                         return Ok(true);
                     }
                 }
-                Verdict::Undecided { missing } => {
-                    tracing::debug!(peer = peer.name(), missing, "undecided");
-                    return Ok(false);
-                }
-                Verdict::Invalid { got, expected, what } => {
-                    self.drop_peer(peer, what, &got, &expected);
+                Err(error) => {
+                    tracing::debug!(peer = peer.name(), %error, "not caught up");
                     return Ok(false);
                 }
             }
@@ -136,11 +135,7 @@ impl LightClient {
     async fn take_head(&self, peer: &SharedPeer, head: CertifiedHeader) -> Result<bool, PeerError> {
         let head = match certified(&head.header, head.finalization.as_deref()) {
             Ok(head) => head,
-            Err(Verdict::Invalid { got, expected, what }) => {
-                self.drop_peer(peer, what, &got, &expected);
-                return Ok(false);
-            }
-            Err(_) => return Ok(false),
+            Err(refused) => return Ok(self.act(peer, refused).is_ok()),
         };
         let height = head.header.height();
         if head.finalization.is_none() || height != self.height() + 1 {
@@ -148,16 +143,14 @@ impl LightClient {
             return if height > self.height() { self.catch_up(peer).await } else { Ok(true) };
         }
         let request = HeadersRequest { from: height, max: 1 };
-        match self.judge_certified(request, vec![head]) {
-            Verdict::Valid(_) => {
+        match self.act(peer, self.judge_certified(request, vec![head])) {
+            Ok(_) => {
                 self.with_status(peer, |s| s.headers += 1);
                 Ok(true)
             }
-            Verdict::Undecided { .. } => Ok(self.conflict().is_none()),
-            Verdict::Invalid { got, expected, what } => {
-                self.drop_peer(peer, what, &got, &expected);
-                Ok(false)
-            }
+            // Nothing was decided, and nobody is to blame.
+            Err(AskError::Undecided { .. }) => Ok(true),
+            Err(_) => Ok(false),
         }
     }
 

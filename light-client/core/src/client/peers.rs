@@ -63,8 +63,16 @@ impl LightClient {
 
     pub(super) fn drop_peer(&self, peer: &SharedPeer, what: &str, got: &str, expected: &str) {
         let offence = format!("{what}: got {got}, expected {expected}");
+        let mut first = false;
+        self.with_status(peer, |status| {
+            first = status.offence.is_none();
+            status.offence.get_or_insert_with(|| offence.clone());
+        });
+        if !first {
+            // A question that was under way when the peer was dropped; its first offence stands.
+            return;
+        }
         tracing::warn!(peer = peer.name(), offence, "peer dropped");
-        self.with_status(peer, |status| status.offence = Some(offence));
         self.emit(&Event::Dropped {
             peer: peer.name(),
             what: what.to_owned(),
@@ -92,7 +100,55 @@ impl LightClient {
             }
             Err(_) => status.failures = status.failures.saturating_add(1),
         });
+        if let Err(error) = &answer {
+            self.note(peer, error);
+        }
         answer
+    }
+
+    /// Drops a peer whose bytes are no message of the protocol; any other failure is no offence.
+    pub(super) fn note(&self, peer: &SharedPeer, error: &PeerError) {
+        if let PeerError::Malformed { reason, .. } = error {
+            self.drop_peer(peer, "message", reason, "a message of the protocol");
+        }
+    }
+
+    /// Asks one peer and judges its answer. Only an invalid one costs the peer its place.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub(super) async fn ask_one<T>(
+        &self,
+        peer: &SharedPeer,
+        request: Request,
+        judge: impl FnOnce(Response) -> Verdict<T>,
+    ) -> Result<T, AskError> {
+        match self.ask_peer(peer, request).await {
+            Ok(Response::Refused { refusal: Refusal::Rejected, reason }) => {
+                Err(AskError::Rejected { reason })
+            }
+            Ok(Response::Refused { reason, .. }) => Err(AskError::Undecided { missing: reason }),
+            Ok(response) => self.act(peer, judge(response)),
+            Err(error) => Err(AskError::NoPeer { reason: error.to_string() }),
+        }
+    }
+
+    /// What a verdict on a peer's answer means: invalid drops the peer, undecided blames nobody.
+    ///
+    /// # Errors
+    /// [`AskError`] for anything but a valid answer.
+    pub(super) fn act<T>(&self, peer: &SharedPeer, verdict: Verdict<T>) -> Result<T, AskError> {
+        match verdict {
+            Verdict::Valid(value) => Ok(value),
+            Verdict::Undecided { missing } => Err(match self.conflict() {
+                Some(conflict) => AskError::Forked { height: conflict.ours.header.height() },
+                None => AskError::Undecided { missing },
+            }),
+            Verdict::Invalid { got, expected, what } => {
+                self.drop_peer(peer, what, &got, &expected);
+                Err(AskError::Wrong { peer: peer.name(), what: what.into(), got, expected })
+            }
+        }
     }
 
     /// Asks peer after peer until `judge` accepts an answer.
@@ -107,39 +163,11 @@ impl LightClient {
         request: Request,
         mut judge: impl FnMut(Response) -> Verdict<T>,
     ) -> Result<T, AskError> {
-        let mut outcome = AskError::NoPeer { reason: "none is known".into() };
+        let mut outcome = AskError::unasked();
         for peer in self.order() {
-            let response = match self.ask_peer(&peer, request.clone()).await {
-                Ok(Response::Refused { refusal, reason }) => {
-                    outcome = match refusal {
-                        Refusal::Rejected => AskError::Rejected { reason },
-                        _ => AskError::Undecided { missing: reason },
-                    };
-                    continue;
-                }
-                Ok(response) => response,
-                Err(error) => {
-                    if matches!(outcome, AskError::NoPeer { .. }) {
-                        outcome = AskError::NoPeer { reason: error.to_string() };
-                    }
-                    continue;
-                }
-            };
-            match judge(response) {
-                Verdict::Valid(value) => return Ok(value),
-                Verdict::Undecided { missing } => {
-                    if let Some(conflict) = self.conflict() {
-                        return Err(AskError::Forked { height: conflict.ours.header.height() });
-                    }
-                    outcome = AskError::Undecided { missing };
-                }
-                Verdict::Invalid { got, expected, what } => {
-                    self.drop_peer(&peer, what, &got, &expected);
-                    if matches!(outcome, AskError::NoPeer { .. }) {
-                        let peer = peer.name();
-                        outcome = AskError::Wrong { peer, what: what.into(), got, expected };
-                    }
-                }
+            match self.ask_one(&peer, request.clone(), &mut judge).await {
+                Ok(value) => return Ok(value),
+                Err(error) => outcome = outcome.then(error)?,
             }
         }
         Err(outcome)

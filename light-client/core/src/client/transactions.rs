@@ -9,7 +9,7 @@ use nesa_primitives::{Address, Denom, Hash, Verdict};
 use nesa_wire::chain::{Request, Response};
 
 use super::{AskError, LightClient, judge::unexpected, since};
-use crate::sync::Certified;
+use crate::{peer::SharedPeer, sync::Certified};
 
 /// A transaction proven to be in a final block.
 #[derive(Clone, Debug)]
@@ -61,37 +61,36 @@ impl LightClient {
     /// # Errors
     /// [`AskError`].
     pub async fn included(&self, tx: &SignedTx) -> Result<Option<Included>, AskError> {
+        let mut outcome = AskError::unasked();
+        for peer in self.order() {
+            match self.included_at(&peer, tx).await {
+                Ok(included) => return Ok(Some(included)),
+                Err(error) => outcome = outcome.then(error)?,
+            }
+        }
+        match outcome {
+            AskError::Undecided { .. } => Ok(None),
+            error => Err(error),
+        }
+    }
+
+    /// Where one peer shows a transaction. The header it names is asked of every peer; the proof is
+    /// this one's alone.
+    async fn included_at(&self, peer: &SharedPeer, tx: &SignedTx) -> Result<Included, AskError> {
         let request = Request::TxStatus { id: tx.id() };
-        let located = self
-            .decide(request, |response| match response {
+        let location = self
+            .ask_one(peer, request, |response| match response {
                 Response::TxStatus(Some(location)) => Verdict::Valid(location),
                 Response::TxStatus(None) => Verdict::Undecided { missing: "inclusion".into() },
                 _ => unexpected("transaction status"),
             })
-            .await;
-        let location = match located {
-            Ok(location) => location,
-            Err(AskError::Undecided { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+            .await?;
         let (header, descendants) = self.header(location.height).await?;
         let start = Instant::now();
-        let verdict =
-            nesa_verify::transaction::verify_inclusion(&header.header, tx, &location.proof);
-        match verdict {
-            Verdict::Valid(index) => Ok(Some(Included {
-                ms: since(start),
-                header,
-                descendants,
-                index,
-                proof: location.proof,
-            })),
-            Verdict::Undecided { missing } => Err(AskError::Undecided { missing }),
-            // Who sent it is not known here any more; the next poll may reach another peer.
-            Verdict::Invalid { got, expected, what } => {
-                Err(AskError::Wrong { peer: "a peer".into(), what: what.into(), got, expected })
-            }
-        }
+        let proof = location.proof;
+        let verdict = nesa_verify::transaction::verify_inclusion(&header.header, tx, &proof);
+        let index = self.act(peer, verdict)?;
+        Ok(Included { ms: since(start), header, descendants, index, proof })
     }
 
     /// Waits until a transaction is in a final block, looking again at every new head.

@@ -18,7 +18,11 @@ mod source;
 
 pub use source::{NetworkSource, PieceSource};
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex},
+};
 
 use futures::TryStreamExt as _;
 use nesa_masked::{
@@ -37,7 +41,7 @@ use nesa_platform::{
 };
 use nesa_primitives::Hash;
 
-use crate::client::since;
+use crate::client::{lock, since};
 
 /// Why a model could not be made ready.
 #[derive(Debug, thiserror::Error)]
@@ -122,12 +126,19 @@ pub struct Prepared {
 #[derive(Clone, Debug)]
 pub struct ModelStore {
     store: Store,
+    /// Sources that gave a wrong piece, by name, with what was wrong. They are not asked again.
+    refused: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl ModelStore {
     /// Models kept in `store`.
     pub fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, refused: Arc::default() }
+    }
+
+    /// Sources dropped for a wrong piece, each with what was wrong.
+    pub fn refused(&self) -> BTreeMap<String, String> {
+        lock(&self.refused).clone()
     }
 
     /// Makes `model` ready for masked queries: from this device's store when it was ready before,

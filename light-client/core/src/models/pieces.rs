@@ -1,6 +1,6 @@
 //! Pieces of a model, from this device's store or from strangers, each checked before it is used.
 
-use std::{ops::Range, sync::Arc};
+use std::{fmt::Display, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
@@ -9,6 +9,7 @@ use nesa_platform::storage::StorageError;
 use nesa_primitives::Hash;
 
 use super::{ModelStore, ModelStoreError, PieceSource};
+use crate::client::lock;
 
 /// Pieces fetched at once.
 pub(super) const PARALLEL: usize = 6;
@@ -34,20 +35,10 @@ impl ModelStore {
         {
             return Ok(Arc::new(header));
         }
-        let mut reason = "no peer is known".to_owned();
-        for source in sources {
-            match source.piece(*model, 0).await {
-                Ok(bytes) => match Header::decode_expected(&bytes, model, &limits) {
-                    Ok(header) => {
-                        self.store.put(&namespace(model), "0", &bytes).await?;
-                        return Ok(Arc::new(header));
-                    }
-                    Err(error) => reason = error.to_string(),
-                },
-                Err(error) => reason = error,
-            }
-        }
-        Err(ModelStoreError::Unavailable { model: *model, index: 0, reason })
+        let check = |bytes: Bytes| Header::decode_expected(&bytes, model, &limits);
+        let header = self.fetch(model, 0, sources, check).await?;
+        self.store.put(&namespace(model), "0", header.bytes()).await?;
+        Ok(Arc::new(header))
     }
 
     /// The pieces of `range` in order: those in the store by groups, the others from the sources,
@@ -65,7 +56,10 @@ impl ModelStore {
             .map(move |(index, stored)| async move {
                 match stored? {
                     Some(piece) => Ok((piece, false)),
-                    None => Ok((fetch(header, index, sources).await?, true)),
+                    None => {
+                        let check = |bytes| header.check_piece(index, bytes);
+                        Ok((self.fetch(&header.digest(), index, sources, check).await?, true))
+                    }
                 }
             })
             .buffered(PARALLEL)
@@ -97,28 +91,34 @@ impl ModelStore {
             Err(error) => vec![(range.start, Err(error))],
         }
     }
-}
 
-/// One checked piece, from the sources in turn.
-async fn fetch(
-    header: &Header,
-    index: usize,
-    sources: &[Arc<dyn PieceSource>],
-) -> Result<Piece, ModelStoreError> {
-    let model = header.digest();
-    let mut reason = "no peer is known".to_owned();
-    // Different pieces start with different peers, which spreads the load.
-    for offset in 0..sources.len() {
-        let source = &sources[(index + offset) % sources.len()];
-        let answer: Result<Bytes, String> = source.piece(model, index as u32).await;
-        match answer.map(|bytes| header.check_piece(index, bytes)) {
-            Ok(Ok(piece)) => return Ok(piece),
-            Ok(Err(error)) => {
-                tracing::warn!(peer = source.name(), %error, "a wrong piece was refused");
-                reason = error.to_string();
+    /// One piece that `check` accepts, from the sources in turn. A source that gives another one is
+    /// dropped.
+    async fn fetch<T, E: Display>(
+        &self,
+        model: &Hash,
+        index: usize,
+        sources: &[Arc<dyn PieceSource>],
+        check: impl Fn(Bytes) -> Result<T, E>,
+    ) -> Result<T, ModelStoreError> {
+        let mut reason = "no peer is known".to_owned();
+        // Different pieces start with different peers, which spreads the load.
+        for offset in 0..sources.len() {
+            let source = &sources[(index + offset) % sources.len()];
+            if let Some(offence) = lock(&self.refused).get(&source.name()) {
+                reason = format!("{} was dropped: {offence}", source.name());
+                continue;
             }
-            Err(error) => reason = error,
+            match source.piece(*model, index as u32).await.map(&check) {
+                Ok(Ok(piece)) => return Ok(piece),
+                Ok(Err(error)) => {
+                    tracing::warn!(peer = source.name(), %error, "dropped for a wrong piece");
+                    reason = error.to_string();
+                    lock(&self.refused).insert(source.name(), reason.clone());
+                }
+                Err(error) => reason = error,
+            }
         }
+        Err(ModelStoreError::Unavailable { model: *model, index, reason })
     }
-    Err(ModelStoreError::Unavailable { model, index, reason })
 }

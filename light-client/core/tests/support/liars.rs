@@ -6,17 +6,29 @@ use std::{
 };
 
 use super::Quorum;
+use bytes::Bytes;
+use commonware_codec::Encode as _;
 use futures::StreamExt as _;
+use nesa_chain::{
+    action::{Action, Transfer},
+    tx::{SignedTx, Tx},
+};
+use nesa_crypto::{SecretKey, merkle};
 use nesa_light::{
     AskError, Event, LightClient,
     checkpoint::CheckpointStore,
     client::to_wire,
+    models::{ModelStore, ModelStoreError, PieceSource},
     peer::{ChainPeer, Heads, PeerError, SharedPeer},
     sync::Certified,
 };
+use nesa_model::{
+    Artifact,
+    toy::{self, ToyConfig},
+};
 use nesa_platform::{BoxFuture, storage::Store, time};
-use nesa_primitives::Hash;
-use nesa_wire::chain::{Request, Response, StateAnswer};
+use nesa_primitives::{Amount, Denom, Hash};
+use nesa_wire::chain::{Refusal, Request, Response, StateAnswer, TxLocation};
 
 /// What a peer does wrong.
 #[derive(Clone, Copy, PartialEq)]
@@ -30,6 +42,16 @@ enum Vice {
     Withholds,
     /// Never answers.
     Silent,
+    /// Answers with bytes that are no message.
+    Babbles,
+    /// Answers a question with the answer to another.
+    Confuses,
+    /// Refuses every question for headers.
+    Refuses,
+    /// Shows transactions where they are not.
+    Misplaces,
+    /// Shows transactions in a block that nobody has.
+    Foresees,
 }
 
 /// A peer in memory that holds some headers of a chain.
@@ -40,6 +62,8 @@ struct Fake {
     vice: Vice,
     forged: Vec<Certified>,
     asked: Mutex<usize>,
+    /// Where the one transaction of the chain is.
+    location: Mutex<Option<TxLocation>>,
 }
 
 impl Fake {
@@ -59,6 +83,7 @@ impl Fake {
             vice,
             forged,
             asked: Mutex::new(0),
+            location: Mutex::new(None),
         })
     }
 
@@ -66,6 +91,10 @@ impl Fake {
         *self.asked.lock().unwrap() += 1;
         let headers = self.headers.lock().unwrap();
         match request {
+            Request::Status if self.vice == Vice::Confuses => Response::Seed(None),
+            Request::Headers { .. } if self.vice == Vice::Refuses => {
+                Response::Refused { refusal: Refusal::Busy, reason: "too busy".into() }
+            }
             Request::Status => {
                 let head = headers.last().map(|item| &item.header);
                 let lead = if self.vice == Vice::Withholds { 50 } else { 0 };
@@ -108,7 +137,15 @@ impl Fake {
                 })
             }
             Request::Seed { .. } => Response::Seed(Some([7; 48].as_slice().into())),
-            _ => Response::TxStatus(None),
+            _ => {
+                let location = self.location.lock().unwrap().clone();
+                Response::TxStatus(location.map(|honest| match self.vice {
+                    // The header of that height is real; the path does not lead to its root.
+                    Vice::Misplaces => TxLocation { height: honest.height - 1, ..honest },
+                    Vice::Foresees => TxLocation { height: 1_000_000, ..honest },
+                    _ => honest,
+                }))
+            }
         }
     }
 }
@@ -122,6 +159,9 @@ impl ChainPeer for Fake {
         Box::pin(async move {
             if self.vice == Vice::Silent {
                 return Err(PeerError::Timeout { peer: self.name(), ms: 0 });
+            }
+            if self.vice == Vice::Babbles {
+                return Err(PeerError::Malformed { peer: self.name(), reason: "tag 77".into() });
             }
             Ok(self.answer(request))
         })
@@ -249,4 +289,115 @@ pub(crate) async fn a_header_is_found_later_and_the_checkpoint_survives() {
     moved.save(&chain[5]).await;
     let stranger = LightClient::start(other.trust.clone(), Some(moved), Vec::new()).await.unwrap();
     assert_eq!(stranger.height(), 0, "one that does not verify is not believed");
+}
+
+pub(crate) async fn babble_and_confusion_drop_a_peer_and_a_refusal_does_not() {
+    let quorum = Quorum::deal(1, "test-a");
+    let chain = quorum.chain(3);
+    let peers: Vec<SharedPeer> = vec![
+        Fake::new("babbling", &quorum, &chain, Vice::Babbles),
+        Fake::new("confused", &quorum, &chain, Vice::Confuses),
+        Fake::new("refusing", &quorum, &chain, Vice::Refuses),
+        Fake::new("honest", &quorum, &chain, Vice::None),
+    ];
+    let client = client(&quorum, peers).await;
+    client.ready(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(client.head().unwrap(), chain[2].header);
+    let judged = offences(&client);
+    assert!(judged.contains(&("babbling".into(), true)));
+    assert!(judged.contains(&("confused".into(), true)));
+    assert!(judged.contains(&("refusing".into(), false)), "a busy peer is no liar");
+    assert!(judged.contains(&("honest".into(), false)));
+}
+
+/// A chain of three blocks whose second holds one transaction, and where that is.
+fn chain_with_transaction(quorum: &Quorum) -> (Vec<Certified>, SignedTx, TxLocation) {
+    let payer = SecretKey::from_seed(&[5; 32]);
+    let action =
+        Action::Transfer(Transfer { to: payer.public(), denom: Denom::NES, amount: Amount(1) });
+    let chain = quorum.trust.digest();
+    let tx = Tx { chain, sender: payer.public(), nonce: 0, fee: Amount(1), action }.sign(&payer);
+    let leaves = [merkle::leaf_hash(&tx.encode()), Hash([3; 32])];
+    let proof = merkle::prove(&leaves, 0).unwrap().encode();
+    let mut headers: Vec<Certified> = Vec::new();
+    for view in 1..=3 {
+        let root = if view == 2 { merkle::root_of_hashes(&leaves) } else { Hash::ZERO };
+        let header = quorum.block(headers.last().map(|item| &item.header), view, 0, root);
+        headers.push(Certified { finalization: Some(quorum.certify(&header)), header });
+    }
+    (headers, tx, TxLocation { height: 2, index: 0, proof })
+}
+
+pub(crate) async fn a_false_inclusion_proof_drops_its_peer_and_another_is_asked() {
+    let quorum = Quorum::deal(1, "test-a");
+    let (chain, tx, location) = chain_with_transaction(&quorum);
+    let peer = |name, vice| {
+        let peer = Fake::new(name, &quorum, &chain, vice);
+        peer.location.lock().unwrap().replace(location.clone());
+        peer
+    };
+    let peers: Vec<SharedPeer> = vec![
+        peer("misplacing", Vice::Misplaces),
+        peer("foreseeing", Vice::Foresees),
+        peer("honest", Vice::None),
+    ];
+    let both = client(&quorum, peers).await;
+    both.ready(Duration::from_secs(30)).await.unwrap();
+    let included = both.included(&tx).await.unwrap().unwrap();
+    assert_eq!((included.header.header, included.index), (chain[1].header.clone(), 0));
+    let judged = offences(&both);
+    assert!(judged.contains(&("misplacing".into(), true)));
+    assert!(judged.contains(&("foreseeing".into(), false)), "a block may still come");
+    assert!(judged.contains(&("honest".into(), false)));
+
+    let alone = client(&quorum, vec![peer("misplacing", Vice::Misplaces)]).await;
+    alone.ready(Duration::from_secs(30)).await.unwrap();
+    assert!(matches!(alone.included(&tx).await.unwrap_err(), AskError::Wrong { .. }));
+    assert_eq!(offences(&alone), [("misplacing".to_owned(), true)]);
+}
+
+/// Gives the pieces of a model, or the same with one bit changed.
+struct Pieces {
+    name: &'static str,
+    artifact: Artifact,
+    lies: bool,
+}
+
+impl PieceSource for Pieces {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn piece(&self, _: Hash, index: u32) -> BoxFuture<'_, Result<Bytes, String>> {
+        Box::pin(async move {
+            let mut bytes = self.artifact.piece(index as usize).unwrap().to_vec();
+            if self.lies && index > 0 {
+                bytes[0] ^= 1;
+            }
+            Ok(bytes.into())
+        })
+    }
+}
+
+pub(crate) async fn a_wrong_piece_of_a_model_drops_its_source() {
+    let artifact = toy::artifact(&ToyConfig::default()).unwrap();
+    let model = artifact.header().digest();
+    let source = |name, lies| {
+        Arc::new(Pieces { name, artifact: artifact.clone(), lies }) as Arc<dyn PieceSource>
+    };
+    let store = Store::memory();
+    let models = ModelStore::new(store.clone());
+    let alone = models.prepare(&model, &[source("liar", true)], &|_| {}).await;
+    assert!(matches!(alone, Err(ModelStoreError::Unavailable { .. })));
+    assert_eq!(models.refused().into_keys().collect::<Vec<_>>(), ["liar"]);
+
+    let models = ModelStore::new(store.clone());
+    let sources = [source("liar", true), source("honest", false)];
+    let fetched = models.prepare(&model, &sources, &|_| {}).await.unwrap();
+    assert!(!fetched.cached);
+    assert_eq!(models.refused().into_keys().collect::<Vec<_>>(), ["liar"]);
+    // What was checked is kept: no source is needed any more, and nothing is prepared anew.
+    let again = ModelStore::new(store).prepare(&model, &[], &|_| {}).await.unwrap();
+    assert!(again.cached);
+    assert_eq!(again.model.digest(), model);
 }

@@ -80,6 +80,17 @@ impl Quorum {
 
     /// A header on top of `parent` in `view`; `salt` makes another one of the same place.
     pub(crate) fn header(&self, parent: Option<&Header>, view: u64, salt: u64) -> Header {
+        self.block(parent, view, salt, Hash::ZERO)
+    }
+
+    /// The same, with the root of its transactions.
+    pub(crate) fn block(
+        &self,
+        parent: Option<&Header>,
+        view: u64,
+        salt: u64,
+        tx_root: Hash,
+    ) -> Header {
         let (parent_digest, parent_view, height, time) = match parent {
             Some(parent) => {
                 (parent.digest(), parent.view(), parent.height() + 1, parent.timestamp_ms())
@@ -101,7 +112,7 @@ impl Quorum {
             parent: parent_digest,
             height,
             timestamp_ms: time + 1000 + salt,
-            tx_root: Hash::ZERO,
+            tx_root,
             state: StateCommitment {
                 root: digest(salt),
                 ops_root: digest(salt + 1),
