@@ -98,17 +98,15 @@ fn wasm() -> Result<()> {
         ),
         ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
     ];
-    let common = ["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
     let packages = browser_test_packages()?;
-    let mut args = common.to_vec();
+    let mut args = vec!["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
     for package in &packages {
         args.extend(["-p", package.as_str()]);
     }
-    args.extend(["--test", "browser"]);
-    cargo_with(&args, &envs)?;
-    // On a page instead of in a worker, because only a page may dial webrtc-direct.
-    let page = ["-p", "nesa-platform", "--features", "webrtc-page", "--test", "page"];
-    cargo_with(&[&common[..], &page].concat(), &envs)
+    // `page` runs on a page, because only a page may dial webrtc-direct; workers are built with that
+    // transport too and must do without it.
+    args.extend(["--features", "nesa-platform/webrtc-page", "--test", "browser", "--test", "page"]);
+    cargo_with(&args, &envs)
 }
 
 /// The port `light-client/platform/tests/browser.rs` dials.

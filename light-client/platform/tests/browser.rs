@@ -8,7 +8,7 @@
 mod common;
 
 use nesa_platform::{
-    net::{NetConfig, Network, StreamLimits},
+    net::{DialError, NetConfig, Network, StreamLimits},
     storage::Store,
     time::Instant,
 };
@@ -57,6 +57,23 @@ async fn echoes_over_websocket() {
     wasm_bindgen_test::console_log!(
         "dial {dial} ms, 1 kB round trip {round:.2} ms, 1 MiB echoes {rate:.1} MiB/s both ways"
     );
+    network.shutdown().await;
+}
+
+#[wasm_bindgen_test]
+async fn a_worker_refuses_webrtc_direct_and_goes_on() {
+    let network = Network::start(NetConfig::client([23; 32])).await.unwrap();
+    let peer = network.dial(common::PEER).await.unwrap();
+    let mut stream = network.open(peer, Protocol::Chunks).await.unwrap();
+    let addresses = stream.ask(b"").await.unwrap();
+    let addresses = String::from_utf8(addresses.to_vec()).unwrap();
+    let direct = addresses.lines().find(|a| a.contains("webrtc-direct")).unwrap();
+    network.shutdown().await;
+
+    // `RTCPeerConnection` does not exist here, whatever transports this crate was built with.
+    let network = Network::start(NetConfig::client([24; 32])).await.unwrap();
+    assert!(matches!(network.dial(direct).await, Err(DialError::Unreachable { .. })));
+    assert_eq!(network.dial(common::PEER).await.unwrap(), peer);
     network.shutdown().await;
 }
 

@@ -31,6 +31,7 @@ mod identity;
 mod incoming;
 mod permits;
 mod stream;
+mod swarm;
 #[cfg(target_family = "wasm")]
 #[path = "browser.rs"]
 mod transport;

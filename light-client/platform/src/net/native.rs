@@ -1,30 +1,26 @@
 //! The native swarm: WebSocket and webrtc-direct, relay client and, if asked, relay server.
 
-use super::{NetConfig, StartError};
+use super::{
+    NetConfig, StartError,
+    swarm::{self, IDLE_CONNECTION},
+};
 use crate::storage::Store;
 use libp2p::{
-    Swarm, SwarmBuilder, Transport as _,
-    connection_limits::{self, ConnectionLimits},
-    core::{muxing::StreamMuxerBox, upgrade},
+    Swarm, SwarmBuilder, Transport as _, connection_limits,
+    core::muxing::StreamMuxerBox,
     identify,
     identity::Keypair,
     noise, ping, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
-    tcp, yamux,
+    tcp,
 };
 use libp2p_webrtc::tokio::{Certificate, Transport as WebRtc};
 use std::time::Duration;
 
 /// What peers are told this program is.
 const AGENT: &str = concat!("/nesa/", env!("CARGO_PKG_VERSION"));
-/// A connection without a stream is closed after this.
-const IDLE_CONNECTION: Duration = Duration::from_secs(120);
 /// Connections that may be in their handshake at once.
 const MAX_PENDING: u32 = 64;
-/// Connections of one peer: a direct one, relayed ones, and one that has not noticed its end.
-const MAX_PER_PEER: u32 = 8;
-/// Streams within one connection; a relay's connection to a volunteer carries one per circuit.
-const MAX_STREAMS: usize = 256;
 /// The longest WebSocket message. Peers write pieces well below it.
 const MAX_MESSAGE: usize = 2 << 20;
 /// Where the webrtc-direct certificate is kept.
@@ -55,22 +51,15 @@ pub(super) async fn build(
                 tcp::Config::default().nodelay(true),
             ));
             ws.set_max_data_size(MAX_MESSAGE);
-            let ws = ws
-                .upgrade(upgrade::Version::V1Lazy)
-                .authenticate(noise::Config::new(key)?)
-                .multiplex(muxer())
-                .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+            let ws = swarm::secure(ws, key)?;
             Ok(rtc.or_transport(ws).map(|either, _| either.into_inner()))
         })
         .map_err(|error| transport(&error))?
-        .with_relay_client(noise::Config::new, muxer)
+        .with_relay_client(noise::Config::new, swarm::muxer)
         .map_err(|error| transport(&error))?
         .with_behaviour(|key, relay_client| Behaviour {
-            limits: limits(config.max_connections),
-            identify: identify::Behaviour::new(
-                identify::Config::new("/nesa/1".into(), key.public())
-                    .with_agent_version(AGENT.into()),
-            ),
+            limits: swarm::limits(config.max_connections, Some(MAX_PENDING)),
+            identify: swarm::identity(key, AGENT),
             ping: ping::Behaviour::default(),
             relay_client,
             relay_server: config
@@ -80,24 +69,9 @@ pub(super) async fn build(
             stream: libp2p_stream::Behaviour::new(),
         })
         .map_err(|error| transport(&error))?
-        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(IDLE_CONNECTION))
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION))
         .build();
     Ok(swarm)
-}
-
-fn muxer() -> yamux::Config {
-    let mut muxer = yamux::Config::default();
-    muxer.set_max_num_streams(MAX_STREAMS);
-    muxer
-}
-
-fn limits(most: u32) -> connection_limits::Behaviour {
-    connection_limits::Behaviour::new(
-        ConnectionLimits::default()
-            .with_max_pending_incoming(Some(MAX_PENDING))
-            .with_max_established(Some(most))
-            .with_max_established_per_peer(Some(MAX_PER_PEER)),
-    )
 }
 
 /// The stock limits of 128 KiB and two minutes are for hole punching; a volunteer's tab serves
