@@ -17,6 +17,9 @@ const limit = 120_000;
 function listen() {
   globalThis.seen = {};
   const note = (name) => { globalThis.seen[name] ??= Math.round(performance.now()); };
+  const ready = '[data-test="status"][data-phase="ready"]';
+  new MutationObserver(() => { if (document.querySelector(ready)) note('ready'); })
+    .observe(document, { subtree: true, childList: true, attributeFilter: ['data-phase'] });
   const Native = Worker;
   globalThis.Worker = class extends Native {
     constructor(...all) {
@@ -29,6 +32,7 @@ function listen() {
         const { network, modelPhase } = message.status;
         note(`network ${network?.phase}`);
         note(`model ${modelPhase?.phase}`);
+        if (modelPhase?.tookMs) globalThis.seen['model read, alone'] = Math.round(modelPhase.tookMs);
       });
     }
   };
@@ -40,11 +44,11 @@ async function visit(context, url) {
   await page.addInitScript(listen);
   await page.goto(url);
   await page.waitForSelector('[data-test="status"][data-phase="ready"]', { timeout: limit });
-  const out = await page.evaluate(() => ({ ready: Math.round(performance.now()), seen: globalThis.seen }));
+  const seen = await page.evaluate(() => globalThis.seen);
   // Let the device finish what it writes behind the page's back.
   await page.waitForTimeout(3000);
   await page.close();
-  return out;
+  return seen;
 }
 
 const profile = await mkdtemp(join(tmpdir(), 'nesa-start-'));
@@ -58,9 +62,9 @@ try {
   for (let run = 0; run < runs; run += 1) warm.push(await visit(context, url));
   const ready = warm.map((one) => one.ready).sort((a, b) => a - b);
   console.log(JSON.stringify({
-    cold_ms: cold.ready, cold: cold.seen,
+    cold_ms: cold.ready, cold,
     warm_ms: ready[ready.length >> 1], warm_all_ms: ready,
-    warm: warm.at(-1).seen,
+    warm: warm.at(-1),
   }, null, 2));
 } finally {
   await context?.close();
