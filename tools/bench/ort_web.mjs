@@ -1,5 +1,5 @@
-// onnxruntime-web in headless Chromium, one thread, wasm simd: the same model and inputs as ort_node.mjs.
-//   node tools/bench/ort_web.mjs FOLDER_WITH_ONNX  → one JSON object
+// The exact engine and onnxruntime-web in one page of headless Chromium, by turns, one thread, wasm simd.
+//   node tools/bench/ort_web.mjs FOLDER_WITH_ONNX ENGINE.wasm MODEL.nesa  → one JSON object
 import { chromium } from 'playwright-core';
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
@@ -7,15 +7,19 @@ import { join, dirname, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
-const folder = resolve(process.argv[2]);
+const [folder, engine, model] = process.argv.slice(2).map((path) => resolve(path));
 const places = { '/ort/': join(here, 'node_modules/onnxruntime-web/dist/'), '/model/': folder + '/', '/own/': here + '/' };
+const files = { '/engine.wasm': engine, '/model.nesa': model };
 const types = { js: 'text/javascript', mjs: 'text/javascript', wasm: 'application/wasm', html: 'text/html' };
 const server = createServer(async (request, response) => {
   const path = new URL(request.url, 'http://local').pathname;
   try {
+    // A clock that is not rounded to 0.1 ms needs an isolated page.
+    response.setHeader('cross-origin-opener-policy', 'same-origin');
+    response.setHeader('cross-origin-embedder-policy', 'require-corp');
     if (path === '/') { response.setHeader('content-type', 'text/html'); return response.end('<!doctype html>'); }
     const prefix = Object.keys(places).find((p) => path.startsWith(p));
-    const body = await readFile(join(places[prefix], path.slice(prefix.length).replaceAll('..', '')));
+    const body = await readFile(files[path] ?? join(places[prefix], path.slice(prefix.length).replaceAll('..', '')));
     response.setHeader('content-type', types[path.split('.').pop()] ?? 'application/octet-stream');
     response.end(body);
   } catch { response.statusCode = 404; response.end(); }
@@ -29,17 +33,31 @@ try {
   await page.goto(origin);
   const out = await page.evaluate(async () => {
     const ort = await import('/ort/ort.wasm.min.mjs');
-    const { timeIt, inputs } = await import('/own/timing.mjs');
+    const { byTurns, inputs } = await import('/own/timing.mjs');
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmPaths = '/ort/';
+    const load = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
+    const { exports: exact } = (await WebAssembly.instantiate(await load('/engine.wasm'), {})).instance;
+    const model = await load('/model.nesa');
+    const at = exact.reserve(model.length) >>> 0;
+    new Uint8Array(exact.memory.buffer, at, model.length).set(model);
+    if (exact.open() !== 1) throw new Error('the exact model did not open');
+
     const out = { peer: `onnxruntime-web ${ort.env.versions?.web ?? ''}`.trim(), threads: 1 };
+    const sessions = {};
     for (const kind of ['f32', 'int8']) {
-      const bytes = await (await fetch(`/model/minilm-${kind}.onnx`)).arrayBuffer();
-      const session = await ort.InferenceSession.create(bytes, { executionProviders: ['wasm'] });
-      for (const tokens of [32, 256]) {
-        const feed = inputs(ort, tokens);
-        out[`${kind}_${tokens}_ms`] = await timeIt(() => session.run(feed));
-      }
+      sessions[kind] = await ort.InferenceSession.create(await load(`/model/minilm-${kind}.onnx`), { executionProviders: ['wasm'] });
+    }
+    for (const tokens of [32, 256]) {
+      const feed = inputs(ort, tokens);
+      const first = (await sessions.f32.run(feed)).embedding.data[0];
+      // Different engines, one model: the first coordinates must be close for the times to compare.
+      out[`difference_${tokens}`] = Math.abs(exact.embed(tokens) / 2 ** 24 - first);
+      await byTurns({
+        [`exact_${tokens}`]: () => exact.embed(tokens),
+        [`f32_${tokens}`]: () => sessions.f32.run(feed),
+        [`int8_${tokens}`]: () => sessions.int8.run(feed),
+      }, out, 20);
     }
     return out;
   });

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: ratios against a named peer measured in the same run.
 
+mod masked;
+mod memory;
 mod peers;
 
 use crate::{bundle, workspace::target};
@@ -21,8 +23,18 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "embed",
-        about: "exact MiniLM, 32 and 256 tokens, against onnxruntime (node and web), f32 and int8",
+        about: "exact MiniLM, 32 and 256 tokens, against onnxruntime (node and web) and tract",
         run: peers::embed,
+    },
+    Benchmark {
+        name: "masked",
+        about: "the masked lane against the plain engine, and against its floor on known links",
+        run: masked::masked,
+    },
+    Benchmark {
+        name: "memory",
+        about: "resident memory of every process of a local network, before and after a query",
+        run: memory::memory,
     },
 ];
 
