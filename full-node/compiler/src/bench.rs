@@ -1,7 +1,8 @@
 //! Where the time of the plain exact engine goes, on this machine and thread.
 
-use nesa_model::{EncoderRun, Linear, Model, PlainEngine, Step, TokenIds};
+use nesa_model::{EncoderRun, Linear, Model, PlainEngine, StageId, TokenIds};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 /// Times of one embedding, milliseconds.
@@ -54,24 +55,30 @@ pub fn stage_times(model: &Model, tokens: usize, runs: usize) -> Option<StageTim
     })
 }
 
+/// The plain engine, noting what each stage took.
+struct Timed<'a> {
+    engine: PlainEngine<'a>,
+    stages: RefCell<Vec<Duration>>,
+}
+
+impl Linear for Timed<'_> {
+    fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
+        self.engine.apply(stage, x, tokens)
+    }
+
+    fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
+        let before = Instant::now();
+        self.engine.apply_to(stage, x, tokens, y);
+        self.stages.borrow_mut().push(before.elapsed());
+    }
+}
+
 /// One run: its whole time, and that of each stage.
 fn timed(model: &Model, batch: &[TokenIds]) -> Option<(Duration, Vec<Duration>)> {
-    let engine = PlainEngine(model);
+    let stages = RefCell::new(Vec::with_capacity(model.stages().len()));
+    let engine = Timed { engine: PlainEngine(model), stages };
     let start = Instant::now();
-    let mut run = EncoderRun::start(model, batch).ok()?;
-    let mut linear = Vec::with_capacity(model.stages().len());
-    loop {
-        match run.step() {
-            Step::Done(embeddings) => {
-                std::hint::black_box(embeddings);
-                return Some((start.elapsed(), linear));
-            }
-            Step::Linear { stage, tokens, x } => {
-                let before = Instant::now();
-                let y = engine.apply(stage, &x, tokens);
-                linear.push(before.elapsed());
-                run.resume(y).ok()?;
-            }
-        }
-    }
+    let run = EncoderRun::start(model, batch).ok()?;
+    std::hint::black_box(run.run(&engine).ok()?);
+    Some((start.elapsed(), engine.stages.into_inner()))
 }

@@ -105,6 +105,8 @@ pub struct EncoderRun {
     /// Input of the stage waited for, `[padded, k]`, and each row's scale.
     x: Vec<i32>,
     scales: Vec<RowScale>,
+    /// One row, for stages whose input is smoothed first.
+    smoothed: Vec<i32>,
     done: Option<Vec<Embedding>>,
 }
 
@@ -164,16 +166,15 @@ impl EncoderRun {
             hidden,
             stage: 0,
             x: Vec::new(),
-            scales: Vec::new(),
+            scales: vec![RowScale { mantissa: 1 << 30, exponent: 0 }; next],
+            smoothed: Vec::new(),
             done: None,
         };
         run.normalise(0);
         if run.sequences.is_empty() {
             run.done = Some(Vec::new());
         } else {
-            let hidden = std::mem::take(&mut run.hidden);
-            run.offer(&hidden);
-            run.hidden = hidden;
+            run.offer_hidden();
         }
         Ok(run)
     }
@@ -196,6 +197,10 @@ impl EncoderRun {
     /// # Errors
     /// [`ResumeError`] when the length is wrong or the run is finished; the run is unchanged.
     pub fn resume(&mut self, y: Vec<i32>) -> Result<(), ResumeError> {
+        self.advance(&y)
+    }
+
+    fn advance(&mut self, y: &[i32]) -> Result<(), ResumeError> {
         if self.done.is_some() {
             return Err(ResumeError::Finished);
         }
@@ -210,14 +215,17 @@ impl EncoderRun {
         let tokens = self.hidden.len() / d;
         match self.stage % STAGES_PER_LAYER {
             0 => {
-                let context = self.attention(&y, layer);
+                let context = self.attention(y, layer);
                 self.stage += 1;
-                self.offer(&context);
+                self.begin_offer();
+                for (t, row) in context.chunks_exact(d).enumerate() {
+                    self.offer_row(t, row);
+                }
             }
             part @ (1 | 3) => {
                 let mut delta = vec![0; d];
                 for t in 0..tokens {
-                    self.requantize(&y, t, 0..d, ops::RESIDUAL_LIMIT, &mut delta);
+                    self.requantize(self.stage, y, t, 0..d, ops::RESIDUAL_LIMIT, &mut delta);
                     ops::add_residual(&mut self.hidden[t * d..(t + 1) * d], &delta);
                 }
                 self.normalise(1 + 2 * layer + part / 2);
@@ -225,19 +233,20 @@ impl EncoderRun {
                 if self.stage == self.model.stages().len() {
                     self.finish();
                 } else {
-                    let hidden = std::mem::take(&mut self.hidden);
-                    self.offer(&hidden);
-                    self.hidden = hidden;
+                    self.offer_hidden();
                 }
             }
             _ => {
-                let mut u = vec![0; tokens * n];
-                for (t, row) in u.chunks_exact_mut(n).enumerate() {
-                    self.requantize(&y, t, 0..n, ops::GELU_LIMIT, row);
-                    ops::gelu_row(row, &self.model.0.gelu);
-                }
+                // Row by row through one scratch row: the whole matrix would not stay in a cache.
+                let mut row = vec![0; n];
+                let from = self.stage;
                 self.stage += 1;
-                self.offer(&u);
+                self.begin_offer();
+                for t in 0..tokens {
+                    self.requantize(from, y, t, 0..n, ops::GELU_LIMIT, &mut row);
+                    ops::gelu_row(&mut row, &self.model.0.gelu);
+                    self.offer_row(t, &row);
+                }
             }
         }
         Ok(())
@@ -245,14 +254,15 @@ impl EncoderRun {
 
     /// Runs to the end with one engine for every stage.
     pub fn run(mut self, engine: &impl crate::Linear) -> Result<Vec<Embedding>, ResumeError> {
+        let widest = self.model.stages().iter().map(|s| s.n).max().unwrap_or(0);
+        let mut y = vec![0; self.padded * widest];
         loop {
-            match self.step() {
-                Step::Done(embeddings) => return Ok(embeddings),
-                Step::Linear { stage, tokens, x } => {
-                    let y = engine.apply(stage, &x, tokens);
-                    self.resume(y)?;
-                }
+            if let Some(embeddings) = self.done {
+                return Ok(embeddings);
             }
+            let y = &mut y[..self.padded * self.spec().n];
+            engine.apply_to(StageId(self.stage as u16), &self.x, self.padded, y);
+            self.advance(y)?;
         }
     }
 
@@ -260,31 +270,51 @@ impl EncoderRun {
         &self.model.stages()[self.stage]
     }
 
-    /// Quantises `rows` (`[tokens, k]`) as the input of the current stage.
-    fn offer(&mut self, rows: &[i32]) {
-        let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
-        let params = &self.model.0.stages[self.stage];
-        self.scales.clear();
-        self.x.clear();
+    /// Makes room for the input of the current stage, padding rows zero.
+    fn begin_offer(&mut self) {
+        let k = self.spec().k;
         self.x.resize(self.padded * k, 0);
-        let mut smoothed = Vec::new();
-        for (row, x) in rows.chunks_exact(k).zip(self.x.chunks_exact_mut(k)) {
-            let row = if params.smooth.is_empty() {
-                row
-            } else {
-                smoothed.clear();
-                smoothed.extend_from_slice(row);
-                ops::smooth_row(&mut smoothed, &params.smooth);
-                &smoothed
-            };
-            self.scales.push(ops::quantize_row(row, q_max, x));
-        }
+        self.x[self.scales.len() * k..].fill(0);
     }
 
-    /// Requantises columns `columns` of token `t` of the current stage's product.
-    fn requantize(&self, y: &[i32], t: usize, columns: Range<usize>, limit: i32, out: &mut [i32]) {
-        let params = &self.model.0.stages[self.stage];
-        let n = self.spec().n;
+    /// Quantises row `t`, `[k]`, as input of the current stage; its scale replaces the last one's.
+    fn offer_row(&mut self, t: usize, row: &[i32]) {
+        let spec = &self.model.stages()[self.stage];
+        let smooth = &self.model.0.stages[self.stage].smooth;
+        let row = if smooth.is_empty() {
+            row
+        } else {
+            self.smoothed.clear();
+            self.smoothed.extend_from_slice(row);
+            ops::smooth_row(&mut self.smoothed, smooth);
+            &self.smoothed
+        };
+        let x = &mut self.x[t * spec.k..(t + 1) * spec.k];
+        self.scales[t] = ops::quantize_row(row, spec.input_max() as u32, x);
+    }
+
+    /// Offers the residual stream.
+    fn offer_hidden(&mut self) {
+        self.begin_offer();
+        let hidden = std::mem::take(&mut self.hidden);
+        for (t, row) in hidden.chunks_exact(self.model.d_model()).enumerate() {
+            self.offer_row(t, row);
+        }
+        self.hidden = hidden;
+    }
+
+    /// Requantises columns `columns` of token `t` of a stage's product, by the scale its input had.
+    fn requantize(
+        &self,
+        stage: usize,
+        y: &[i32],
+        t: usize,
+        columns: Range<usize>,
+        limit: i32,
+        out: &mut [i32],
+    ) {
+        let params = &self.model.0.stages[stage];
+        let n = self.model.stages()[stage].n;
         let y = &y[t * n + columns.start..t * n + columns.end];
         let to = Requantize {
             multiplier: &params.multiplier[columns.clone()],
@@ -320,9 +350,9 @@ impl EncoderRun {
             for (t, narrow) in qkv.chunks_exact_mut(3 * d).take(tokens).enumerate() {
                 let (columns, limit) = (0..2 * d, ops::QUERY_KEY_LIMIT);
                 let (query_key, value) = row.split_at_mut(2 * d);
-                self.requantize(y, sequence.start + t, columns, limit, query_key);
+                self.requantize(self.stage, y, sequence.start + t, columns, limit, query_key);
                 let (columns, limit) = (2 * d..3 * d, ops::VALUE_LIMIT);
-                self.requantize(y, sequence.start + t, columns, limit, value);
+                self.requantize(self.stage, y, sequence.start + t, columns, limit, value);
                 ops::narrow_row(&row, narrow);
             }
             let head = |part: usize, h: usize| Strided {

@@ -7,6 +7,11 @@ use crate::{LinearSpec, Model, StageId};
 pub trait Linear {
     /// Returns `y = x · wᵀ` of `[tokens, n]` for `x` of `[tokens, k]`.
     fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32>;
+
+    /// [`Linear::apply`] into memory that is there already: `y` is `[tokens, n]`.
+    fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
+        y.copy_from_slice(&self.apply(stage, x, tokens));
+    }
 }
 
 /// Computes every stage on this machine from the model's own weights.
@@ -15,6 +20,11 @@ pub struct PlainEngine<'a>(pub &'a Model);
 impl Linear for PlainEngine<'_> {
     fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
         product(self.0.stage(stage), self.0.weights(stage), x, tokens)
+    }
+
+    fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
+        let spec = self.0.stage(stage);
+        nesa_kernels::matmul_i8(self.0.weights(stage), x, spec.n, spec.k, tokens, y);
     }
 }
 
