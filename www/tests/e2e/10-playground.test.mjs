@@ -5,12 +5,12 @@ import { readFile, writeFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { up } from '../lib/network.mjs';
 import { launch, open, axe } from '../lib/browser.mjs';
-import { hook, ready, ask, settled, ladder, results, SECRET } from '../lib/playground.mjs';
+import { hook, ready, ask, settled, ladder, results, evidence, SECRET } from '../lib/playground.mjs';
 import { until } from '../lib/wait.mjs';
 import { nesa } from '../lib/command.mjs';
 
 const CHECKED = ['request-escrowed', 'header-final', 'committee-derived', 'shares-sent', 'layers-checked', 'output-bound', 'settled'];
-let network, browser, page;
+let network, browser, page, interrupted;
 
 before(async () => {
   network = await up();
@@ -86,6 +86,23 @@ test('blocks tick on the network page, each verified here', async () => {
   await until(async () => (await height()) > first, 30, 'a newer block');
 });
 
+test('a reload in mid-query loses nothing: the history tells what became of it', async () => {
+  await page.goto(new URL('#/playground', network.playground).href);
+  await ready(page);
+  await ask(page, 'when should I prune the apple trees?');
+  await page.locator(`${hook('answer')}[data-state="running"]`).last().waitFor({ timeout: 30_000 });
+  // Paid, and not answered.
+  await evidence(page, 'request-escrowed');
+  interrupted = page.url();
+  await page.reload();
+  await ready(page);
+  await until(async () => (await page.locator(hook('history-item')).count()) >= 2, 30, 'both questions in the history');
+  assert.equal(await settled(page, ['interrupted', 'done', 'failed']), 'interrupted');
+  const rungs = await ladder(page);
+  assert.equal(rungs['request-escrowed'], 'verified', 'what was checked stays checked');
+  assert.notEqual(rungs['output-bound'], 'verified', 'and nothing is claimed beyond it');
+});
+
 for (const [name, hash] of [['playground', '#/playground'], ['network', '#/network'], ['donate', '#/donate'], ['wallet', '#/wallet'], ['verify', '#/verify'], ['about', '#/about']]) {
   test(`axe finds nothing on ${name}, at 390 and 1280 px, light and dark`, async () => {
     await page.goto(new URL(hash, network.playground).href);
@@ -103,14 +120,11 @@ for (const [name, hash] of [['playground', '#/playground'], ['network', '#/netwo
   });
 }
 
-test('a reload in mid-query loses nothing: the history tells what became of it', async () => {
-  await page.goto(new URL('#/playground', network.playground).href);
-  await ready(page);
-  await ask(page, 'when should I prune the apple trees?');
-  await page.locator(`${hook('answer')}[data-state="running"]`).last().waitFor({ timeout: 30_000 });
-  await page.reload();
-  await ready(page);
-  await until(async () => (await page.locator(hook('history-item')).count()) >= 2, 30, 'both questions in the history');
+test('the interrupted query ended without the page: what it held came back', async () => {
+  await page.goto(interrupted);
+  const cost = page.locator(hook('cost'));
+  await until(async () => /Returned\s+[0-9.]+ NES/.test(await cost.innerText().catch(() => '')) && !/held/.test(await cost.innerText()), 60, 'the return of the escrow');
+  assert.deepEqual(page.problems, []);
 });
 
 test('no word of the documents in any log, transaction, data file or URL', async () => {
