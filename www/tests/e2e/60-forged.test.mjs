@@ -15,7 +15,7 @@ after(async () => {
   await network?.down();
 });
 
-/** Opens the page with the bootstrap answer changed by `change`; returns the status text. */
+/** Opens the page with the bootstrap answer changed by `change`; returns what it says is wrong. */
 async function openWith(change) {
   const context = await browser.newContext();
   const page = await context.newPage();
@@ -30,7 +30,8 @@ async function openWith(change) {
   await status.waitFor({ timeout: 60_000 });
   const ask = page.locator(hook('ask'));
   if (await ask.count()) assert.ok(await ask.isDisabled(), 'nothing can be asked');
-  const text = await status.innerText();
+  const text = await page.locator('.note.failed').first().innerText();
+  assert.match(text, /Got[\s\S]*Expected/);
   await context.close();
   return text;
 }
@@ -38,15 +39,19 @@ async function openWith(change) {
 const flip = (hex, at) => hex.slice(0, at) + (hex[at] === '0' ? '1' : '0') + hex.slice(at + 1);
 
 test('another genesis digest', async () => {
-  await openWith((b) => { b.trust_root = flip(b.trust_root, 200); });
+  assert.match(await openWith((b) => { b.trust_root = flip(b.trust_root, 200); }), /failed a check/);
 });
 
 test('another group key', async () => {
   // A valid point, but not this network's: the generator of the group in compressed form.
   const generator = '93e02b6052719f607dacd3a088274f65596bd0d09920b61ab5da61bbdc7f5049334cf11213945d57e5ac7d055d042b7e024aa2b2f08f0a91260805272dc51051c6e47ad4fa403b02b4510b647ae3d1770bac0326a805bbefd48056c8c121bdb8';
-  await openWith((b) => { b.trust_root = generator + b.trust_root.slice(generator.length); });
+  assert.match(await openWith((b) => { b.trust_root = generator + b.trust_root.slice(generator.length); }), /failed a check/);
 });
 
 test('another chain id', async () => {
-  await openWith((b) => { b.trust_root = b.trust_root.slice(0, -2) + (b.trust_root.endsWith('7a') ? '61' : '7a'); });
+  const renamed = (b) => { b.trust_root = b.trust_root.slice(0, -2) + (b.trust_root.endsWith('7a') ? '61' : '7a'); };
+  assert.match(await openWith(renamed), /names one chain/);
+  // An origin that also lies about the name is found out by the first peer.
+  const both = (b) => { renamed(b); b.chain_id = b.chain_id.slice(0, -1) + String.fromCharCode(parseInt(b.trust_root.slice(-2), 16)); };
+  assert.match(await openWith(both), /failed a check/);
 });
