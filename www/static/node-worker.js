@@ -21,13 +21,20 @@ const stopped = (error) => post(JSON.stringify({
 self.addEventListener("error", (event) => stopped(event.error ?? event.message));
 self.addEventListener("unhandledrejection", (event) => stopped(event.reason));
 
+// The adapter probe is a module of its own: only a volunteer who asks for it downloads it.
+const probe = async (...work) => {
+  const adapter = await import("./__ADAPTER_GLUE__");
+  await adapter.default({ module_or_path: new URL("./__ADAPTER_WASM__", import.meta.url) });
+  return adapter.probe(...work);
+};
+
 // Whatever the page says while the module is loading waits its turn.
 const early = [];
 self.onmessage = ({ data }) => early.push(data);
 try {
   const { default: init, start } = await import("./__GLUE__");
   await init({ module_or_path: wasm });
-  const node = start(post);
+  const node = start(post, probe);
   self.onmessage = ({ data: [json, bytes] }) => node.receive(json, bytes);
   for (const [json, bytes] of early) node.receive(json, bytes);
 } catch (error) {

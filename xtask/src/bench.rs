@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: ratios against a named peer measured in the same run.
 
+mod browser;
 mod masked;
 mod memory;
 mod peers;
@@ -35,6 +36,16 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "memory",
         about: "resident memory of every process of a local network, before and after a query",
         run: memory::memory,
+    },
+    Benchmark {
+        name: "browser",
+        about: "headers verified per second and the masked client's work per token, in Chromium",
+        run: browser::checks,
+    },
+    Benchmark {
+        name: "start",
+        about: "opening the playground to ready, cold and warm, against 1 s, in Chromium",
+        run: browser::start,
     },
 ];
 

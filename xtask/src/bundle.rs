@@ -21,9 +21,10 @@ use wasm_bindgen_cli_support::Bindgen;
 const NAME_DIGITS: usize = 16;
 /// Quality 11 saves another 4 % and takes eight times as long.
 const BROTLI_QUALITY: i32 = 9;
-/// The two modules as cargo names them.
+/// The modules as cargo names them; the last is loaded only when a volunteer asks for the probe.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
+const ADAPTER: &str = "nesa_adapter";
 
 /// What a build made: file name → (raw, brotli) bytes.
 pub(crate) struct Built {
@@ -34,18 +35,9 @@ pub(crate) struct Built {
 /// Builds the page and the worker and lays out `www/dist`.
 pub(crate) fn build() -> Result<Built> {
     prerequisites::for_build()?;
-    cargo(&[
-        "build",
-        "--locked",
-        "--target",
-        WASM_TARGET,
-        "--profile",
-        WASM_PROFILE,
-        "-p",
-        "nesa-ui",
-        "-p",
-        "nesa-worker",
-    ])?;
+    wasm(&[PAGE, "nesa-worker"])?;
+    // By itself: its dependencies want features that would make all others compile again.
+    wasm(&["nesa-adapter"])?;
 
     let dist = root().join("www/dist");
     let stage = target().join("www-stage");
@@ -63,6 +55,9 @@ pub(crate) fn build() -> Result<Built> {
     let page_glue = out.hashed("nesa-ui", "js", &page.glue)?;
     let worker_wasm = out.hashed("nesa-worker", "wasm", &worker.wasm)?;
     let worker_glue = out.hashed("nesa-worker", "js", &worker.glue)?;
+    let adapter = bindgen(&stage, ADAPTER)?;
+    let adapter_wasm = out.hashed("nesa-adapter", "wasm", &adapter.wasm)?;
+    let adapter_glue = out.hashed("nesa-adapter", "js", &adapter.glue)?;
 
     let statics = root().join("www/static");
     let fill = |file: &str, substitutions: &[(&str, &str)]| -> Result<String> {
@@ -76,7 +71,13 @@ pub(crate) fn build() -> Result<Built> {
     };
     let boot = fill("boot.js", &[("__GLUE__", &page_glue), ("__WASM__", &page_wasm)])?;
     let boot = out.hashed("boot", "js", boot.as_bytes())?;
-    let start = fill("node-worker.js", &[("__GLUE__", &worker_glue), ("__WASM__", &worker_wasm)])?;
+    let modules = [
+        ("__GLUE__", worker_glue.as_str()),
+        ("__WASM__", &worker_wasm),
+        ("__ADAPTER_GLUE__", &adapter_glue),
+        ("__ADAPTER_WASM__", &adapter_wasm),
+    ];
+    let start = fill("node-worker.js", &modules)?;
     let start = out.hashed("node-worker", "js", start.as_bytes())?;
     let css = out.hashed("style", "css", stylesheet(&statics)?.as_bytes())?;
     other_statics(&statics, &mut out)?;
@@ -101,7 +102,7 @@ pub(crate) fn build() -> Result<Built> {
 
 /// Builds the page alone. A test server answers for the worker, whose name stays as it is.
 pub(crate) fn page() -> Result<()> {
-    cargo(&["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE, "-p", PAGE])?;
+    wasm(&[PAGE])?;
     let folder = target().join("www-page");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -157,18 +158,16 @@ pub(crate) fn dishonest_worker() -> Result<PathBuf> {
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.
 pub(crate) fn verifier() -> Result<(u64, u64)> {
     prerequisites::for_build()?;
-    cargo(&[
-        "build",
-        "--locked",
-        "--target",
-        WASM_TARGET,
-        "--profile",
-        WASM_PROFILE,
-        "-p",
-        "nesa-verifier",
-    ])?;
+    wasm(&["nesa-verifier"])?;
     let module = bindgen(&target().join("www-stage"), "nesa_verifier")?;
     Ok((module.wasm.len() as u64, brotli(&module.wasm)?.len() as u64))
+}
+
+/// Compiles packages for the browser.
+fn wasm(packages: &[&str]) -> Result<()> {
+    let mut args = vec!["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE];
+    packages.iter().for_each(|package| args.extend(["-p", package]));
+    cargo(&args)
 }
 
 /// The output of wasm-bindgen for one module.

@@ -83,21 +83,8 @@ fn native_packages() -> Vec<&'static str> {
 
 /// Crates that have a `tests/browser.rs`, found rather than listed.
 fn wasm() -> Result<()> {
-    let runner = env::current_exe().context("where is this program?")?;
-    let runner = format!("{} wasm-test-runner", runner.display());
-    let driver = env::var("CHROMEDRIVER")
-        .ok()
-        .map_or_else(|| prerequisites::find("chromedriver").unwrap_or_default(), PathBuf::from);
     let _peer = NativePeer::start()?;
-    let envs = [
-        ("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner),
-        ("CHROMEDRIVER", driver.display().to_string()),
-        (
-            "WASM_BINDGEN_TEST_WEBDRIVER_JSON",
-            root().join("www/tests/webdriver.json").display().to_string(),
-        ),
-        ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
-    ];
+    let envs = runner()?;
     let packages = browser_test_packages()?;
     let mut args = vec!["test", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
     for package in &packages {
@@ -107,6 +94,24 @@ fn wasm() -> Result<()> {
     // transport too and must do without it.
     args.extend(["--features", "nesa-platform/webrtc-page", "--test", "browser", "--test", "page"]);
     cargo_with(&args, &envs)
+}
+
+/// What cargo needs to run wasm tests in headless Chromium.
+pub(crate) fn runner() -> Result<[(&'static str, String); 4]> {
+    let runner = env::current_exe().context("where is this program?")?;
+    let driver = env::var("CHROMEDRIVER")
+        .ok()
+        .map_or_else(|| prerequisites::find("chromedriver").unwrap_or_default(), PathBuf::from);
+    let capabilities = root().join("www/tests/webdriver.json");
+    Ok([
+        (
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+            format!("{} wasm-test-runner", runner.display()),
+        ),
+        ("CHROMEDRIVER", driver.display().to_string()),
+        ("WASM_BINDGEN_TEST_WEBDRIVER_JSON", capabilities.display().to_string()),
+        ("WASM_BINDGEN_TEST_TIMEOUT", "180".to_owned()),
+    ])
 }
 
 /// The port `light-client/platform/tests/browser.rs` dials.

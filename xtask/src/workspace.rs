@@ -14,7 +14,8 @@ pub(crate) const WASM_PROFILE: &str = "wasm";
 /// The browser target.
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 /// Packages that only make sense in a browser; native builds leave them out.
-pub(crate) const BROWSER_PACKAGES: [&str; 3] = ["nesa-ui", "nesa-worker", "nesa-verifier"];
+pub(crate) const BROWSER_PACKAGES: [&str; 4] =
+    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-verifier"];
 
 /// The repository root.
 pub(crate) fn root() -> PathBuf {

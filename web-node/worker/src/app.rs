@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::{future::AbortHandle, lock::Mutex};
+use js_sys::Function;
 use nesa_light::{
     LightClient, QueryClient, accounts::Accounts, models::Prepared, search::VectorCache,
     wallet::Wallet,
@@ -36,6 +37,8 @@ pub(crate) struct Chain {
 /// Everything.
 pub(crate) struct App {
     pub(crate) port: Port,
+    /// Loads and runs the adapter probe.
+    pub(crate) probe: Function,
     store: OnceCell<Store>,
     pub(crate) status: RefCell<Status>,
     pub(crate) origin: RefCell<String>,
@@ -58,7 +61,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(port: Port) -> Self {
+    pub(crate) fn new(port: Port, probe: Function) -> Self {
         let status = Status {
             versions: Versions {
                 worker: env!("CARGO_PKG_VERSION").to_owned(),
@@ -73,6 +76,7 @@ impl App {
         };
         Self {
             port,
+            probe,
             store: OnceCell::new(),
             status: RefCell::new(status),
             origin: RefCell::default(),

@@ -44,11 +44,12 @@ pub struct Node {
     app: Rc<app::App>,
 }
 
-/// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page.
+/// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page; `probe` loads
+/// the adapter's module and computes with it.
 #[wasm_bindgen]
-pub fn start(post: Function) -> Node {
+pub fn start(post: Function, probe: Function) -> Node {
     console_error_panic_hook::set_once();
-    Node { app: Rc::new(app::App::new(port::Port::new(post))) }
+    Node { app: Rc::new(app::App::new(port::Port::new(post), probe)) }
 }
 
 #[wasm_bindgen]

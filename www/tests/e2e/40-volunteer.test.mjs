@@ -28,7 +28,14 @@ test('one button makes a tab a node, and the bit self-test of its adapter is sho
   await ready(volunteer);
   await volunteer.locator(hook('donate-start')).click();
   await volunteer.locator(hook('donate-stop')).waitFor({ timeout: 120_000 });
-  await volunteer.locator(hook('adapter')).first().waitFor({ timeout: 30_000 });
+  const adapter = volunteer.locator(hook('adapter'));
+  await adapter.locator(hook('probe')).click();
+  const tests = adapter.locator('tbody tr');
+  await until(async () => (await tests.count()) === 4, 60, 'both products on the processor and through wgpu');
+  const rows = await tests.allInnerTexts();
+  assert.equal(rows.filter((row) => /wgpu/.test(row)).length, 2, rows.join(' | '));
+  for (const row of rows) assert.match(row, /Identical/);
+  assert.match(await adapter.innerText(), /Cpu/, 'headless Chromium renders on the processor, and the page says so');
   await volunteer.goto(new URL('#/wallet', network.playground).href);
   address = (await volunteer.locator(hook('wallet-address')).innerText()).trim();
   await volunteer.goto(new URL('#/donate', network.playground).href);

@@ -172,7 +172,7 @@ fn needs(programs: &[&str]) -> Result<()> {
 }
 
 /// The one JSON object a program prints.
-fn json_of(command: &mut Command) -> Result<Value> {
+pub(super) fn json_of(command: &mut Command) -> Result<Value> {
     let name = command.get_program().to_string_lossy().into_owned();
     eprintln!("\x1b[2m$ {name} …\x1b[0m");
     let out = command.output().with_context(|| format!("could not start {name}"))?;
