@@ -7,7 +7,10 @@ mod peers;
 
 use crate::{bundle, workspace::target};
 use anyhow::{Result, bail};
-use std::fs;
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 /// A benchmark: its name, what it compares, and the program that measures it.
 struct Benchmark {
@@ -46,6 +49,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "start",
         about: "opening the playground to ready, cold and warm, against 1 s, in Chromium",
         run: browser::start,
+    },
+    Benchmark {
+        name: "finality",
+        about: "a leader's clock to the finalized, executed block at each of 4 validators",
+        run: finality,
     },
 ];
 
@@ -96,4 +104,20 @@ fn sizes() -> Result<()> {
     }
     out.insert("nesa-verifier.wasm".into(), entry(verifier.0, verifier.1, Some(150_000)));
     report("sizes", &out.into())
+}
+
+/// Four validators in one process over loopback; the test prints what it measured.
+fn finality() -> Result<()> {
+    const LINE: &str = "FINALITY ";
+    let output = Command::new("cargo")
+        .args(["test", "--profile", "local", "-p", "nesa-consensus", "--test", "network"])
+        .args(["--", "--ignored", "--exact", "--nocapture", "finality"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let Some(json) = text.lines().find_map(|line| line.split_once(LINE)).map(|(_, json)| json)
+    else {
+        bail!("the measurement printed no figures:\n{text}");
+    };
+    report("finality", &serde_json::from_str(json)?)
 }

@@ -41,24 +41,11 @@ pub const MAX_CLOCK_SKEW_MS: u64 = 1_000;
 /// How often a waiting leader looks for transactions.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What every clone of the application shares.
-struct Inner {
-    genesis: Genesis,
-    genesis_block: Block,
-    chain: Hash,
-    verifier: Arc<Verifier>,
-    validators: Arc<Vec<Address>>,
-    key: SecretKey,
-    seeds: Seeds,
-    pool: Arc<Mutex<Mempool>>,
-    applied: mpsc::UnboundedSender<Event>,
-}
-
 /// The chain's rules as a state machine over the store. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Application(Arc<Inner>);
+pub(crate) struct Application(Arc<Config>);
 
-/// What an application is made of.
+/// What an application is made of, and every clone of it shares.
 pub(crate) struct Config {
     pub(crate) genesis: Genesis,
     pub(crate) genesis_block: Block,
@@ -74,28 +61,7 @@ pub(crate) struct Config {
 
 impl Application {
     pub(crate) fn new(config: Config) -> Self {
-        let Config {
-            genesis,
-            genesis_block,
-            chain,
-            verifier,
-            validators,
-            key,
-            seeds,
-            pool,
-            applied,
-        } = config;
-        Self(Arc::new(Inner {
-            genesis,
-            genesis_block,
-            chain,
-            verifier,
-            validators,
-            key,
-            seeds,
-            pool,
-            applied,
-        }))
+        Self(Arc::new(config))
     }
 
     pub(crate) fn genesis_block(&self) -> Block {

@@ -1,13 +1,12 @@
 //! Where transactions are: id → (height, place), kept on disk and caught up after a restart.
 
-use crate::engine::IO_BUFFER;
+use crate::archive;
 use commonware_runtime::{Spawner, buffer::paged::CacheRef};
 use commonware_storage::{
     Context as StorageContext,
     archive::{Archive as _, Error as ArchiveError, Identifier, MultiArchive as _, prunable},
     translator::EightCap,
 };
-use commonware_utils::NZU64;
 use nesa_chain::{
     block::Block,
     header::{Digest, to_digest},
@@ -42,23 +41,8 @@ impl<E: Spawner + StorageContext> Index<E> {
         prefix: &str,
         page_cache: CacheRef,
     ) -> Result<Self, ArchiveError> {
-        let archive = Archive::init(
-            context,
-            prunable::Config {
-                translator: EightCap,
-                metadata_partition: format!("{prefix}-index-metadata"),
-                key_partition: format!("{prefix}-index-key"),
-                key_page_cache: page_cache,
-                value_partition: format!("{prefix}-index-value"),
-                compression: None,
-                codec_config: (),
-                items_per_section: NZU64!(16384),
-                key_write_buffer: IO_BUFFER,
-                value_write_buffer: IO_BUFFER,
-                replay_buffer: IO_BUFFER,
-            },
-        )
-        .await?;
+        let archive =
+            Archive::init(context, archive::config(EightCap, prefix, "index", page_cache)).await?;
         Ok(Self { archive })
     }
 

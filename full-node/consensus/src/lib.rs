@@ -19,6 +19,7 @@
 
 mod admission;
 mod app;
+mod archive;
 pub mod dealer;
 mod engine;
 mod execute;

@@ -6,7 +6,7 @@
 //! seed, and a writer task keeps all of them on disk. The last views before a kill may be missing
 //! on disk, but those are in the consensus journal, which reports them again at the next start.
 
-use crate::engine::IO_BUFFER;
+use crate::archive;
 use commonware_actor::Feedback;
 use commonware_codec::Encode as _;
 use commonware_consensus::{
@@ -20,7 +20,7 @@ use commonware_storage::{
     archive::{Archive as _, Error as ArchiveError, Identifier, prunable},
     translator::TwoCap,
 };
-use commonware_utils::{NZU64, sequence::U64};
+use commonware_utils::sequence::U64;
 use futures::{
     SinkExt as _, StreamExt as _,
     channel::{mpsc, oneshot},
@@ -70,19 +70,7 @@ impl Seeds {
     ) -> Result<(Self, Handle<()>), ArchiveError> {
         let archive = Archive::init(
             context.child("archive"),
-            prunable::Config {
-                translator: TwoCap,
-                metadata_partition: format!("{prefix}-seeds-metadata"),
-                key_partition: format!("{prefix}-seeds-key"),
-                key_page_cache: page_cache,
-                value_partition: format!("{prefix}-seeds-value"),
-                compression: None,
-                codec_config: (),
-                items_per_section: NZU64!(16384),
-                key_write_buffer: IO_BUFFER,
-                value_write_buffer: IO_BUFFER,
-                replay_buffer: IO_BUFFER,
-            },
+            archive::config(TwoCap, prefix, "seeds", page_cache),
         )
         .await?;
         let mut inner = Inner::default();

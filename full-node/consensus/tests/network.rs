@@ -198,7 +198,7 @@ fn a_transfer_is_proved_by_every_validator_and_survives_a_restart() {
 
 /// Time from a leader's timestamp to the finalized, executed block at every validator.
 ///
-/// `cargo test --profile local -p nesa-consensus --test network -- --ignored --nocapture finality`
+/// `cargo xtask bench finality`
 #[test]
 #[ignore = "prints figures and asserts nothing about them"]
 fn finality() {
@@ -222,7 +222,7 @@ fn finality() {
     delays.sort_unstable();
     let at = |share: usize| delays[(delays.len() - 1) * share / 100];
     println!(
-        "finality over {} blocks at 4 validators: p50 {} ms, p90 {} ms, p99 {} ms",
+        "FINALITY {{\"validators\":4,\"blocks\":{},\"p50_ms\":{},\"p90_ms\":{},\"p99_ms\":{}}}",
         delays.len() / 4,
         at(50),
         at(90),

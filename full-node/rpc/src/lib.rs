@@ -19,10 +19,10 @@ mod error;
 mod events;
 mod files;
 mod headers;
-mod limits;
 mod metrics;
 mod records;
 mod routes;
+mod server;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -33,12 +33,15 @@ pub use backend::{Backend, BackendError, BlockView, Bootstrap, Metric, Model, Tr
 pub use error::ApiError;
 pub use files::find_dist;
 pub use headers::CONTENT_SECURITY_POLICY;
+pub use server::Limits;
 
 /// What to serve besides the JSON interface.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Folder of the built playground; `None` serves no files.
     pub www: Option<PathBuf>,
+    /// What connections may use up.
+    pub limits: Limits,
 }
 
 /// The whole interface as an axum router.
@@ -53,15 +56,11 @@ pub fn router(backend: Arc<dyn Backend>, config: &Config) -> Router {
 }
 
 /// Serves until `stop` resolves, then lets running requests finish.
-///
-/// # Errors
-/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     backend: Arc<dyn Backend>,
     config: &Config,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let listener = limits::Bounded::new(listener);
-    axum::serve(listener, router(backend, config)).with_graceful_shutdown(stop).await
+) {
+    server::run(listener, router(backend, config), config.limits, stop).await;
 }

@@ -2,70 +2,19 @@
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
+mod still;
+
 use std::sync::Arc;
 
 use axum::{
     body::{Body, to_bytes},
     http::{Request, StatusCode},
 };
-use bytes::Bytes;
-use futures::{
-    FutureExt as _, StreamExt as _,
-    future::{BoxFuture, ready},
-    stream::{self, BoxStream},
-};
-use nesa_chain::{keys::Key, tx::SignedTx};
 use nesa_primitives::Hash;
-use nesa_rpc::{Backend, BackendError, BlockView, Bootstrap, Config, Metric, router};
+use nesa_rpc::{Config, router};
 use serde_json::Value;
+use still::Still;
 use tower::ServiceExt as _;
-
-/// A node without a chain behind it.
-struct Still;
-
-impl Backend for Still {
-    fn bootstrap(&self) -> Bootstrap {
-        Bootstrap {
-            trust_root: "00".into(),
-            chain_id: "still".into(),
-            peers: Vec::new(),
-            models: Vec::new(),
-            faucet: false,
-        }
-    }
-
-    fn chain(&self) -> Hash {
-        Hash::ZERO
-    }
-
-    fn head(&self) -> BoxFuture<'_, Result<BlockView, BackendError>> {
-        ready(Err(BackendError::Unavailable("it stands still".into()))).boxed()
-    }
-
-    fn block(&self, _: u64) -> BoxFuture<'_, Result<Option<BlockView>, BackendError>> {
-        ready(Ok(None)).boxed()
-    }
-
-    fn state(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Bytes>>, BackendError>> {
-        ready(Ok(vec![None; keys.len()])).boxed()
-    }
-
-    fn submit(&self, _: SignedTx) -> BoxFuture<'_, Result<Hash, BackendError>> {
-        ready(Err(BackendError::Refused("nothing is taken".into()))).boxed()
-    }
-
-    fn blocks(&self) -> BoxStream<'static, BlockView> {
-        stream::empty().boxed()
-    }
-
-    fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
-        ready(Vec::new()).boxed()
-    }
-
-    fn engine_metrics(&self) -> BoxFuture<'_, String> {
-        ready(String::new()).boxed()
-    }
-}
 
 struct Answer {
     status: StatusCode,
@@ -107,7 +56,7 @@ fn dist() -> (tempfile::TempDir, Config) {
     ] {
         std::fs::write(folder.path().join(name), text).expect("written");
     }
-    let config = Config { www: Some(folder.path().to_owned()) };
+    let config = Config { www: Some(folder.path().to_owned()), ..Config::default() };
     (folder, config)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     io::Write as _,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -55,6 +56,10 @@ pub(crate) struct Up {
     /// [default: 7070 for a new directory, then whatever it had].
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
+    /// Address of this machine that HTTP and libp2p listen on, and that clients are told; kept in
+    /// the directory. Consensus stays on loopback [default: 127.0.0.1, or whatever it had].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<IpAddr>,
     /// What the network rehearses; fixed when the directory is made.
     #[arg(long, value_enum, value_name = "NAME")]
     scenario: Option<Scenario>,
@@ -83,6 +88,14 @@ impl Up {
         files::private_dir(&dir)?;
         let dir = dir.canonicalize().with_context(|| format!("cannot enter {}", dir.display()))?;
         let _lock = DirLock::take(&dir)?;
+        if let Some(listen) = self.listen.filter(|listen| !ports::is_ours(*listen)) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{listen} is not an address of this machine that clients can be told"),
+                "name the one address by which clients reach this machine",
+            )
+            .into());
+        }
         let network = self.network(&dir)?;
         check_ports(&network)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -96,6 +109,7 @@ impl Up {
             let options = setup::Options {
                 scenario: self.scenario.unwrap_or_default(),
                 http_port: self.port,
+                listen: self.listen.unwrap_or_else(layout::loopback),
                 model: self.model.clone(),
             };
             eprintln!("Making a new local network in {} …", dir.display());
@@ -120,6 +134,9 @@ impl Up {
             && port != 0
         {
             first.http_port = port;
+        }
+        if let Some(listen) = self.listen {
+            network.listen = listen;
         }
         network.model.file = setup::resolve_model(&network.model, self.model.as_deref())?;
         if serde_json::to_value(&network)? != before {
@@ -194,14 +211,15 @@ impl Up {
 fn check_ports(network: &Network) -> Result<()> {
     let validators = network.validators.iter().flat_map(|v| {
         [
-            (v.name.as_str(), "http", v.http_port),
-            (v.name.as_str(), "p2p", v.p2p_port),
-            (v.name.as_str(), "consensus", v.consensus_port),
+            (v.name.as_str(), "http", network.listen, v.http_port),
+            (v.name.as_str(), "p2p", network.listen, v.p2p_port),
+            (v.name.as_str(), "consensus", layout::loopback(), v.consensus_port),
         ]
     });
-    let nodes = network.nodes.iter().map(|n| (n.name.as_str(), "p2p", n.p2p_port));
-    for (name, what, port) in validators.chain(nodes) {
-        if !ports::is_free(port) {
+    let nodes = network.nodes.iter();
+    let nodes = nodes.map(|n| (n.name.as_str(), "p2p", network.listen, n.p2p_port));
+    for (name, what, ip, port) in validators.chain(nodes) {
+        if !ports::is_free(ip, port) {
             return Err(Failure::new(
                 Code::InUse,
                 format!("port {port} ({name}, {what}) is taken by another process"),

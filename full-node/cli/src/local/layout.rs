@@ -9,9 +9,13 @@
 //! DIR/c0 …           compute nodes: keys (0600), data, log
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
+use nesa_platform::net;
 use nesa_primitives::{Address, Hash};
 use serde::{Deserialize, Serialize};
 
@@ -40,12 +44,20 @@ pub(crate) struct Network {
     pub(crate) dealer: String,
     /// What the network rehearses.
     pub(crate) scenario: Scenario,
+    /// Where HTTP and libp2p listen, and what clients are told; consensus stays on loopback.
+    #[serde(default = "loopback")]
+    pub(crate) listen: IpAddr,
     /// The model every compute node serves.
     pub(crate) model: ModelEntry,
     /// Validators, `v0` first.
     pub(crate) validators: Vec<ValidatorEntry>,
     /// Compute nodes, `c0` first.
     pub(crate) nodes: Vec<NodeEntry>,
+}
+
+/// What a network listens on unless asked otherwise.
+pub(crate) const fn loopback() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
 /// The compiled model of a local network.
@@ -148,7 +160,22 @@ impl Network {
 
     /// The HTTP address of the validator that serves the playground.
     pub(crate) fn rpc(&self) -> Option<String> {
-        self.validators.first().map(|first| format!("http://127.0.0.1:{}", first.http_port))
+        let first = self.validators.first()?;
+        Some(format!("http://{}", SocketAddr::new(self.listen, first.http_port)))
+    }
+
+    /// What a process of this network listens on with libp2p: WebSocket and webrtc-direct.
+    pub(crate) fn p2p_listen(&self, port: u16) -> Vec<String> {
+        let ip = ip_part(self.listen);
+        vec![format!("{ip}/tcp/{port}/ws"), format!("{ip}/udp/{port}/webrtc-direct")]
+    }
+
+    /// Multiaddress of a libp2p port of this network.
+    ///
+    /// # Errors
+    /// When the key is not on the curve.
+    pub(crate) fn websocket_address(&self, port: u16, node: &Address) -> Result<String> {
+        websocket_address(self.listen, port, node)
     }
 
     /// The validator called `name`.
@@ -162,6 +189,23 @@ impl Network {
     }
 }
 
+/// Multiaddress of a libp2p port at `ip`.
+///
+/// # Errors
+/// When the key is not on the curve.
+pub(crate) fn websocket_address(ip: IpAddr, port: u16, node: &Address) -> Result<String> {
+    let peer = net::peer_id(node).context("a node key is not on the curve")?;
+    Ok(format!("{}/tcp/{port}/ws/p2p/{peer}", ip_part(ip)))
+}
+
+/// The part of a multiaddress that names a host.
+fn ip_part(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("/ip4/{ip}"),
+        IpAddr::V6(ip) => format!("/ip6/{ip}"),
+    }
+}
+
 /// Where a local network lives when `--dir` is not given: `$NESA_HOME/local`, with the scenario's
 /// name appended for any but the default one.
 pub(crate) fn default_dir(scenario: Scenario) -> Result<PathBuf> {
@@ -170,4 +214,18 @@ pub(crate) fn default_dir(scenario: Scenario) -> Result<PathBuf> {
         other => format!("local-{}", other.name()),
     };
     Ok(files::home()?.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_the_host_that_was_asked_for() {
+        let node = nesa_crypto::SecretKey::from_seed(&[7; 32]).public();
+        let four = websocket_address("192.0.2.7".parse().unwrap(), 4001, &node).unwrap();
+        assert!(four.starts_with("/ip4/192.0.2.7/tcp/4001/ws/p2p/"), "{four}");
+        let six = websocket_address("2001:db8::7".parse().unwrap(), 4001, &node).unwrap();
+        assert!(six.starts_with("/ip6/2001:db8::7/tcp/4001/ws/p2p/"), "{six}");
+    }
 }

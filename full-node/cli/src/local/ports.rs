@@ -1,7 +1,7 @@
 //! Ports of a local network: chosen once, outside the range the kernel hands to outgoing
 //! connections, so that a restart finds them free again.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 
 use anyhow::{Result, bail};
 use rand::RngExt;
@@ -36,9 +36,14 @@ pub(crate) fn pick(count: usize) -> Result<Vec<u16>> {
     Ok(held.into_iter().map(|(port, ..)| port).collect())
 }
 
-/// True when nothing listens on `port` of the loopback interface.
-pub(crate) fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+/// True when nothing listens on `port` of `ip`.
+pub(crate) fn is_free(ip: IpAddr, port: u16) -> bool {
+    TcpListener::bind((ip, port)).is_ok()
+}
+
+/// True when `ip` is an address of this machine that clients can be told.
+pub(crate) fn is_ours(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast() && is_free(ip, 0)
 }
 
 #[cfg(test)]
@@ -52,6 +57,10 @@ mod tests {
         unique.sort_unstable();
         unique.dedup();
         assert_eq!(unique.len(), 24);
-        assert!(ports.iter().all(|port| is_free(*port)));
+        for no in ["0.0.0.0", "::", "224.0.0.1", "192.0.2.1"] {
+            assert!(!is_ours(no.parse().expect("an address")), "{no}");
+        }
+        assert!(is_ours(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert!(ports.iter().all(|port| is_free(IpAddr::V4(Ipv4Addr::LOCALHOST), *port)));
     }
 }

@@ -4,7 +4,10 @@
 //! of writing makes the making atomic: `network.json` comes last, and whatever an interrupted
 //! attempt left is made again.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use nesa_chain::{
@@ -17,11 +20,11 @@ use nesa_chain::{
 use nesa_consensus::dealer;
 use nesa_crypto::sign::SecretKey;
 use nesa_model::Artifact;
-use nesa_platform::{net, random, time};
+use nesa_platform::{random, time};
 use nesa_primitives::{Address, Amount, ChainId, Denom, Text};
 
 use super::{
-    layout::{ModelEntry, Network, NodeEntry, ValidatorEntry},
+    layout::{ModelEntry, Network, NodeEntry, ValidatorEntry, websocket_address},
     ports,
     scenario::Scenario,
 };
@@ -56,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) scenario: Scenario,
     /// The first validator's HTTP port; `Some(0)` picks a free one.
     pub(crate) http_port: Option<u16>,
+    /// What HTTP and libp2p listen on.
+    pub(crate) listen: IpAddr,
     /// The model file; found when absent.
     pub(crate) model: Option<PathBuf>,
 }
@@ -140,8 +145,13 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
 
     let tag: [u8; 4] = random::bytes();
     let chain_id = ChainId::new(&format!("nesa-local-{}", hex::encode(tag)))?;
-    let plan =
-        Plan { scenario: options.scenario, artifact: &artifact, chain_id, faucet: faucet.public() };
+    let plan = Plan {
+        scenario: options.scenario,
+        listen: options.listen,
+        artifact: &artifact,
+        chain_id,
+        faucet: faucet.public(),
+    };
     let genesis = plan.genesis(dealt.group_key, &validators, &nodes)?;
     let text = serde_json::to_vec_pretty(&genesis)?;
     files::write(&genesis_path(dir), &text)?;
@@ -152,6 +162,7 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
         trust_root: genesis.trust_root().to_hex(),
         dealer: "one dealer on this machine made the group key and could forge this chain".into(),
         scenario: options.scenario,
+        listen: options.listen,
         model: ModelEntry { digest: artifact.digest(), name: model_name(&artifact), file },
         validators,
         nodes,
@@ -228,15 +239,10 @@ fn model_name(artifact: &Artifact) -> String {
     name.chars().take(32).collect()
 }
 
-/// Multiaddress of a libp2p port on this machine.
-pub(crate) fn websocket_address(port: u16, node: &Address) -> Result<String> {
-    let peer = net::peer_id(node).context("a node key is not on the curve")?;
-    Ok(format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p/{peer}"))
-}
-
 /// What the genesis is made of.
 struct Plan<'a> {
     scenario: Scenario,
+    listen: IpAddr,
     artifact: &'a Artifact,
     chain_id: ChainId,
     faucet: Address,
@@ -294,6 +300,7 @@ impl Plan<'_> {
                 faucet_bond: false,
                 models: vec![digest],
                 addresses: vec![NodeAddress::new(&websocket_address(
+                    self.listen,
                     entry.p2p_port,
                     &entry.node,
                 )?)?],

@@ -17,7 +17,7 @@ use crate::{
     local::{
         layout::{Network, NodeEntry},
         scenario::Scenario,
-        setup::{self, names, websocket_address},
+        setup::{self, names},
     },
 };
 
@@ -60,10 +60,7 @@ async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -
     let key = keyfile::load(&folder.join(names::NODE))?;
     let swarm = Swarm::start(NetConfig {
         identity: key.seed(),
-        listen: vec![
-            format!("/ip4/127.0.0.1/tcp/{}/ws", entry.p2p_port),
-            format!("/ip4/127.0.0.1/udp/{}/webrtc-direct", entry.p2p_port),
-        ],
+        listen: network.p2p_listen(entry.p2p_port),
         relay_server: false,
         store: Some(store.clone()),
         max_connections: MAX_CONNECTIONS,
@@ -74,7 +71,7 @@ async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -
     let mut peers = Vec::new();
     for step in 0..count {
         let validator = &network.validators[(index + step) % count];
-        let address = websocket_address(validator.p2p_port, &validator.peer)?;
+        let address = network.websocket_address(validator.p2p_port, &validator.peer)?;
         peers.push(Arc::new(NetworkPeer::new(swarm.clone(), address)) as _);
     }
     let checkpoints = CheckpointStore::new(store.clone(), trust.digest());

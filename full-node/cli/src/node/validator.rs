@@ -35,7 +35,7 @@ use crate::{
     files, keyfile,
     local::{
         layout::{Network, ValidatorEntry},
-        setup::{self, names, websocket_address},
+        setup::{self, names},
     },
 };
 
@@ -78,9 +78,9 @@ async fn serve(
     let data = folder.join(names::DATA);
     files::private_dir(&data)?;
     let (genesis, trust) = setup::load_genesis(dir, network)?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, entry.http_port))
+    let listener = TcpListener::bind((network.listen, entry.http_port))
         .await
-        .with_context(|| format!("cannot listen on port {}", entry.http_port))?;
+        .with_context(|| format!("cannot listen on {} port {}", network.listen, entry.http_port))?;
 
     let handle = Validator::start(ValidatorConfig {
         genesis: genesis.clone(),
@@ -102,10 +102,7 @@ async fn serve(
     let place = data.join("net");
     let swarm = Swarm::start(NetConfig {
         identity: identity.seed(),
-        listen: vec![
-            format!("/ip4/127.0.0.1/tcp/{}/ws", entry.p2p_port),
-            format!("/ip4/127.0.0.1/udp/{}/webrtc-direct", entry.p2p_port),
-        ],
+        listen: network.p2p_listen(entry.p2p_port),
         relay_server: true,
         store: Some(Store::open(place.to_str().context("the path is not valid UTF-8")?).await?),
         max_connections: MAX_CONNECTIONS,
@@ -143,13 +140,13 @@ async fn serve(
     let counted = swarm.clone();
     let source = HttpSource::new(chain_source.clone(), bootstrap, move || counted.peers().len());
     let (stop, stopping) = watch::channel(false);
-    let config = nesa_rpc::Config { www };
+    let config = nesa_rpc::Config { www, ..nesa_rpc::Config::default() };
     let http = tokio::spawn(async move {
         let until = async move {
             let mut stopping = stopping;
             let _ = stopping.wait_for(|stop| *stop).await;
         };
-        nesa_rpc::serve(listener, source, &config, until).await
+        nesa_rpc::serve(listener, source, &config, until).await;
     });
 
     let ready = wait_for_chain(&chain_source);
@@ -185,7 +182,7 @@ fn peers(network: &Network, own: usize) -> Result<Vec<String>> {
     let count = network.validators.len();
     (0..count)
         .filter_map(|step| network.validators.get((own + step) % count))
-        .map(|peer| websocket_address(peer.p2p_port, &peer.peer))
+        .map(|peer| network.websocket_address(peer.p2p_port, &peer.peer))
         .collect()
 }
 
