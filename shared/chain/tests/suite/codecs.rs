@@ -6,7 +6,6 @@ use nesa_chain::{
     Action, Committee, Genesis, Params, QueryRecord, SignedTx, TrustRoot, Tx, Voucher,
     action::*,
     block::Block,
-    committee::Seat,
     header::Header,
     query::{Settlement, Status},
     record::*,
@@ -189,7 +188,6 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let committee = settled.committee.clone().unwrap();
     let snapshot: Snapshot =
         decode_exact(&world.state[&nesa_chain::keys::snapshot(1)], &()).unwrap();
-    let seat: Seat = committee.a[0];
     vec![
         ("SignedTx", tx.encode().to_vec()),
         ("SignedTx", register.encode().to_vec()),
