@@ -8,7 +8,9 @@
 
 pub mod bench;
 mod calibrate;
+mod checkpoint;
 mod compile;
+pub mod decoder;
 pub mod eval;
 mod linalg;
 mod quantize;

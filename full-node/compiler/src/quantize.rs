@@ -91,6 +91,18 @@ pub(crate) fn quantize_weight(weight: &[f64], gram: &[f64], k: usize) -> Quantiz
     QuantizedWeight { q, steps }
 }
 
+/// Quantises a weight `[n, k]` channel by channel: steps by [`weight_step`] for inputs of these second
+/// moments (`[k]`), each weight to the nearest.
+pub(crate) fn quantize_weight_plainly(
+    weight: &[f64],
+    squares: &[f64],
+    k: usize,
+) -> QuantizedWeight {
+    let steps: Vec<f64> = weight.chunks_exact(k).map(|row| weight_step(row, squares)).collect();
+    let rows = weight.chunks_exact(k).zip(&steps);
+    QuantizedWeight { q: rows.flat_map(|(row, &step)| quantize_at(row, step)).collect(), steps }
+}
+
 /// Quantises an embedding row to its own largest magnitude.
 pub(crate) fn quantize_embedding_row(row: &[f32]) -> QuantizedRow {
     let row: Vec<f64> = row.iter().map(|&w| w.into()).collect();

@@ -22,7 +22,7 @@ impl Observer for Silent {}
 
 /// Sum of products over eight fixed lanes, folded in a fixed order.
 #[inline(always)]
-fn dot_lanes(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot_lanes(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a, at) = a.as_chunks::<LANES>();
     let (b, bt) = b.as_chunks::<LANES>();
@@ -87,7 +87,8 @@ fn dense_avx2(dense: &Dense, x: &[f32], y: &mut [f32]) {
     dense_plain(dense, x, y);
 }
 
-fn dense(dense: &Dense, x: &[f32]) -> Vec<f32> {
+/// `y = w·x + b` for rows of `x`, `[tokens, k]`.
+pub(crate) fn dense(dense: &Dense, x: &[f32]) -> Vec<f32> {
     let mut y = vec![0f32; x.len() / dense.k * dense.n];
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {

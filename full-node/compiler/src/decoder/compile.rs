@@ -1,0 +1,475 @@
+//! Assembles the exact form of a decoder, a layer at a time.
+
+use bytes::Bytes;
+use nesa_kernels::decoder::{
+    CONTEXT_BITS, GAIN_LIMIT, GAIN_SHIFT, SILU_BIN_BITS, SILU_FRACTION_BITS, UP_LIMIT, VALUE_LIMIT,
+    query_key_limit,
+};
+use nesa_kernels::ops::SCORE_SHIFT;
+use nesa_kernels::sample::{LOGIT_BITS, SAMPLE_TABLE_ENTRIES};
+use nesa_model::artifact::HeaderError;
+use nesa_model::bounds::row_bound;
+use nesa_model::decoder::DecoderModel;
+use nesa_model::layout::{Layout, TensorKind};
+use nesa_model::manifest::{
+    DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, STAGES_PER_LAYER, StageConfig,
+};
+use nesa_model::{Artifact, ModelLimits};
+use nesa_primitives::Text;
+use std::collections::BTreeMap;
+
+use super::config::LlamaConfig;
+use super::forward::{Llama, Unwatched, look_up, rms_norm};
+use super::rotary::{attention_factor, cosine_table, turns};
+use super::statistics::{MAX_GRAM, Peaks, Statistics, add_moments};
+use crate::compile::{CompileError, Progress};
+use crate::quantize::{
+    EXP_STEPS, QuantizedWeight, exp_table, fixed_point, quantize_embedding_row, quantize_weight,
+    quantize_weight_plainly,
+};
+use crate::source::Dense;
+
+/// Choices a compilation makes; the default is what measured best.
+#[derive(Clone, Debug)]
+pub struct DecoderOptions {
+    /// Bits of the input of each of a layer's four stages (QKV, attention output, gate and up, down)
+    /// and of the head. A stage whose rows would not fit takes as many as do.
+    pub input_bits: [u8; STAGES_PER_LAYER + 1],
+    /// How much of the inputs' unevenness moves into the weights (SmoothQuant's alpha).
+    pub smoothing: f64,
+    /// Longest sequence, if shorter than the checkpoint's.
+    pub max_tokens: Option<usize>,
+}
+
+impl Default for DecoderOptions {
+    fn default() -> Self {
+        Self { input_bits: [12, 12, 12, 14, 12], smoothing: 0.4, max_tokens: None }
+    }
+}
+
+/// Room above the largest query, key or value seen in calibration.
+const HEADROOM: f64 = 1.5;
+/// Room above the largest residual, or feed-forward product, whose outliers grow with the text.
+const OUTLIER_ROOM: f64 = 8.0;
+/// Fractional bits of the residual stream at most.
+const HIDDEN_BITS: i32 = 20;
+
+/// Compiles a checkpoint, choosing scales from `calibration`: token sequences of ordinary text.
+/// `tokenizer` and `template` are carried along as they are.
+///
+/// # Errors
+/// [`CompileError`] naming the tensor or number that does not fit.
+pub fn compile_decoder(
+    llama: &Llama,
+    tokenizer: &[u8],
+    template: &[u8],
+    calibration: &[Vec<u32>],
+    options: &DecoderOptions,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Artifact, CompileError> {
+    let c = &llama.config;
+    let embedding = llama.embedding()?;
+    let embed = |s: &Vec<u32>| look_up(&embedding, c.hidden_size, s);
+    let mut hidden: Vec<Vec<f32>> = calibration.iter().map(embed).collect();
+
+    // First to learn how large the residual stream grows, then once more to quantise.
+    let mut peaks = Peaks::default();
+    crate::decoder::forward::Watch::hidden(&mut peaks, &embedding);
+    for i in 0..c.num_hidden_layers {
+        let layer = llama.layer(i)?;
+        for h in &mut hidden {
+            llama.run_layer(&layer, h, &mut peaks);
+        }
+        progress(Progress { step: "measure", done: i + 1, total: c.num_hidden_layers });
+    }
+    let room = f64::from(i32::MAX / 2) / (OUTLIER_ROOM * f64::from(peaks.hidden).max(1e-6));
+    let bits = libm::floor(libm::log2(room)) as i32;
+    if bits < 4 {
+        return Err(CompileError::Range { what: format!("residual peak {}", peaks.hidden) });
+    }
+    let unit = libm::ldexp(1.0, bits.min(HIDDEN_BITS));
+
+    let mut b =
+        Builder { c, options, unit, tensors: BTreeMap::new(), stages: vec![], norms: vec![] };
+    let embed_shift = b.embedding(&embedding)?;
+    hidden = calibration.iter().map(embed).collect();
+    for i in 0..c.num_hidden_layers {
+        let layer = llama.layer(i)?;
+        let mut statistics = Statistics::new(c);
+        for h in &hidden {
+            // The layer's own inputs; its output is computed below, after quantisation has read them.
+            llama.run_layer(&layer, &mut h.clone(), &mut statistics);
+        }
+        b.layer(i, &layer, statistics)?;
+        for h in &mut hidden {
+            llama.run_layer(&layer, h, &mut Unwatched);
+        }
+        progress(Progress { step: "quantise", done: i + 1, total: c.num_hidden_layers });
+    }
+    b.head(&llama.final_norm()?, llama.head()?, &embedding, &hidden)?;
+
+    let silu = silu_table();
+    let exp = exp_table();
+    b.put(
+        TensorKind::Frequency,
+        turns(&super::rotary::frequencies(c)).iter().flat_map(|v| v.to_le_bytes()),
+    );
+    b.put(TensorKind::Cosine, cosine_table().iter().flat_map(|v| v.to_le_bytes()));
+    b.put(TensorKind::SiluTable, silu.iter().flat_map(|v| v.to_le_bytes()));
+    b.put(TensorKind::ExpTable, exp.iter().flat_map(|v| v.to_le_bytes()));
+    b.put(TensorKind::SampleTable, sample_table().iter().flat_map(|v| v.to_le_bytes()));
+    b.put(TensorKind::Tokenizer, tokenizer.iter().copied());
+    b.put(TensorKind::Template, template.iter().copied());
+
+    let positions = options.max_tokens.unwrap_or(usize::MAX).min(c.max_position_embeddings);
+    let config = DecoderConfig {
+        vocab: size(c.vocab_size, "vocab_size")?,
+        d_model: size(c.hidden_size, "hidden_size")?,
+        d_ff: size(c.intermediate_size, "intermediate_size")?,
+        heads: size(c.num_attention_heads, "num_attention_heads")?,
+        kv_heads: size(c.num_key_value_heads, "num_key_value_heads")?,
+        head_width: size(c.head_dim, "head_dim")?,
+        layers: size(c.num_hidden_layers, "num_hidden_layers")?,
+        max_tokens: positions.min(1 << 17) as u32,
+        window: c.sliding_window.unwrap_or(0).min(u32::MAX as usize) as u32,
+        embed_shift,
+        tied: c.tie_word_embeddings,
+        silu_entries: size(silu.len(), "SiLU table")?,
+        exp_entries: size(exp.len(), "exponential table")?,
+        tokenizer_bytes: size(tokenizer.len(), "tokenizer.json")?,
+        template_bytes: size(template.len(), "chat template")?,
+    };
+    let name = Text::new(llama.name.clone())?;
+    let manifest = DecoderManifest { name, config, stages: b.stages, norms: b.norms };
+    let manifest = Manifest::Decoder(manifest);
+    let limits = ModelLimits { max_bytes: usize::MAX, ..ModelLimits::default() };
+    let layout = Layout::of(&manifest, &limits).map_err(HeaderError::from)?;
+    let mut payload = Vec::with_capacity(layout.total_bytes);
+    for tensor in &layout.tensors {
+        // Taken out one by one, so that the parts and the whole are not both in memory.
+        match b.tensors.remove(&key(tensor.kind)) {
+            Some(bytes) if bytes.len() == tensor.range().len() => payload.extend_from_slice(&bytes),
+            _ => return Err(CompileError::Range { what: format!("{:?}", tensor.kind) }),
+        }
+    }
+    let artifact = Artifact::build(manifest, Bytes::from(payload))?;
+    DecoderModel::open(&artifact)?;
+    progress(Progress { step: "check", done: 1, total: 1 });
+    Ok(artifact)
+}
+
+fn size<T: TryFrom<usize>>(value: usize, what: &str) -> Result<T, CompileError> {
+    T::try_from(value).map_err(|_| CompileError::Range { what: format!("{what} of {value}") })
+}
+
+fn key(kind: TensorKind) -> String {
+    format!("{kind:?}")
+}
+
+/// How a stage's input reaches it.
+enum Source<'a> {
+    /// Through a norm with this gain; the factors become part of it.
+    Norm { gain: &'a [f32], index: usize },
+    /// As it is, this many units per one.
+    Unit(f64),
+}
+
+struct Builder<'a> {
+    c: &'a LlamaConfig,
+    options: &'a DecoderOptions,
+    /// Units of the residual stream per one.
+    unit: f64,
+    tensors: BTreeMap<String, Vec<u8>>,
+    stages: Vec<StageConfig>,
+    norms: Vec<RmsNormConfig>,
+}
+
+impl Builder<'_> {
+    fn put(&mut self, kind: TensorKind, bytes: impl Iterator<Item = u8>) {
+        self.tensors.insert(key(kind), bytes.collect());
+    }
+
+    fn put_i32(&mut self, kind: TensorKind, values: &[i64]) -> Result<(), CompileError> {
+        if values.iter().any(|&v| i32::try_from(v).is_err()) {
+            return Err(CompileError::Range { what: format!("{kind:?}") });
+        }
+        self.put(kind, values.iter().flat_map(|&v| (v as i32).to_le_bytes()));
+        Ok(())
+    }
+
+    fn embedding(&mut self, embedding: &[f32]) -> Result<u8, CompileError> {
+        let rows: Vec<_> =
+            embedding.chunks_exact(self.c.hidden_size).map(quantize_embedding_row).collect();
+        let scales: Vec<f64> = rows.iter().map(|r| r.scale * self.unit).collect();
+        let (scales, shift) = fixed_point(&scales, 1..=40)
+            .ok_or_else(|| CompileError::Range { what: "word scale".into() })?;
+        self.put(TensorKind::Word, rows.iter().flat_map(|r| r.q.iter().map(|&q| q as u8)));
+        self.put_i32(TensorKind::WordScale, &scales)?;
+        Ok(shift as u8)
+    }
+
+    fn layer(
+        &mut self,
+        i: usize,
+        layer: &super::forward::Layer,
+        mut s: Statistics<'_>,
+    ) -> Result<(), CompileError> {
+        let (d, ff) = (self.c.hidden_size, self.c.intermediate_size);
+        let (mut units, scores) = self.query_key_units(&s.query_key_max);
+        self.put_i32(TensorKind::Score(i), &scores)?;
+        let value = f64::from(VALUE_LIMIT) / (HEADROOM * f64::from(s.value_max).max(1e-3));
+        units.resize(layer.qkv.n, value);
+        let context = libm::ldexp(value, CONTEXT_BITS as i32);
+        let gate = f64::from(1u32 << SILU_FRACTION_BITS);
+        // The product may be far larger than its factors.
+        let product_max = s.input_max[3].iter().fold(1e-3f32, |m, &v| m.max(v));
+        let up = (f64::from(UP_LIMIT) / f64::from(s.up_max).max(1e-3))
+            .min(f64::from(i32::MAX / 2) / f64::from(product_max));
+        let up = libm::ldexp(1.0, libm::floor(libm::log2(up / OUTLIER_ROOM)).min(16.0) as i32);
+        let mut gate_up = vec![gate; ff];
+        gate_up.resize(2 * ff, up);
+        let residual = vec![self.unit; d];
+
+        let moments = &mut s.moments;
+        let mut take = |stage: usize| std::mem::take(&mut moments[stage]);
+        let norm = Source::Norm { gain: &layer.attention_norm, index: 2 * i };
+        self.stage(4 * i, &layer.qkv, norm, &s.input_max[0], take(0), &units)?;
+        let from = Source::Unit(context);
+        self.stage(4 * i + 1, &layer.attn_out, from, &s.input_max[1], take(1), &residual)?;
+        let norm = Source::Norm { gain: &layer.ffn_norm, index: 2 * i + 1 };
+        self.stage(4 * i + 2, &layer.gate_up, norm, &s.input_max[2], take(2), &gate_up)?;
+        let from = Source::Unit(up);
+        self.stage(4 * i + 3, &layer.down, from, &s.input_max[3], take(3), &residual)
+    }
+
+    /// Units of each query and key channel, and each head's score multiplier.
+    ///
+    /// Rotation turns the two channels of a pair into each other, so they share a unit; beyond that, a
+    /// factor given to a key's pair and taken from its queries' changes no score. It evens them out.
+    fn query_key_units(&self, max: &[f32]) -> (Vec<f64>, Vec<i64>) {
+        let (w, heads) = (self.c.head_dim, self.c.num_attention_heads);
+        let kv_heads = self.c.num_key_value_heads;
+        let (pairs, group) = (w / 2, heads / kv_heads);
+        let limit = f64::from(query_key_limit(w)) / HEADROOM;
+        let pair = |head: usize, i: usize| {
+            f64::from(max[head * w + i].max(max[head * w + pairs + i])).max(1e-3)
+        };
+        let mut units = vec![0.0; (heads + kv_heads) * w];
+        let mut scores = vec![0; heads];
+        let factor = attention_factor(self.c);
+        for g in 0..kv_heads {
+            let queries = g * group..(g + 1) * group;
+            let even: Vec<f64> = (0..pairs)
+                .map(|i| {
+                    let query = queries.clone().map(|h| pair(h, i)).fold(0.0, f64::max);
+                    (query / pair(heads + g, i)).sqrt()
+                })
+                .collect();
+            let mut fill = |head: usize, even: &dyn Fn(usize) -> f64| {
+                let largest = (0..pairs).map(|i| pair(head, i) * even(i)).fold(0.0, f64::max);
+                for i in 0..pairs {
+                    units[head * w + i] = even(i) * limit / largest;
+                    units[head * w + pairs + i] = even(i) * limit / largest;
+                }
+                limit / largest
+            };
+            let key = fill(heads + g, &|i| even[i]);
+            for h in queries {
+                let query = fill(h, &|i| 1.0 / even[i]);
+                let per_score = query * key * (w as f64).sqrt() / (factor * factor);
+                scores[h] = (libm::ldexp(EXP_STEPS, SCORE_SHIFT as i32) / per_score).round() as i64;
+            }
+        }
+        (units, scores)
+    }
+
+    /// One stage; output channel `j` has `units_out[j]` per one.
+    fn stage(
+        &mut self,
+        index: usize,
+        dense: &Dense,
+        source: Source<'_>,
+        input_max: &[f32],
+        mut moments: Vec<f64>,
+        units_out: &[f64],
+    ) -> Result<(), CompileError> {
+        let k = dense.k;
+        let factors = smoothing_factors(dense, input_max, self.options.smoothing);
+        let smoothed = matches!(source, Source::Unit(_));
+        let mut weight: Vec<f64> = dense.weight.iter().map(|&w| w.into()).collect();
+        for row in weight.chunks_exact_mut(k) {
+            for (w, f) in row.iter_mut().zip(&factors) {
+                *w /= f;
+            }
+        }
+        let quantized = if moments.len() == k * k && k <= MAX_GRAM {
+            for (i, row) in moments.chunks_exact_mut(k).enumerate() {
+                for (m, &fj) in row.iter_mut().zip(&factors) {
+                    *m *= factors[i] * fj;
+                }
+            }
+            quantize_weight(&weight, &moments, k)
+        } else {
+            for (m, f) in moments.iter_mut().zip(&factors) {
+                *m *= f * f;
+            }
+            quantize_weight_plainly(&weight, &moments, k)
+        };
+        drop(weight);
+        if smoothed {
+            let fixed = factors.iter().flat_map(|f| ((f * 16384.0).round() as u16).to_le_bytes());
+            self.put(TensorKind::Smooth(index), fixed);
+        }
+        let weight = quantized.q.iter().map(|&q| q as u8);
+        self.put(TensorKind::Weight(index), weight);
+        self.finish_stage(index, &quantized, source, &factors, &dense.bias, units_out)
+    }
+
+    /// A stage's parameters beside its weight.
+    fn finish_stage(
+        &mut self,
+        index: usize,
+        quantized: &QuantizedWeight,
+        source: Source<'_>,
+        factors: &[f64],
+        bias: &[f32],
+        units_out: &[f64],
+    ) -> Result<(), CompileError> {
+        let k = factors.len();
+        let part = match index / STAGES_PER_LAYER {
+            layer if layer < self.c.num_hidden_layers => index % STAGES_PER_LAYER,
+            _ => STAGES_PER_LAYER,
+        };
+        let widest = |bits: u8| {
+            let max = (1i32 << (bits - 1)) - 1;
+            quantized.q.chunks_exact(k).map(|r| row_bound(r, max)).max().unwrap_or(0)
+        };
+        let input_bits = (2..=self.options.input_bits[part])
+            .rev()
+            .find(|&bits| widest(bits) >> 31 == 0)
+            .ok_or_else(|| CompileError::Range { what: format!("rows of stage {index}") })?;
+        let bound = widest(input_bits);
+        let q_max = f64::from((1u32 << (input_bits - 1)) - 1);
+        let smoothed = matches!(source, Source::Unit(_));
+        let unit_in = match source {
+            Source::Unit(unit) => unit,
+            Source::Norm { gain, index } => {
+                let gain: Vec<f64> =
+                    gain.iter().zip(factors).map(|(&g, f)| f64::from(g) * f).collect();
+                let largest = gain.iter().fold(1e-12f64, |m, g| m.max(g.abs()));
+                let unit = f64::from(GAIN_LIMIT) / largest;
+                let fixed: Vec<i64> = gain.iter().map(|g| (g * unit).round() as i64).collect();
+                self.put_i32(TensorKind::NormGain(index), &fixed)?;
+                let epsilon = self.c.rms_norm_eps * k as f64 * self.unit * self.unit;
+                self.norms.push(RmsNormConfig { epsilon: epsilon.round().max(1.0) as u64 });
+                libm::ldexp(unit, -(GAIN_SHIFT as i32)) / (k as f64).sqrt()
+            }
+        };
+        let multipliers: Vec<f64> = quantized
+            .steps
+            .iter()
+            .zip(units_out)
+            .map(|(step, unit_out)| step * unit_out / (q_max * unit_in))
+            .collect();
+        let (multipliers, shift) = fixed_point(&multipliers, 32..=63)
+            .ok_or_else(|| CompileError::Range { what: format!("multipliers of stage {index}") })?;
+        let bias: Vec<i64> = bias
+            .iter()
+            .zip(units_out)
+            .map(|(&b, unit)| (f64::from(b) * unit).round() as i64)
+            .collect();
+        self.put_i32(TensorKind::Multiplier(index), &multipliers)?;
+        self.put_i32(TensorKind::Bias(index), &bias)?;
+        self.stages.push(StageConfig {
+            input_bits,
+            row_bound_bits: (64 - bound.leading_zeros()).max(1) as u8,
+            shift: shift as u8,
+            smoothed,
+        });
+        Ok(())
+    }
+
+    fn head(
+        &mut self,
+        gain: &[f32],
+        head: Option<Vec<f32>>,
+        embedding: &[f32],
+        hidden: &[Vec<f32>],
+    ) -> Result<(), CompileError> {
+        let (k, n) = (self.c.hidden_size, self.c.vocab_size);
+        let index = self.c.num_hidden_layers * STAGES_PER_LAYER;
+        let source = Source::Norm { gain, index: 2 * self.c.num_hidden_layers };
+        let units = vec![f64::from(1u32 << LOGIT_BITS); n];
+        let Some(weight) = head else {
+            let rows: Vec<_> = embedding.chunks_exact(k).map(quantize_embedding_row).collect();
+            let steps = rows.iter().map(|r| r.scale).collect();
+            let q = rows.into_iter().flat_map(|r| r.q).collect();
+            let (quantized, bias) = (QuantizedWeight { q, steps }, vec![0.0; n]);
+            return self.finish_stage(index, &quantized, source, &vec![1.0; k], &bias, &units);
+        };
+        let (mut input_max, mut moments) = (vec![0f32; k], Vec::new());
+        for h in hidden {
+            let x = rms_norm(h, gain, self.c.rms_norm_eps);
+            for row in x.chunks_exact(k) {
+                for (m, v) in input_max.iter_mut().zip(row) {
+                    *m = m.max(v.abs());
+                }
+            }
+            add_moments(&mut moments, &x, k);
+        }
+        let dense = Dense { weight, bias: vec![0.0; n], n, k };
+        self.stage(index, &dense, source, &input_max, moments, &units)
+    }
+}
+
+/// SmoothQuant (Xiao et al., 2023): channel factors `max|w|^(1−α) / max|x|^α` with a geometric mean
+/// of one, to 14 fractional bits.
+fn smoothing_factors(dense: &Dense, input_max: &[f32], alpha: f64) -> Vec<f64> {
+    let mut weight_max = vec![1e-6f64; dense.k];
+    for row in dense.weight.chunks_exact(dense.k) {
+        for (m, &w) in weight_max.iter_mut().zip(row) {
+            *m = m.max(f64::from(w).abs());
+        }
+    }
+    let logs: Vec<f64> = input_max
+        .iter()
+        .zip(&weight_max)
+        .map(|(&x, &w)| (1.0 - alpha) * libm::log(w) - alpha * libm::log(f64::from(x).max(1e-6)))
+        .collect();
+    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
+    logs.iter()
+        .map(|l| (libm::exp(l - mean) * 16384.0).round().clamp(256.0, 65535.0) / 16384.0)
+        .collect()
+}
+
+/// The SiLU table: `round(2^12 · a·σ(−a))` at the middle of each bin of four units of 2^−12, up to
+/// the last entry that is not 0.
+fn silu_table() -> Vec<u16> {
+    let unit = f64::from(1u32 << SILU_FRACTION_BITS);
+    let bin = f64::from(1u32 << SILU_BIN_BITS);
+    (0..)
+        .map(|i| {
+            let a = (f64::from(i) * bin + (bin - 1.0) / 2.0) / unit;
+            (unit * a / (1.0 + libm::exp(a))).round() as u16
+        })
+        .enumerate()
+        // The function rises from 0 before it falls, so only a zero past its peak is the end.
+        .take_while(|&(i, v)| v > 0 || i < 100)
+        .map(|(_, v)| v)
+        .collect()
+}
+
+/// Powers of e for sampling, 31 fractional bits.
+fn sample_table() -> Vec<u32> {
+    let one = f64::from(1u32 << 31);
+    (0..SAMPLE_TABLE_ENTRIES)
+        .map(|i| {
+            let x = match i {
+                0..32 => i as f64,
+                32..288 => (i - 32) as f64 / 256.0,
+                _ => (i - 288) as f64 / 65536.0,
+            };
+            (one * libm::exp(-x)).round() as u32
+        })
+        .collect()
+}

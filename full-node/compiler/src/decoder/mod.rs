@@ -1,0 +1,11 @@
+//! Llama-type checkpoints: reading, the f32 original, compilation, accuracy.
+
+mod compile;
+mod config;
+mod forward;
+mod rotary;
+mod statistics;
+
+pub use compile::{DecoderOptions, compile_decoder};
+pub use config::{LlamaConfig, RopeScaling};
+pub use forward::{Llama, f32_logits};
