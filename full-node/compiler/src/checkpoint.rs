@@ -125,12 +125,12 @@ impl Checkpoint {
 /// An IEEE 754 binary16 as f32, exactly.
 fn half(bits: u16) -> f32 {
     let sign = u32::from(bits >> 15) << 31;
-    let (exponent, fraction) = (u32::from(bits >> 10 & 31), u32::from(bits & 1023));
+    let (exponent, fraction) = (u32::from((bits >> 10) & 31), u32::from(bits & 1023));
     match exponent {
         // Subnormal: a multiple of 2^−24.
         0 => f32::from_bits(sign | (fraction as f32 * libm::exp2f(-24.0)).to_bits()),
-        31 => f32::from_bits(sign | 255 << 23 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+        31 => f32::from_bits(sign | (255 << 23) | (fraction << 13)),
+        _ => f32::from_bits(sign | ((exponent + 112) << 23) | (fraction << 13)),
     }
 }
 

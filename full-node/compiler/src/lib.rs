@@ -18,3 +18,9 @@ pub mod source;
 pub mod yardstick;
 
 pub use compile::{CompileError, Options, Progress, Summary, compile, compile_with};
+
+/// The texts that scales are chosen from, one by one; part of the compiler, so that the same
+/// weights always give the same file.
+pub fn calibration_texts() -> impl Iterator<Item = &'static str> {
+    calibrate::CALIBRATION.lines().filter(|line| !line.is_empty())
+}

@@ -39,9 +39,9 @@ fn power(x: u64, table: &[u32; SAMPLE_TABLE_ENTRIES]) -> u64 {
         return 0;
     }
     let whole = u64::from(table[(x >> 16) as usize]);
-    let middle = u64::from(table[32 + (x >> 8 & 255) as usize]);
+    let middle = u64::from(table[32 + ((x >> 8) & 255) as usize]);
     let small = u64::from(table[288 + (x & 255) as usize]);
-    ((whole * middle) >> 31) * small >> 31
+    (((whole * middle) >> 31) * small) >> 31
 }
 
 /// Chooses a token; `None` of nothing. `random` is a uniform 64-bit number, unused when the

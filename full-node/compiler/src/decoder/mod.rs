@@ -2,10 +2,12 @@
 
 mod compile;
 mod config;
+mod eval;
 mod forward;
 mod rotary;
 mod statistics;
 
 pub use compile::{DecoderOptions, compile_decoder};
 pub use config::{LlamaConfig, RopeScaling};
+pub use eval::{DecoderAccuracy, evaluate_decoder, exact_logits};
 pub use forward::{Llama, f32_logits};

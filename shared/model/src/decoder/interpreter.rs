@@ -89,7 +89,7 @@ fn linear(
 fn cosine(model: &DecoderModel, phase: u64) -> i128 {
     let table = model.cosine();
     let step = (phase >> 52) as usize;
-    let between = i128::from(phase >> 32 & 0xf_ffff);
+    let between = i128::from((phase >> 32) & 0xf_ffff);
     let (from, to) = (i128::from(table[step]), i128::from(table[step + 1]));
     from + round_shift((to - from) * between, 20)
 }

@@ -124,11 +124,11 @@ impl Shard {
         let first = chunks.partition_point(|c| c.range.end <= range.start);
         let end = chunks.partition_point(|c| c.range.start < range.end);
         let mut joined = Vec::new();
-        for c in first..end {
+        for (c, chunk) in chunks.iter().enumerate().take(end).skip(first) {
             let bytes = self.chunks.get(&c)?.as_ref()?;
-            let at = chunks[c].range.start;
+            let at = chunk.range.start;
             let from = range.start.max(at) - at;
-            let to = range.end.min(chunks[c].range.end) - at;
+            let to = range.end.min(chunk.range.end) - at;
             if end - first == 1 {
                 return Some(bytes.slice(from..to));
             }

@@ -1,5 +1,7 @@
 //! `nesa model`: compiled exact models.
 
+mod decoder;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -23,7 +25,9 @@ Examples:
   nesa model info --json
   nesa model eval models/all-minilm-l6-v2.nesa
   nesa model eval weights/all-MiniLM-L6-v2 --json
-  nesa model bench --tokens 256")]
+  nesa model bench --tokens 256
+  nesa model compile checkpoints/my-llama --out my-llama.nesa
+  nesa model generate my-llama.nesa --prompt \"A lighthouse is\" --temperature 0.8 --seed 1")]
 pub(crate) struct Model {
     #[command(subcommand)]
     action: Action,
@@ -43,7 +47,8 @@ enum Action {
         #[arg(long, short, value_name = "FILE")]
         out: PathBuf,
     },
-    /// Compare the exact model's embeddings with the f32 original's: cosines and top-1 agreement
+    /// Compare the exact model with the f32 original: cosines and top-1 agreement of an encoder's
+    /// embeddings, perplexity and greedy agreement of a decoder
     Eval {
         /// Folder with the original weights; or a compiled model, which is compared with committed
         /// vectors of the original unless --original is given.
@@ -55,6 +60,17 @@ enum Action {
         /// Compare only the first N texts of the corpus.
         #[arg(long, value_name = "N")]
         texts: Option<usize>,
+        /// Held-out text for a decoder, one passage per line, instead of the built-in corpus.
+        #[arg(long, value_name = "FILE")]
+        text: Option<PathBuf>,
+    },
+    /// Continue a prompt with a compiled decoder, on this machine alone
+    Generate {
+        /// The compiled decoder.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        how: decoder::Generation,
     },
     /// Show digest, sizes, stages and lanes of a compiled model
     Info {
@@ -83,8 +99,26 @@ impl Model {
 
     pub(crate) fn run(self) -> Result<()> {
         let object = match &self.action {
+            Action::Compile { dir, out } if decoder::is_checkpoint(dir) => {
+                decoder::compile_file(dir, out)?
+            }
             Action::Compile { dir, out } => compile_file(dir, out)?,
-            Action::Eval { path, original, texts } => evaluate(path, original.as_deref(), *texts)?,
+            Action::Eval { path, original, texts, text } => {
+                let folder = original.as_deref().unwrap_or(path);
+                if decoder::is_checkpoint(folder) {
+                    let compiled = original.as_ref().map(|_| &**path);
+                    decoder::evaluate(folder, compiled, text.as_deref(), *texts)?
+                } else {
+                    evaluate(path, original.as_deref(), *texts)?
+                }
+            }
+            Action::Generate { file, how } => {
+                let object = decoder::generate(file, how, self.json)?;
+                if !self.json {
+                    return Ok(());
+                }
+                object
+            }
             Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
             Action::Bench { file, tokens, runs } => {
                 bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?
@@ -195,6 +229,9 @@ fn accuracy_object(accuracy: &eval::Accuracy, artifact: &Artifact, against: &str
 
 fn info(file: &Path) -> Result<Value> {
     let artifact = model::open(file)?;
+    if artifact.header().manifest().decoder().is_some() {
+        return decoder::info(file, &artifact);
+    }
     let exact = Exact::open(&artifact)?;
     let header = artifact.header();
     let encoder = exact.config();

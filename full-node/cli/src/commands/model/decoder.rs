@@ -1,0 +1,264 @@
+//! Decoders: compile, measure, and write text on this machine.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args;
+use nesa_compiler::calibration_texts;
+use nesa_compiler::decoder::{DecoderOptions, Llama, compile_decoder, evaluate_decoder};
+use nesa_compiler::eval::CORPUS;
+use nesa_kernels::sample::{LOGIT_BITS, Sampling};
+use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, choose};
+use nesa_model::{Artifact, PlainDecoder};
+use nesa_tokenizer::{Limits, TextStream, TextTokenizer};
+use serde_json::{Value, json};
+
+use super::{advance, unusable};
+use crate::{
+    failure::{Code, Failure},
+    node::model,
+    output,
+};
+
+/// Tokens of a calibration sequence, and of one that is measured.
+const SEQUENCE: usize = 256;
+
+/// How to continue a prompt
+#[derive(Debug, Args)]
+pub(super) struct Generation {
+    /// The text to continue.
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
+    /// Most tokens to write.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    tokens: usize,
+    /// Randomness; 0 always takes the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f64,
+    /// Choose among the K likeliest; 0 for all.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    top_k: u32,
+    /// Choose among the likeliest that together reach this share.
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    top_p: f64,
+    /// The same seed, prompt and model give the same text on every machine.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// Whether a folder holds a decoder's checkpoint.
+pub(super) fn is_checkpoint(dir: &Path) -> bool {
+    let config = std::fs::read(dir.join("config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or_default();
+    config["model_type"].as_str().is_some_and(nesa_compiler::decoder::LlamaConfig::knows)
+}
+
+struct Checkpoint {
+    llama: Llama,
+    json: Vec<u8>,
+    template: Vec<u8>,
+    tokenizer: TextTokenizer,
+}
+
+fn open(dir: &Path) -> Result<Checkpoint> {
+    let llama = Llama::open(dir).map_err(unusable)?;
+    let path = dir.join("tokenizer.json");
+    let json = std::fs::read(&path).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("cannot read {}: {error}", path.display()),
+            "the folder must hold config.json, model.safetensors and tokenizer.json",
+        )
+    })?;
+    let vocab = llama.config.vocab_size as u32;
+    let tokenizer = TextTokenizer::from_json(&json, vocab, Limits::default()).map_err(unusable)?;
+    let settings = std::fs::read(dir.join("tokenizer_config.json")).unwrap_or_default();
+    let settings: Value = serde_json::from_slice(&settings).unwrap_or_default();
+    let template = settings["chat_template"].as_str().unwrap_or_default().as_bytes().to_vec();
+    Ok(Checkpoint { llama, json, template, tokenizer })
+}
+
+/// Texts as sequences of at most [`SEQUENCE`] tokens, several texts to a sequence.
+fn sequences<'a>(
+    tokenizer: &TextTokenizer,
+    texts: impl Iterator<Item = &'a str>,
+) -> Result<Vec<Vec<u32>>> {
+    let mut sequences: Vec<Vec<u32>> = Vec::new();
+    for text in texts {
+        let mut tokens = tokenizer.encode(text, true).map_err(unusable)?;
+        tokens.truncate(SEQUENCE);
+        match sequences.last_mut() {
+            Some(last) if last.len() + tokens.len() <= SEQUENCE => last.extend(tokens),
+            _ => sequences.push(tokens),
+        }
+    }
+    sequences.retain(|s| s.len() > 1);
+    Ok(sequences)
+}
+
+fn compile_checkpoint(checkpoint: &Checkpoint) -> Result<Artifact> {
+    let bar = output::progress(Some(1), "compiling");
+    let calibration = sequences(&checkpoint.tokenizer, calibration_texts())?;
+    let Checkpoint { llama, json, template, .. } = checkpoint;
+    let options = DecoderOptions::default();
+    let artifact = compile_decoder(llama, json, template, &calibration, &options, &mut |p| {
+        advance(&bar, p);
+    });
+    bar.finish_and_clear();
+    artifact.map_err(unusable)
+}
+
+/// Compiles a checkpoint to a file.
+pub(super) fn compile_file(dir: &Path, out: &Path) -> Result<Value> {
+    let artifact = compile_checkpoint(&open(dir)?)?;
+    let file = artifact.to_file();
+    crate::files::write(out, &file)?;
+    Ok(json!({
+        "file": out,
+        "digest": artifact.digest(),
+        "bytes": file.len(),
+        "stages": artifact.header().manifest().stages().len(),
+        "chunks": artifact.header().layout().chunks.len(),
+    }))
+}
+
+/// Perplexity and greedy agreement with the original, over the corpus or a text file of one text
+/// per line.
+pub(super) fn evaluate(
+    dir: &Path,
+    compiled: Option<&Path>,
+    text: Option<&Path>,
+    texts: Option<usize>,
+) -> Result<Value> {
+    let checkpoint = open(dir)?;
+    let artifact = match compiled {
+        Some(file) => model::open(file)?,
+        None => compile_checkpoint(&checkpoint)?,
+    };
+    let exact = DecoderModel::open(&artifact)?;
+    let own = text.map(std::fs::read_to_string).transpose()?;
+    let corpus = own.as_deref().unwrap_or(CORPUS);
+    let lines = corpus.lines().filter(|l| !l.is_empty()).take(texts.unwrap_or(usize::MAX));
+    let sequences = sequences(&checkpoint.tokenizer, lines)?;
+    let bar = output::progress(Some(sequences.len() as u64), "comparing");
+    let accuracy = evaluate_decoder(&checkpoint.llama, &exact, &sequences, |done| {
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    let mut object = serde_json::to_value(accuracy.map_err(unusable)?)?;
+    object["digest"] = json!(artifact.digest());
+    Ok(object)
+}
+
+/// What there is to know of a compiled decoder.
+pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
+    let exact = DecoderModel::open(artifact)?;
+    let (config, layout) = (exact.config(), artifact.header().layout());
+    Ok(json!({
+        "file": file,
+        "family": "decoder",
+        "digest": artifact.digest(),
+        "name": exact.name(),
+        "bytes": artifact.file_len(),
+        "pieces": artifact.header().piece_count(),
+        "local_bytes": layout.local_bytes,
+        "weight_bytes": layout.total_bytes - layout.local_bytes,
+        "layers": config.layers,
+        "d_model": config.d_model,
+        "d_ff": config.d_ff,
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "vocabulary": config.vocab,
+        "max_tokens": config.max_tokens,
+        "chat_template": exact.template().is_some(),
+    }))
+}
+
+/// Continues a prompt on this machine, printing as it goes unless `json`.
+pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Value> {
+    let artifact = model::open(file)?;
+    let exact = DecoderModel::open(&artifact)?;
+    let config = *exact.config();
+    let description = exact.tokenizer().map(|t| t.to_vec()).unwrap_or_default();
+    let tokenizer = TextTokenizer::from_json(&description, config.vocab, Limits::default());
+    let tokenizer = tokenizer.map_err(unusable)?;
+    let prompt = tokenizer.encode(&how.prompt, true).map_err(unusable)?;
+    let room = (config.max_tokens as usize).saturating_sub(prompt.len());
+    if prompt.is_empty() || room == 0 {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("a prompt of {} tokens, allowed 1 to {}", prompt.len(), config.max_tokens - 1),
+            "shorten the prompt, or write one",
+        )
+        .into());
+    }
+    let sampling = sampling(how)?;
+    let mut seed = [0; nesa_model::decoder::SAMPLING_SEED_BYTES];
+    seed[..8].copy_from_slice(&how.seed.to_le_bytes());
+    let end: Vec<u32> = ["</s>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>"]
+        .iter()
+        .filter_map(|t| tokenizer.token(t))
+        .collect();
+
+    let mut stream = TextStream::new(tokenizer, &prompt);
+    let (mut cache, mut input, mut text) = (KvCache::new(), prompt.clone(), String::new());
+    let start = Instant::now();
+    let (mut first, mut written) = (None, 0usize);
+    let mut stdout = std::io::stdout().lock();
+    while written < how.tokens.min(room) {
+        let feed = Feed { cache, input: Input::Tokens(input), logits: Logits::Last };
+        let fed = DecoderRun::start(&exact, vec![feed])?.run(&PlainDecoder(&exact))?;
+        let Some(fed) = fed.into_iter().next() else { break };
+        cache = fed.cache;
+        let Output::Logits(logits) = fed.output else { break };
+        let Some(token) = choose(&exact, &logits, &sampling, &seed, cache.len()) else { break };
+        first.get_or_insert_with(|| start.elapsed());
+        if end.contains(&token) {
+            break;
+        }
+        written += 1;
+        let piece = stream.push(token).map_err(unusable)?;
+        if !json && (write!(stdout, "{piece}").is_err() || stdout.flush().is_err()) {
+            // Nobody reads any more.
+            break;
+        }
+        text.push_str(&piece);
+        input = vec![token];
+    }
+    text.push_str(&stream.finish().map_err(unusable)?);
+    drop(stdout);
+    if !json {
+        output::outln!("");
+    }
+    let first = first.unwrap_or_default();
+    let rest = start.elapsed().saturating_sub(first).as_secs_f64();
+    Ok(json!({
+        "text": text,
+        "digest": artifact.digest(),
+        "prompt_tokens": prompt.len(),
+        "tokens": written,
+        "first_token_ms": first.as_secs_f64() * 1000.0,
+        "tokens_per_second": written.saturating_sub(1) as f64 / rest.max(1e-9),
+    }))
+}
+
+fn sampling(how: &Generation) -> Result<Sampling> {
+    let fixed = |name: &str, value: f64, max: f64| -> Result<u32> {
+        if !(0.0..=max).contains(&value) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("--{name} {value}, allowed 0 to {max}"),
+                "try --temperature 0.8 --top-p 0.95",
+            )
+            .into());
+        }
+        Ok((value * f64::from(1 << LOGIT_BITS)).round() as u32)
+    };
+    Ok(Sampling {
+        temperature: fixed("temperature", how.temperature, 100.0)?,
+        top_k: how.top_k,
+        top_p: fixed("top-p", how.top_p, 1.0)?,
+    })
+}
