@@ -92,7 +92,7 @@ fn the_original_equals_transformers() {
         let dir = tempfile::tempdir().unwrap();
         write(&case, dir.path(), |_, _| ());
         let llama = Llama::open(dir.path()).unwrap();
-        let got = f32_logits(&llama, &[case.tokens.clone()]).unwrap().remove(0);
+        let got = f32_logits(&llama, std::slice::from_ref(&case.tokens)).unwrap().remove(0);
         let vocab = llama.config.vocab_size;
         for (row, expected) in &case.logits {
             for (got, expected) in got[row * vocab..].iter().zip(expected) {
@@ -112,7 +112,7 @@ fn the_exact_form_stays_close() {
         let vocab = llama.config.vocab_size;
         let artifact = compile(&llama, &calibration(vocab as u32));
         let model = DecoderModel::open(&artifact).unwrap();
-        let original = f32_logits(&llama, &[case.tokens.clone()]).unwrap().remove(0);
+        let original = f32_logits(&llama, std::slice::from_ref(&case.tokens)).unwrap().remove(0);
         let exact = exact_logits(&model, &case.tokens);
         let (mut error, mut size) = (0.0, 0.0);
         for (o, e) in original.iter().zip(&exact) {
