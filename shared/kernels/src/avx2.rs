@@ -92,6 +92,15 @@ impl Vector for Avx2 {
         fn splat_pair(at: *const i16) -> __m256i {
             _mm256_set1_epi32(at.cast::<i32>().read_unaligned())
         }
+        fn load_i8(at: *const i8) -> __m256i {
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()))
+        }
+        fn total(v: __m256i) -> i32 {
+            let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+            let v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0b10_11_00_01));
+            let v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0b01_00_11_10));
+            _mm_cvtsi128_si32(v)
+        }
         fn multiply_add(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
             _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
         }

@@ -22,6 +22,7 @@ mod avx2;
 mod dispatch;
 mod freivalds;
 mod matmul;
+mod matvec;
 mod product;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;

@@ -4,12 +4,16 @@
 //! `W·s = W·low + 2^16·(W·high) mod 2^32`; for the full product the halves' sums are taken over pieces of
 //! `k` short enough for 32 bits.
 
+use crate::matvec::matvec;
 use crate::product::{Columns, Rows, Shape, product};
 use crate::reference;
 use crate::reference::check_shapes;
 
 /// Longest piece of a row whose product with 16-bit values fits 32 bits: `2^31 / (2^15 · 2^7)`.
 const EXACT_PIECE: usize = 256;
+
+/// Most tokens for which transposing the weights does not pay.
+const FEW: usize = 2;
 
 /// Rows without gaps.
 fn rows<T>(data: &[T], width: usize) -> Rows<'_, T> {
@@ -29,7 +33,7 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
     // A fold, since it vectorises where a search that may stop does not.
     let lost = narrow.iter().zip(x).fold(0, |lost, (&n, &x)| lost | (i32::from(n) ^ x));
     if lost == 0 {
-        product(rows(w, k), rows(&narrow, k), Shape { n, k, tokens, y_stride: n }, y);
+        matmul_i8_i16(w, &narrow, n, k, tokens, y);
     } else {
         reference::matmul_i8(w, x, n, k, tokens, y);
     }
@@ -41,6 +45,12 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
 /// When a slice does not have the length its shape says.
 pub fn matmul_i8_i16(w: &[i8], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
     check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
+    if tokens <= FEW && k > 0 && n > 0 {
+        for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
+            matvec(w, x, y);
+        }
+        return;
+    }
     product(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
 }
 

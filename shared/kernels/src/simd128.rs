@@ -64,6 +64,12 @@ impl Vector for Simd128 {
         fn signs(v: v128) -> v128 { i32x4_shr(v, 31) }
 
         fn splat_pair(at: *const i16) -> v128 { v128_load32_splat(at.cast()) }
+        fn load_i8(at: *const i8) -> v128 { i16x8_load_extend_i8x8(at) }
+        fn total(v: v128) -> i32 {
+            let v = i32x4_add(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
+            let v = i32x4_add(v, i32x4_shuffle::<1, 0, 3, 2>(v, v));
+            i32x4_extract_lane::<0>(v)
+        }
         fn multiply_add(sum: v128, a: v128, b: v128) -> v128 {
             i32x4_add(sum, i32x4_dot_i16x8(a, b))
         }

@@ -40,6 +40,10 @@ pub(crate) trait Vector {
 
     /// Two adjacent 16-bit values in every lane.
     unsafe fn splat_pair(at: *const i16) -> Self::Lanes;
+    /// Reads `2·LANES` bytes, extended with their signs to 16 bits.
+    unsafe fn load_i8(at: *const i8) -> Self::Lanes;
+    /// Sum of all 32-bit lanes.
+    unsafe fn total(v: Self::Lanes) -> i32;
     /// `sum + a·b` over 16-bit lanes, adjacent products added in pairs.
     unsafe fn multiply_add(sum: Self::Lanes, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// Reads `2·LANES` bytes from each of `LANES` rows, `stride` apart, and writes them as 16-bit

@@ -1,0 +1,78 @@
+//! The product of a weight and one token's row: decoding, where each weight is used once.
+//!
+//! Nothing is transposed: a register holds columns of one row, four rows share each load of the
+//! token's values, and only at a row's end are its lanes summed.
+
+use crate::dispatch::vectorised;
+use crate::vector::Vector;
+
+/// Weight rows that share a load of the token's values.
+const ROWS: usize = 4;
+
+vectorised! {
+    /// `y[j] = Σ_i w[j, i] · x[i]`, wrapping, for `w` of `[y.len(), x.len()]`; neither is empty.
+    ///
+    /// # Panics
+    /// When `w` does not have that length.
+    pub(crate) fn matvec(w: &[i8], x: &[i16], y: &mut [i32]) {
+        fast: fast,
+        plain: plain,
+    }
+}
+
+fn plain(w: &[i8], x: &[i16], y: &mut [i32]) {
+    assert_eq!(w.len(), x.len() * y.len(), "w is [y, x]");
+    for (y, w) in y.iter_mut().zip(w.chunks_exact(x.len())) {
+        *y = tail(w, x);
+    }
+}
+
+fn tail(w: &[i8], x: &[i16]) -> i32 {
+    let products = w.iter().zip(x).map(|(&w, &x)| i32::from(w) * i32::from(x));
+    products.fold(0, i32::wrapping_add)
+}
+
+/// # Safety
+/// The CPU has `L`'s features.
+#[inline(always)]
+unsafe fn fast<L: Vector>(w: &[i8], x: &[i16], y: &mut [i32]) {
+    assert_eq!(w.len(), x.len() * y.len(), "w is [y, x]");
+    let k = x.len();
+    let whole = k / (2 * L::LANES) * (2 * L::LANES);
+    for (y, w) in y.chunks_mut(ROWS).zip(w.chunks(ROWS * k)) {
+        // SAFETY: registers before `whole` lie inside `x` and inside each row, whose number is
+        // `y.len() ≤ ROWS`; features are the caller's promise.
+        unsafe {
+            match y.len() {
+                ROWS => some_rows::<L, ROWS>(w, x, whole, y),
+                3 => some_rows::<L, 3>(w, x, whole, y),
+                2 => some_rows::<L, 2>(w, x, whole, y),
+                _ => some_rows::<L, 1>(w, x, whole, y),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `w` holds `R` rows of `x.len()` values, `whole ≤ x.len()` is a multiple of `2·LANES`; the CPU has
+/// `L`'s features.
+#[inline(always)]
+unsafe fn some_rows<L: Vector, const R: usize>(w: &[i8], x: &[i16], whole: usize, y: &mut [i32]) {
+    let k = x.len();
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut sums = [L::splat(0); R];
+        let mut at = 0usize;
+        while at != whole {
+            let values = L::load(x.as_ptr().add(at).cast());
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = L::multiply_add(*sum, L::load_i8(w.as_ptr().add(r * k + at)), values);
+            }
+            at = at.wrapping_add(2 * L::LANES);
+        }
+        for (r, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
+            let rest = tail(&w[r * k + whole..(r + 1) * k], &x[whole..]);
+            *y = L::total(sum).wrapping_add(rest);
+        }
+    }
+}
