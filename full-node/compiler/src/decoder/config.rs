@@ -196,6 +196,13 @@ impl LlamaConfig {
         })
     }
 
+    /// Weights of the linear maps, the head's included.
+    pub fn parameters(&self) -> usize {
+        let (d, q) = (self.hidden_size, self.num_attention_heads * self.head_dim);
+        let layer = d * (self.qkv_width() + q + 3 * self.intermediate_size);
+        self.num_hidden_layers * layer + self.vocab_size * d
+    }
+
     /// Width of the fused query, key and value.
     pub(crate) fn qkv_width(&self) -> usize {
         (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim

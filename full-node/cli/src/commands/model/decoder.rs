@@ -98,9 +98,17 @@ fn sequences<'a>(
     Ok(sequences)
 }
 
+/// How many sequences a model of so many parameters is calibrated with: all for small ones, fewer for
+/// large ones, whose statistics settle sooner and whose passes take longer.
+fn calibration_sequences(parameters: usize) -> usize {
+    const WORK: usize = 400_000_000_000;
+    (WORK / parameters.max(1) / SEQUENCE).max(8)
+}
+
 fn compile_checkpoint(checkpoint: &Checkpoint) -> Result<Artifact> {
     let bar = output::progress(Some(1), "compiling");
-    let calibration = sequences(&checkpoint.tokenizer, calibration_texts())?;
+    let mut calibration = sequences(&checkpoint.tokenizer, calibration_texts())?;
+    calibration.truncate(calibration_sequences(checkpoint.llama.config.parameters()));
     let Checkpoint { llama, json, template, .. } = checkpoint;
     let options = DecoderOptions::default();
     let artifact = compile_decoder(llama, json, template, &calibration, &options, &mut |p| {
