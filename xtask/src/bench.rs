@@ -5,12 +5,12 @@ mod masked;
 mod memory;
 mod peers;
 
-use crate::{bundle, workspace::target};
-use anyhow::{Result, bail};
-use std::{
-    fs,
-    process::{Command, Stdio},
+use crate::{
+    bundle,
+    workspace::{cargo_output, target},
 };
+use anyhow::{Result, bail};
+use std::fs;
 
 /// A benchmark: its name, what it compares, and the program that measures it.
 struct Benchmark {
@@ -109,12 +109,10 @@ fn sizes() -> Result<()> {
 /// Four validators in one process over loopback; the test prints what it measured.
 fn finality() -> Result<()> {
     const LINE: &str = "FINALITY ";
-    let output = Command::new("cargo")
-        .args(["test", "--profile", "local", "-p", "nesa-consensus", "--test", "network"])
-        .args(["--", "--ignored", "--exact", "--nocapture", "finality"])
-        .stderr(Stdio::inherit())
-        .output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let args = ["test", "--locked", "--profile", "local", "-p", "nesa-consensus"];
+    let only = ["--test", "network", "--", "--ignored", "--exact", "--nocapture", "finality"];
+    let output = cargo_output(&[&args[..], &only].concat())?;
+    let text = String::from_utf8_lossy(&output);
     let Some(json) = text.lines().find_map(|line| line.split_once(LINE)).map(|(_, json)| json)
     else {
         bail!("the measurement printed no figures:\n{text}");
