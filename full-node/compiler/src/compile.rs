@@ -12,15 +12,14 @@ use nesa_model::manifest::{
 };
 use nesa_model::{Artifact, Model, ModelError, ModelLimits, Tokenizer, VocabError};
 use nesa_primitives::{Hash, Text, TextError};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::calibrate::{Statistics, calibrate, vocabulary};
-use crate::quantize::{
-    EXP_STEPS, exp_table, fixed_point, gelu_table, quantize_embedding_row, quantize_weight,
-};
+use crate::parts::{Parts, bound_bits};
+use crate::quantize::{fixed_point, quantize_weight, smoothing_factors};
 use crate::source::{Bert, Dense, Norm, SourceError};
+use crate::tables::{self, EXP_STEPS};
 
 /// Fractional bits of the residual stream after a normalisation.
 const HIDDEN_BITS: u32 = 16;
@@ -150,13 +149,13 @@ pub fn compile_with(
         bert,
         options,
         statistics,
-        tensors: BTreeMap::new(),
+        parts: Parts::default(),
         stages: vec![],
         norms: vec![],
     };
-    builder.tensors.insert(key(TensorKind::Vocab), vocab);
-    let gelu = gelu_table();
-    let exp = exp_table();
+    builder.parts.put(TensorKind::Vocab, vocab);
+    let gelu = tables::gelu();
+    let exp = tables::exp();
     let mut encoder = EncoderConfig {
         vocab: bert.config.vocab_size as u32,
         d_model: bert.config.hidden_size as u32,
@@ -168,8 +167,8 @@ pub fn compile_with(
         gelu_entries: gelu.len() as u16,
         exp_entries: exp.len() as u16,
     };
-    builder.put(TensorKind::GeluTable, gelu.iter().flat_map(|v| v.to_le_bytes()));
-    builder.put(TensorKind::ExpTable, exp.iter().flat_map(|v| v.to_le_bytes()));
+    builder.parts.put_u16(TensorKind::GeluTable, &gelu);
+    builder.parts.put_u16(TensorKind::ExpTable, &exp);
     encoder.embed_shift = builder.embeddings()?;
     builder.norm(0, &bert.embed_norm, EMBED_BITS)?;
     for i in 0..bert.layers.len() {
@@ -185,58 +184,30 @@ pub fn compile_with(
         norms: builder.norms,
     });
     let layout = Layout::of(&manifest, &ModelLimits::default()).map_err(HeaderError::from)?;
-    let mut payload = Vec::with_capacity(layout.total_bytes);
-    for tensor in &layout.tensors {
-        match builder.tensors.get(&key(tensor.kind)) {
-            Some(bytes) if bytes.len() == tensor.range().len() => payload.extend_from_slice(bytes),
-            _ => return Err(CompileError::Range { what: format!("{:?}", tensor.kind) }),
-        }
-    }
+    let payload = builder.parts.into_payload(&layout)?;
     let artifact = Artifact::build(manifest, Bytes::from(payload))?;
     Model::open(&artifact)?;
     progress(Progress { step: "check", done: 1, total: 1 });
     Ok(artifact)
 }
 
-fn key(kind: TensorKind) -> String {
-    format!("{kind:?}")
-}
-
 struct Builder<'a> {
     bert: &'a Bert,
     options: &'a Options,
     statistics: Statistics,
-    tensors: BTreeMap<String, Vec<u8>>,
+    parts: Parts,
     stages: Vec<StageConfig>,
     norms: Vec<NormConfig>,
 }
 
 impl Builder<'_> {
-    fn put(&mut self, kind: TensorKind, bytes: impl Iterator<Item = u8>) {
-        self.tensors.insert(key(kind), bytes.collect());
-    }
-
-    fn put_i32(&mut self, kind: TensorKind, values: &[i64]) -> Result<(), CompileError> {
-        if values.iter().any(|&v| i32::try_from(v).is_err()) {
-            return Err(CompileError::Range { what: format!("{kind:?}") });
-        }
-        self.put(kind, values.iter().flat_map(|&v| (v as i32).to_le_bytes()));
-        Ok(())
-    }
-
     fn embeddings(&mut self) -> Result<u8, CompileError> {
-        let d = self.bert.config.hidden_size;
-        let rows: Vec<_> = self.bert.word.chunks_exact(d).map(quantize_embedding_row).collect();
         let unit = f64::from(1u32 << EMBED_BITS);
-        let scales: Vec<f64> = rows.iter().map(|r| r.scale * unit).collect();
-        let (scales, shift) = fixed_point(&scales, 1..=40)
-            .ok_or_else(|| CompileError::Range { what: "word scale".into() })?;
-        self.put(TensorKind::Word, rows.iter().flat_map(|r| r.q.iter().map(|&q| q as u8)));
-        self.put_i32(TensorKind::WordScale, &scales)?;
+        let shift = self.parts.put_words(&self.bert.word, self.bert.config.hidden_size, unit)?;
         let position: Vec<i64> =
             self.bert.position.iter().map(|&p| (f64::from(p) * unit).round() as i64).collect();
-        self.put_i32(TensorKind::Position, &position)?;
-        Ok(shift as u8)
+        self.parts.put_i32(TensorKind::Position, &position)?;
+        Ok(shift)
     }
 
     fn norm(&mut self, index: usize, norm: &Norm, input_bits: u32) -> Result<(), CompileError> {
@@ -252,8 +223,8 @@ impl Builder<'_> {
             .map(|&b| (f64::from(b) * f64::from(1u32 << HIDDEN_BITS)).round() as i64)
             .collect();
         let epsilon = libm::ldexp(self.bert.config.layer_norm_eps * n, 2 * input_bits as i32);
-        self.put_i32(TensorKind::NormGain(index), &gain)?;
-        self.put_i32(TensorKind::NormBias(index), &bias)?;
+        self.parts.put_i32(TensorKind::NormGain(index), &gain)?;
+        self.parts.put_i32(TensorKind::NormBias(index), &bias)?;
         let epsilon = epsilon.round().clamp(1.0, f64::from(u32::MAX)) as u32;
         self.norms.push(NormConfig { shift: shift as u8, epsilon });
         Ok(())
@@ -282,7 +253,7 @@ impl Builder<'_> {
         }
         let value = 32767.0 / (HEADROOM * f64::from(self.statistics.value_max[i]).max(1e-3));
         units[2 * d..].fill(value);
-        self.put_i32(TensorKind::Score(i), &scores)?;
+        self.parts.put_i32(TensorKind::Score(i), &scores)?;
 
         // A context is a sum of weights and values, shifted down.
         let context = value * f64::from(PROBABILITY_ONE) / f64::from(1u32 << CONTEXT_SHIFT);
@@ -325,53 +296,23 @@ impl Builder<'_> {
         let quantized = quantize_weight(&weight, &gram, k);
         let bound = quantized.q.chunks_exact(k).map(|r| row_bound(r, q_max as i32)).max();
         let bound = bound.unwrap_or(0);
-        let multipliers: Vec<f64> = quantized
-            .steps
-            .iter()
-            .zip(units_out)
-            .map(|(step, unit_out)| step * unit_out / (q_max * unit_in))
-            .collect();
-        let weight = quantized.q.iter().map(|&q| q as u8).collect();
-        let (multipliers, shift) = fixed_point(&multipliers, 32..=63)
-            .ok_or_else(|| CompileError::Range { what: format!("multipliers of stage {index}") })?;
-        let bias: Vec<i64> = dense
-            .bias
-            .iter()
-            .zip(units_out)
-            .map(|(&b, unit)| (f64::from(b) * unit).round() as i64)
-            .collect();
-        self.tensors.insert(key(TensorKind::Weight(index)), weight);
-        self.put_i32(TensorKind::Multiplier(index), &multipliers)?;
-        self.put_i32(TensorKind::Bias(index), &bias)?;
+        let shift = self.parts.put_requantisation(
+            index,
+            &quantized.steps,
+            q_max * unit_in,
+            units_out,
+            &dense.bias,
+        )?;
+        self.parts.put(TensorKind::Weight(index), quantized.q.iter().map(|&q| q as u8));
         if let Some(f) = &factors {
-            self.put(TensorKind::Smooth(index), f.iter().flat_map(|f| f.to_le_bytes()));
+            self.parts.put_u16(TensorKind::Smooth(index), f);
         }
         self.stages.push(StageConfig {
             input_bits,
-            row_bound_bits: (64 - bound.leading_zeros()).max(1) as u8,
-            shift: shift as u8,
+            row_bound_bits: bound_bits(bound),
+            shift,
             smoothed: factors.is_some(),
         });
         Ok(())
     }
-}
-
-/// SmoothQuant (Xiao et al., 2023): channel factors `max|w|^(1−α) / max|x|^α` with a geometric mean
-/// of one, 14 fractional bits.
-fn smoothing_factors(dense: &Dense, input_max: &[f32], alpha: f64) -> Vec<u16> {
-    let mut weight_max = vec![1e-6f64; dense.k];
-    for row in dense.weight.chunks_exact(dense.k) {
-        for (m, &w) in weight_max.iter_mut().zip(row) {
-            *m = m.max(f64::from(w).abs());
-        }
-    }
-    let logs: Vec<f64> = input_max
-        .iter()
-        .zip(&weight_max)
-        .map(|(&x, &w)| (1.0 - alpha) * libm::log(w) - alpha * libm::log(f64::from(x).max(1e-6)))
-        .collect();
-    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
-    logs.iter()
-        .map(|l| (libm::exp(l - mean) * 16384.0).round().clamp(256.0, 65535.0) as u16)
-        .collect()
 }

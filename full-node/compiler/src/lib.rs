@@ -13,8 +13,10 @@ mod compile;
 pub mod decoder;
 pub mod eval;
 mod linalg;
+mod parts;
 mod quantize;
 pub mod source;
+mod tables;
 pub mod yardstick;
 
 pub use compile::{CompileError, Options, Progress, Summary, compile, compile_with};

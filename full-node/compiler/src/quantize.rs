@@ -1,6 +1,7 @@
 //! From floats to the integers of the exact form.
 
 use crate::linalg::{inverse_factor, round_compensated};
+use crate::source::Dense;
 
 /// Clipping factors tried for each weight row, in hundredths of the row's largest magnitude.
 const CLIPS: std::ops::RangeInclusive<u32> = 70..=100;
@@ -124,36 +125,22 @@ pub(crate) fn fixed_point(
     })
 }
 
-/// The GELU table: `round(2^12 · a·Φ(−a))` at the middle of each bin of four units of 2^−12, up to
-/// the last entry that is not 0.
-pub(crate) fn gelu_table() -> Vec<u16> {
-    use nesa_kernels::ops::{GELU_BIN_BITS, GELU_FRACTION_BITS};
-    let unit = f64::from(1u32 << GELU_FRACTION_BITS);
-    let bin = f64::from(1u32 << GELU_BIN_BITS);
-    (0..)
-        .map(|i| {
-            let a = (f64::from(i) * bin + (bin - 1.0) / 2.0) / unit;
-            (unit * a * 0.5 * libm::erfc(a * std::f64::consts::FRAC_1_SQRT_2)).round() as u16
-        })
-        .enumerate()
-        // The function rises from 0 before it falls, so only a zero past its peak is the end.
-        .take_while(|&(i, v)| v > 0 || i < 100)
-        .map(|(_, v)| v)
-        .collect()
-}
-
-/// Entries of the exponential table per unit of its argument.
-pub(crate) const EXP_STEPS: f64 = 512.0;
-
-/// The exponential table: `round(32767 · e^(−(i + ½)/512))`, ended by its first 0.
-pub(crate) fn exp_table() -> Vec<u16> {
-    let mut table = Vec::new();
-    for i in 0.. {
-        let v = (32767.0 * libm::exp(-(f64::from(i) + 0.5) / EXP_STEPS)).round() as u16;
-        table.push(v);
-        if v == 0 {
-            break;
+/// SmoothQuant (Xiao et al., 2023): channel factors `max|w|^(1−α) / max|x|^α` with a geometric mean
+/// of one, 14 fractional bits.
+pub(crate) fn smoothing_factors(dense: &Dense, input_max: &[f32], alpha: f64) -> Vec<u16> {
+    let mut weight_max = vec![1e-6f64; dense.k];
+    for row in dense.weight.chunks_exact(dense.k) {
+        for (m, &w) in weight_max.iter_mut().zip(row) {
+            *m = m.max(f64::from(w).abs());
         }
     }
-    table
+    let logs: Vec<f64> = input_max
+        .iter()
+        .zip(&weight_max)
+        .map(|(&x, &w)| (1.0 - alpha) * libm::log(w) - alpha * libm::log(f64::from(x).max(1e-6)))
+        .collect();
+    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
+    logs.iter()
+        .map(|l| (libm::exp(l - mean) * 16384.0).round().clamp(256.0, 65535.0) as u16)
+        .collect()
 }

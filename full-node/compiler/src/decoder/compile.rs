@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use nesa_kernels::decoder::{
-    CONTEXT_BITS, GAIN_LIMIT, GAIN_SHIFT, SILU_BIN_BITS, SILU_FRACTION_BITS, UP_LIMIT, VALUE_LIMIT,
+    CONTEXT_BITS, GAIN_LIMIT, GAIN_SHIFT, SILU_FRACTION_BITS, UP_LIMIT, VALUE_LIMIT,
     query_key_limit,
 };
 use nesa_kernels::ops::SCORE_SHIFT;
-use nesa_kernels::sample::{LOGIT_BITS, SAMPLE_TABLE_ENTRIES};
+use nesa_kernels::sample::LOGIT_BITS;
 use nesa_model::artifact::HeaderError;
 use nesa_model::bounds::row_bound;
 use nesa_model::decoder::DecoderModel;
@@ -16,18 +16,19 @@ use nesa_model::manifest::{
 };
 use nesa_model::{Artifact, ModelLimits};
 use nesa_primitives::Text;
-use std::collections::BTreeMap;
 
 use super::config::LlamaConfig;
-use super::forward::{Llama, Unwatched, look_up, rms_norm};
+use super::forward::{Llama, Watch as _, look_up, rms_norm};
 use super::rotary::{attention_factor, cosine_table, turns};
-use super::statistics::{MAX_GRAM, Peaks, Statistics, add_moments};
+use super::statistics::{MAX_GRAM, Peak, Statistics, add_moments};
 use crate::compile::{CompileError, Progress};
+use crate::parts::{Parts, bound_bits};
 use crate::quantize::{
-    EXP_STEPS, QuantizedWeight, exp_table, fixed_point, quantize_embedding_row, quantize_weight,
-    quantize_weight_plainly,
+    QuantizedWeight, quantize_embedding_row, quantize_weight, quantize_weight_plainly,
+    smoothing_factors,
 };
 use crate::source::Dense;
+use crate::tables::{self, EXP_STEPS};
 
 /// Choices a compilation makes; the default is what measured best.
 #[derive(Clone, Debug)]
@@ -73,53 +74,47 @@ pub fn compile_decoder(
     let mut hidden: Vec<Vec<f32>> = calibration.iter().map(embed).collect();
 
     // First to learn how large the residual stream grows, then once more to quantise.
-    let mut peaks = Peaks::default();
-    crate::decoder::forward::Watch::hidden(&mut peaks, &embedding);
+    let mut peak = Peak::default();
+    peak.hidden(&embedding);
     for i in 0..c.num_hidden_layers {
         let layer = llama.layer(i)?;
         for h in &mut hidden {
-            llama.run_layer(&layer, h, &mut peaks);
+            llama.run_layer(&layer, h, &mut peak);
         }
         progress(Progress { step: "measure", done: i + 1, total: c.num_hidden_layers });
     }
-    let room = f64::from(i32::MAX / 2) / (OUTLIER_ROOM * f64::from(peaks.hidden).max(1e-6));
+    let room = f64::from(i32::MAX / 2) / (OUTLIER_ROOM * f64::from(peak.0).max(1e-6));
     let bits = libm::floor(libm::log2(room)) as i32;
     if bits < 4 {
-        return Err(CompileError::Range { what: format!("residual peak {}", peaks.hidden) });
+        return Err(CompileError::Range { what: format!("residual peak {}", peak.0) });
     }
     let unit = libm::ldexp(1.0, bits.min(HIDDEN_BITS));
 
-    let mut b =
-        Builder { c, options, unit, tensors: BTreeMap::new(), stages: vec![], norms: vec![] };
-    let embed_shift = b.embedding(&embedding)?;
+    let parts = Parts::default();
+    let mut b = Builder { c, options, unit, parts, stages: vec![], norms: vec![] };
+    let embed_shift = b.parts.put_words(&embedding, c.hidden_size, unit)?;
     hidden = calibration.iter().map(embed).collect();
     for i in 0..c.num_hidden_layers {
         let layer = llama.layer(i)?;
         let mut statistics = Statistics::new(c);
-        for h in &hidden {
-            // The layer's own inputs; its output is computed below, after quantisation has read them.
-            llama.run_layer(&layer, &mut h.clone(), &mut statistics);
+        for h in &mut hidden {
+            llama.run_layer(&layer, h, &mut statistics);
         }
         b.layer(i, &layer, statistics)?;
-        for h in &mut hidden {
-            llama.run_layer(&layer, h, &mut Unwatched);
-        }
         progress(Progress { step: "quantise", done: i + 1, total: c.num_hidden_layers });
     }
     b.head(&llama.final_norm()?, llama.head()?, &embedding, &hidden)?;
 
-    let silu = silu_table();
-    let exp = exp_table();
-    b.put(
-        TensorKind::Frequency,
-        turns(&super::rotary::frequencies(c)).iter().flat_map(|v| v.to_le_bytes()),
-    );
-    b.put(TensorKind::Cosine, cosine_table().iter().flat_map(|v| v.to_le_bytes()));
-    b.put(TensorKind::SiluTable, silu.iter().flat_map(|v| v.to_le_bytes()));
-    b.put(TensorKind::ExpTable, exp.iter().flat_map(|v| v.to_le_bytes()));
-    b.put(TensorKind::SampleTable, sample_table().iter().flat_map(|v| v.to_le_bytes()));
-    b.put(TensorKind::Tokenizer, tokenizer.iter().copied());
-    b.put(TensorKind::Template, template.iter().copied());
+    let silu = tables::silu();
+    let exp = tables::exp();
+    let turns = turns(&super::rotary::frequencies(c));
+    b.parts.put(TensorKind::Frequency, turns.iter().flat_map(|v| v.to_le_bytes()));
+    b.parts.put(TensorKind::Cosine, cosine_table().iter().flat_map(|v| v.to_le_bytes()));
+    b.parts.put_u16(TensorKind::SiluTable, &silu);
+    b.parts.put_u16(TensorKind::ExpTable, &exp);
+    b.parts.put(TensorKind::SampleTable, tables::sample().iter().flat_map(|v| v.to_le_bytes()));
+    b.parts.put(TensorKind::Tokenizer, tokenizer.iter().copied());
+    b.parts.put(TensorKind::Template, template.iter().copied());
 
     let positions = options.max_tokens.unwrap_or(usize::MAX).min(c.max_position_embeddings);
     let config = DecoderConfig {
@@ -144,14 +139,7 @@ pub fn compile_decoder(
     let manifest = Manifest::Decoder(manifest);
     let limits = ModelLimits { max_bytes: usize::MAX, ..ModelLimits::default() };
     let layout = Layout::of(&manifest, &limits).map_err(HeaderError::from)?;
-    let mut payload = Vec::with_capacity(layout.total_bytes);
-    for tensor in &layout.tensors {
-        // Taken out one by one, so that the parts and the whole are not both in memory.
-        match b.tensors.remove(&key(tensor.kind)) {
-            Some(bytes) if bytes.len() == tensor.range().len() => payload.extend_from_slice(&bytes),
-            _ => return Err(CompileError::Range { what: format!("{:?}", tensor.kind) }),
-        }
-    }
+    let payload = b.parts.into_payload(&layout)?;
     let artifact = Artifact::build(manifest, Bytes::from(payload))?;
     DecoderModel::open(&artifact)?;
     progress(Progress { step: "check", done: 1, total: 1 });
@@ -160,10 +148,6 @@ pub fn compile_decoder(
 
 fn size<T: TryFrom<usize>>(value: usize, what: &str) -> Result<T, CompileError> {
     T::try_from(value).map_err(|_| CompileError::Range { what: format!("{what} of {value}") })
-}
-
-fn key(kind: TensorKind) -> String {
-    format!("{kind:?}")
 }
 
 /// How a stage's input reaches it.
@@ -179,35 +163,12 @@ struct Builder<'a> {
     options: &'a DecoderOptions,
     /// Units of the residual stream per one.
     unit: f64,
-    tensors: BTreeMap<String, Vec<u8>>,
+    parts: Parts,
     stages: Vec<StageConfig>,
     norms: Vec<RmsNormConfig>,
 }
 
 impl Builder<'_> {
-    fn put(&mut self, kind: TensorKind, bytes: impl Iterator<Item = u8>) {
-        self.tensors.insert(key(kind), bytes.collect());
-    }
-
-    fn put_i32(&mut self, kind: TensorKind, values: &[i64]) -> Result<(), CompileError> {
-        if values.iter().any(|&v| i32::try_from(v).is_err()) {
-            return Err(CompileError::Range { what: format!("{kind:?}") });
-        }
-        self.put(kind, values.iter().flat_map(|&v| (v as i32).to_le_bytes()));
-        Ok(())
-    }
-
-    fn embedding(&mut self, embedding: &[f32]) -> Result<u8, CompileError> {
-        let rows: Vec<_> =
-            embedding.chunks_exact(self.c.hidden_size).map(quantize_embedding_row).collect();
-        let scales: Vec<f64> = rows.iter().map(|r| r.scale * self.unit).collect();
-        let (scales, shift) = fixed_point(&scales, 1..=40)
-            .ok_or_else(|| CompileError::Range { what: "word scale".into() })?;
-        self.put(TensorKind::Word, rows.iter().flat_map(|r| r.q.iter().map(|&q| q as u8)));
-        self.put_i32(TensorKind::WordScale, &scales)?;
-        Ok(shift as u8)
-    }
-
     fn layer(
         &mut self,
         i: usize,
@@ -216,7 +177,7 @@ impl Builder<'_> {
     ) -> Result<(), CompileError> {
         let (d, ff) = (self.c.hidden_size, self.c.intermediate_size);
         let (mut units, scores) = self.query_key_units(&s.query_key_max);
-        self.put_i32(TensorKind::Score(i), &scores)?;
+        self.parts.put_i32(TensorKind::Score(i), &scores)?;
         let value = f64::from(VALUE_LIMIT) / (HEADROOM * f64::from(s.value_max).max(1e-3));
         units.resize(layer.qkv.n, value);
         let context = libm::ldexp(value, CONTEXT_BITS as i32);
@@ -294,7 +255,8 @@ impl Builder<'_> {
         units_out: &[f64],
     ) -> Result<(), CompileError> {
         let k = dense.k;
-        let factors = smoothing_factors(dense, input_max, self.options.smoothing);
+        let fixed = smoothing_factors(dense, input_max, self.options.smoothing);
+        let factors: Vec<f64> = fixed.iter().map(|&f| f64::from(f) / 16384.0).collect();
         let smoothed = matches!(source, Source::Unit(_));
         let mut weight: Vec<f64> = dense.weight.iter().map(|&w| w.into()).collect();
         for row in weight.chunks_exact_mut(k) {
@@ -317,11 +279,10 @@ impl Builder<'_> {
         };
         drop(weight);
         if smoothed {
-            let fixed = factors.iter().flat_map(|f| ((f * 16384.0).round() as u16).to_le_bytes());
-            self.put(TensorKind::Smooth(index), fixed);
+            self.parts.put_u16(TensorKind::Smooth(index), &fixed);
         }
         let weight = quantized.q.iter().map(|&q| q as u8);
-        self.put(TensorKind::Weight(index), weight);
+        self.parts.put(TensorKind::Weight(index), weight);
         self.finish_stage(index, &quantized, source, &factors, &dense.bias, units_out)
     }
 
@@ -359,31 +320,23 @@ impl Builder<'_> {
                 let largest = gain.iter().fold(1e-12f64, |m, g| m.max(g.abs()));
                 let unit = f64::from(GAIN_LIMIT) / largest;
                 let fixed: Vec<i64> = gain.iter().map(|g| (g * unit).round() as i64).collect();
-                self.put_i32(TensorKind::NormGain(index), &fixed)?;
+                self.parts.put_i32(TensorKind::NormGain(index), &fixed)?;
                 let epsilon = self.c.rms_norm_eps * k as f64 * self.unit * self.unit;
                 self.norms.push(RmsNormConfig { epsilon: epsilon.round().max(1.0) as u64 });
                 libm::ldexp(unit, -(GAIN_SHIFT as i32)) / (k as f64).sqrt()
             }
         };
-        let multipliers: Vec<f64> = quantized
-            .steps
-            .iter()
-            .zip(units_out)
-            .map(|(step, unit_out)| step * unit_out / (q_max * unit_in))
-            .collect();
-        let (multipliers, shift) = fixed_point(&multipliers, 32..=63)
-            .ok_or_else(|| CompileError::Range { what: format!("multipliers of stage {index}") })?;
-        let bias: Vec<i64> = bias
-            .iter()
-            .zip(units_out)
-            .map(|(&b, unit)| (f64::from(b) * unit).round() as i64)
-            .collect();
-        self.put_i32(TensorKind::Multiplier(index), &multipliers)?;
-        self.put_i32(TensorKind::Bias(index), &bias)?;
+        let shift = self.parts.put_requantisation(
+            index,
+            &quantized.steps,
+            q_max * unit_in,
+            units_out,
+            bias,
+        )?;
         self.stages.push(StageConfig {
             input_bits,
-            row_bound_bits: (64 - bound.leading_zeros()).max(1) as u8,
-            shift: shift as u8,
+            row_bound_bits: bound_bits(bound),
+            shift,
             smoothed,
         });
         Ok(())
@@ -420,56 +373,4 @@ impl Builder<'_> {
         let dense = Dense { weight, bias: vec![0.0; n], n, k };
         self.stage(index, &dense, source, &input_max, moments, &units)
     }
-}
-
-/// SmoothQuant (Xiao et al., 2023): channel factors `max|w|^(1−α) / max|x|^α` with a geometric mean
-/// of one, to 14 fractional bits.
-fn smoothing_factors(dense: &Dense, input_max: &[f32], alpha: f64) -> Vec<f64> {
-    let mut weight_max = vec![1e-6f64; dense.k];
-    for row in dense.weight.chunks_exact(dense.k) {
-        for (m, &w) in weight_max.iter_mut().zip(row) {
-            *m = m.max(f64::from(w).abs());
-        }
-    }
-    let logs: Vec<f64> = input_max
-        .iter()
-        .zip(&weight_max)
-        .map(|(&x, &w)| (1.0 - alpha) * libm::log(w) - alpha * libm::log(f64::from(x).max(1e-6)))
-        .collect();
-    let mean = logs.iter().sum::<f64>() / logs.len().max(1) as f64;
-    logs.iter()
-        .map(|l| (libm::exp(l - mean) * 16384.0).round().clamp(256.0, 65535.0) / 16384.0)
-        .collect()
-}
-
-/// The SiLU table: `round(2^12 · a·σ(−a))` at the middle of each bin of four units of 2^−12, up to
-/// the last entry that is not 0.
-fn silu_table() -> Vec<u16> {
-    let unit = f64::from(1u32 << SILU_FRACTION_BITS);
-    let bin = f64::from(1u32 << SILU_BIN_BITS);
-    (0..)
-        .map(|i| {
-            let a = (f64::from(i) * bin + (bin - 1.0) / 2.0) / unit;
-            (unit * a / (1.0 + libm::exp(a))).round() as u16
-        })
-        .enumerate()
-        // The function rises from 0 before it falls, so only a zero past its peak is the end.
-        .take_while(|&(i, v)| v > 0 || i < 100)
-        .map(|(_, v)| v)
-        .collect()
-}
-
-/// Powers of e for sampling, 31 fractional bits.
-fn sample_table() -> Vec<u32> {
-    let one = f64::from(1u32 << 31);
-    (0..SAMPLE_TABLE_ENTRIES)
-        .map(|i| {
-            let x = match i {
-                0..32 => i as f64,
-                32..288 => (i - 32) as f64 / 256.0,
-                _ => (i - 288) as f64 / 65536.0,
-            };
-            (one * libm::exp(-x)).round() as u32
-        })
-        .collect()
 }

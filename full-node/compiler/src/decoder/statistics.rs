@@ -92,22 +92,15 @@ pub(crate) fn add_moments(moments: &mut Vec<f64>, x: &[f32], k: usize) {
     }
 }
 
-/// Largest magnitude of the residual stream, and of the feed-forward's product.
+/// Largest magnitude of the residual stream.
 #[derive(Default)]
-pub(crate) struct Peaks {
-    pub(crate) hidden: f32,
-    pub(crate) product: f32,
-}
+pub(crate) struct Peak(pub(crate) f32);
 
-impl Watch for Peaks {
-    fn input(&mut self, stage: usize, x: &[f32], _: usize) {
-        if stage == 3 {
-            self.product = x.iter().fold(self.product, |m, v| m.max(v.abs()));
-        }
-    }
+impl Watch for Peak {
+    fn input(&mut self, _: usize, _: &[f32], _: usize) {}
     fn qkv(&mut self, _: &[f32]) {}
     fn gate_up(&mut self, _: &[f32]) {}
     fn hidden(&mut self, h: &[f32]) {
-        self.hidden = h.iter().fold(self.hidden, |m, v| m.max(v.abs()));
+        self.0 = h.iter().fold(self.0, |m, v| m.max(v.abs()));
     }
 }
