@@ -58,6 +58,13 @@ fn lint() -> Result<()> {
     let mut args = vec!["clippy", "--locked", "--profile", NATIVE_PROFILE, "--all-targets"];
     args.extend(native_packages());
     args.extend(["--", "-D", "warnings"]);
+    cargo(&args)?;
+    let mut args = vec!["clippy", "--locked", "--profile", WASM_PROFILE, "--target", WASM_TARGET];
+    for package in BROWSER_PACKAGES {
+        args.extend(["-p", package]);
+    }
+    // Natively the same types are shared between threads; in the browser there is one.
+    args.extend(["--", "-D", "warnings", "-A", "clippy::arc_with_non_send_sync"]);
     cargo(&args)
 }
 

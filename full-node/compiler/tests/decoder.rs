@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use nesa_compiler::decoder::{DecoderOptions, Llama, compile_decoder, f32_logits};
+use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, f32_logits};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output};
 use nesa_model::{Artifact, PlainDecoder};
 use safetensors::{Dtype, tensor::TensorView};
@@ -67,7 +67,8 @@ fn write(case: &Case, dir: &Path, change: impl Fn(&str, &mut Vec<f32>)) {
 
 fn compile(llama: &Llama, tokens: &[Vec<u32>]) -> Artifact {
     let options = DecoderOptions::default();
-    compile_decoder(llama, b"{}", b"", tokens, &options, &mut |_| ()).unwrap()
+    let text = TextFiles { tokenizer: b"{}".to_vec(), ..TextFiles::default() };
+    compile_decoder(llama, &text, tokens, &options, &mut |_| ()).unwrap()
 }
 
 /// Token sequences other than the ones that are judged.

@@ -14,6 +14,7 @@
 
 use crate::{
     app::Application,
+    archive,
     seeds::{SeedReporter, Seeds},
     store,
 };
@@ -124,22 +125,6 @@ pub(crate) fn page_cache() -> CacheRef {
     CacheRef::new(NZU16!(4096), NZUsize!(2048))
 }
 
-fn archive(prefix: &str, name: &str, page_cache: CacheRef) -> prunable::Config<TwoCap, ()> {
-    prunable::Config {
-        translator: TwoCap,
-        metadata_partition: format!("{prefix}-{name}-metadata"),
-        key_partition: format!("{prefix}-{name}-key"),
-        key_page_cache: page_cache,
-        value_partition: format!("{prefix}-{name}-value"),
-        compression: None,
-        codec_config: (),
-        items_per_section: NZU64!(4096),
-        key_write_buffer: IO_BUFFER,
-        value_write_buffer: IO_BUFFER,
-        replay_buffer: IO_BUFFER,
-    }
-}
-
 /// Largest message that consensus sends between `validators` validators, in bytes.
 pub(crate) fn max_payload(validators: u32) -> usize {
     let votes = simplex::max_payload_size::<Scheme, Digest>(validators);
@@ -201,13 +186,13 @@ where
     let genesis_digest = genesis.digest();
     let finalizations = prunable::Archive::init(
         context.child("finalizations"),
-        archive(&prefix, "finalizations", page_cache.clone()),
+        archive::config(TwoCap, &prefix, "finalizations", archive::BLOCKS, page_cache.clone()),
     )
     .await
     .map_err(|source| OpenError { what: "finalizations", source })?;
     let blocks = prunable::Archive::init(
         context.child("blocks"),
-        archive(&prefix, "blocks", page_cache.clone()),
+        archive::config(TwoCap, &prefix, "blocks", archive::BLOCKS, page_cache.clone()),
     )
     .await
     .map_err(|source| OpenError { what: "blocks", source })?;

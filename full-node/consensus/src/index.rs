@@ -41,8 +41,11 @@ impl<E: Spawner + StorageContext> Index<E> {
         prefix: &str,
         page_cache: CacheRef,
     ) -> Result<Self, ArchiveError> {
-        let archive =
-            Archive::init(context, archive::config(EightCap, prefix, "index", page_cache)).await?;
+        let archive = Archive::init(
+            context,
+            archive::config(EightCap, prefix, "index", archive::SMALL_ITEMS, page_cache),
+        )
+        .await?;
         Ok(Self { archive })
     }
 

@@ -70,7 +70,7 @@ impl Seeds {
     ) -> Result<(Self, Handle<()>), ArchiveError> {
         let archive = Archive::init(
             context.child("archive"),
-            archive::config(TwoCap, prefix, "seeds", page_cache),
+            archive::config(TwoCap, prefix, "seeds", archive::SMALL_ITEMS, page_cache),
         )
         .await?;
         let mut inner = Inner::default();

@@ -148,7 +148,7 @@ pub fn attend(
 ) {
     let width = query.len();
     let tokens = keys.len() / width.max(1);
-    let AttentionScratch { scores, sums } = scratch;
+    let AttentionScratch { scores, sums, block } = scratch;
     scores.resize(tokens, 0);
     for (s, key) in scores.iter_mut().zip(keys.chunks_exact(width.max(1))) {
         let products = query.iter().zip(key).map(|(&q, &k)| i32::from(q) * i32::from(k));
@@ -166,7 +166,8 @@ pub fn attend(
     }
     sums.clear();
     sums.resize(width, 0);
-    let mut block = vec![0i32; width];
+    block.clear();
+    block.resize(width, 0);
     for (e, v) in scores.chunks(BLOCK).zip(values.chunks(BLOCK * width)) {
         if e.iter().all(|&e| e == 0) {
             continue;
@@ -177,7 +178,7 @@ pub fn attend(
                 *b += e * i32::from(v);
             }
         }
-        for (sum, &b) in sums.iter_mut().zip(&block) {
+        for (sum, &b) in sums.iter_mut().zip(block.iter()) {
             *sum += i64::from(b);
         }
     }
@@ -194,4 +195,5 @@ pub fn attend(
 pub struct AttentionScratch {
     scores: Vec<i32>,
     sums: Vec<i64>,
+    block: Vec<i32>,
 }

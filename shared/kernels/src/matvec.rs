@@ -20,6 +20,7 @@ vectorised! {
     }
 }
 
+#[cfg_attr(all(target_arch = "wasm32", target_feature = "simd128"), allow(dead_code))]
 fn plain(w: &[i8], x: &[i16], y: &mut [i32]) {
     assert_eq!(w.len(), x.len() * y.len(), "w is [y, x]");
     for (y, w) in y.iter_mut().zip(w.chunks_exact(x.len())) {

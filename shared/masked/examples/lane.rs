@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use cpu_time::ThreadTime;
 use nesa_chain::Side;
 use nesa_crypto::sign::SecretKey;
 use nesa_masked::{
@@ -43,36 +44,12 @@ const LINKS: [(&str, f64, f64); 3] = [
     ("1 Gbit/s, 0.5 ms", 125_000.0, 0.5),
 ];
 
-/// Nanoseconds this thread has run, by the kernel's own clock of it; `/proc` only counts whole ticks.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-fn on_cpu() -> Option<u64> {
-    #[repr(C)]
-    struct Time {
-        seconds: i64,
-        nanoseconds: i64,
-    }
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, to: *mut Time) -> i32;
-    }
-    const THREAD_CPU: i32 = 3;
-    let mut time = Time { seconds: 0, nanoseconds: 0 };
-    // SAFETY: `Time` is the C library's `timespec` on 64-bit Linux, and lives through the call.
-    let failed = unsafe { clock_gettime(THREAD_CPU, &raw mut time) };
-    (failed == 0).then(|| (time.seconds * 1_000_000_000 + time.nanoseconds) as u64)
-}
-
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-fn on_cpu() -> Option<u64> {
-    None
-}
-
 /// Milliseconds that `work` took: on the processor if the system tells, else by the clock.
 fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
-    let (before, wall) = (on_cpu(), Instant::now());
+    let (before, wall) = (ThreadTime::try_now(), Instant::now());
     let out = work();
-    let wall = wall.elapsed().as_secs_f64() * 1e3;
-    let spent = before.zip(on_cpu()).map(|(before, after)| (after - before) as f64 / 1e6);
-    (out, spent.unwrap_or(wall))
+    let spent = before.map_or_else(|_| wall.elapsed(), |before| before.elapsed());
+    (out, spent.as_secs_f64() * 1e3)
 }
 
 /// A frame about to enter the medium, or arriving.

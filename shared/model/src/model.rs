@@ -39,7 +39,7 @@ pub enum ModelError {
     #[error("the payload lacks {0}")]
     Absent(&'static str),
     /// A model of another family.
-    #[error("the model is a {got}, expected a {expected}")]
+    #[error("the model's family is {got}, expected {expected}")]
     Family {
         /// Its family.
         got: &'static str,

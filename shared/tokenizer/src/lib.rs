@@ -115,9 +115,9 @@ impl TextTokenizer {
         self.inner.decode(tokens, true).map_err(|e| TokenizerError::Decode(e.to_string()))
     }
 
-    /// The index of a token by its exact text, such as `</s>`.
-    pub fn token(&self, text: &str) -> Option<u32> {
-        self.inner.token_to_id(text)
+    /// How a token is written in the vocabulary, such as `</s>`.
+    pub fn name(&self, token: u32) -> Option<String> {
+        self.inner.id_to_token(token)
     }
 }
 

@@ -2,14 +2,21 @@
 
 use crate::{TextTokenizer, TokenizerError};
 
-/// Tokens kept as context of the next one's text: spaces and byte pieces depend on their neighbours.
+/// Tokens of the prompt looked at for context.
 const CONTEXT: usize = 8;
+
+/// Tokens held back at most: a stranger's model may never complete a character.
+const HELD: usize = 8;
+
+/// Of them, those that may still be the beginning of a character, which has at most four bytes.
+const PARTIAL: usize = 3;
 
 /// Turns tokens into text one at a time, never half a character.
 #[derive(Clone, Debug)]
 pub struct TextStream {
     tokenizer: TextTokenizer,
-    /// Tokens whose text is out, as context, then those whose text is held back.
+    /// Tokens whose text is out, as context of the next one's (spaces and byte pieces depend on their
+    /// neighbours), then those whose text is held back. The context begins between two characters.
     tokens: Vec<u32>,
     /// How many of them are context.
     out: usize,
@@ -18,7 +25,12 @@ pub struct TextStream {
 impl TextStream {
     /// A stream that begins after `before`, whose text is not repeated.
     pub fn new(tokenizer: TextTokenizer, before: &[u32]) -> Self {
-        let tokens = before[before.len().saturating_sub(CONTEXT)..].to_vec();
+        let first = before.len().saturating_sub(CONTEXT);
+        let whole = |tail: &&[u32]| {
+            tokenizer.decode(tail).is_ok_and(|text| !text.starts_with(char::REPLACEMENT_CHARACTER))
+        };
+        let context = (first..before.len()).map(|at| &before[at..]).find(whole);
+        let tokens = context.unwrap_or_default().to_vec();
         Self { out: tokens.len(), tokenizer, tokens }
     }
 
@@ -28,26 +40,34 @@ impl TextStream {
     /// [`TokenizerError::Decode`] when the tokenizer refuses it; it is then forgotten.
     pub fn push(&mut self, token: u32) -> Result<String, TokenizerError> {
         self.tokens.push(token);
-        let texts = self
-            .tokenizer
-            .decode(&self.tokens[..self.out])
-            .and_then(|before| Ok((before, self.tokenizer.decode(&self.tokens)?)));
-        let (before, all) = match texts {
-            Ok(texts) => texts,
-            Err(error) => {
-                self.tokens.pop();
-                return Err(error);
-            }
-        };
-        // A replacement character at the end may be the beginning of a real one.
-        if all.ends_with(char::REPLACEMENT_CHARACTER) {
-            return Ok(String::new());
+        let text = self.certain();
+        if text.is_err() {
+            self.tokens.pop();
         }
-        let Some(new) = all.strip_prefix(&before) else { return Ok(String::new()) };
-        let new = new.to_owned();
-        let keep = self.tokens.len().saturating_sub(CONTEXT);
-        self.tokens.drain(..keep);
-        self.out = self.tokens.len();
+        text
+    }
+
+    fn certain(&mut self) -> Result<String, TokenizerError> {
+        let before = self.tokenizer.decode(&self.tokens[..self.out])?;
+        let all = self.tokenizer.decode(&self.tokens)?;
+        // A replacement character at the end may be the beginning of a real one.
+        let (new, out) = if !all.ends_with(char::REPLACEMENT_CHARACTER) && all.starts_with(&before)
+        {
+            (after(&before, &all).to_owned(), self.tokens.len())
+        } else if self.tokens.len() - self.out < HELD {
+            return Ok(String::new());
+        } else {
+            let out = self.tokens.len() - PARTIAL;
+            let some = self.tokenizer.decode(&self.tokens[..out])?;
+            (after(&before, &some).to_owned(), out)
+        };
+        if new.is_empty() {
+            // Special tokens, say: no context for anything.
+            self.tokens.drain(self.out..out);
+        } else {
+            self.tokens.drain(..self.out);
+            self.out = out - self.out;
+        }
         Ok(new)
     }
 
@@ -58,6 +78,12 @@ impl TextStream {
     pub fn finish(self) -> Result<String, TokenizerError> {
         let before = self.tokenizer.decode(&self.tokens[..self.out])?;
         let all = self.tokenizer.decode(&self.tokens)?;
-        Ok(all.strip_prefix(&before).unwrap_or_default().to_owned())
+        Ok(after(&before, &all).to_owned())
     }
+}
+
+/// What `all` has beyond the beginning it shares with `before`.
+fn after<'a>(before: &str, all: &'a str) -> &'a str {
+    let shared = before.chars().zip(all.chars()).take_while(|(a, b)| a == b);
+    &all[shared.map(|(c, _)| c.len_utf8()).sum()..]
 }

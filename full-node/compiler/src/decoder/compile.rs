@@ -21,6 +21,7 @@ use super::config::LlamaConfig;
 use super::forward::{Llama, Watch as _, look_up, rms_norm};
 use super::rotary::{attention_factor, cosine_table, turns};
 use super::statistics::{MAX_GRAM, Peak, Statistics, add_moments};
+use super::text::TextFiles;
 use crate::compile::{CompileError, Progress};
 use crate::parts::{Parts, bound_bits};
 use crate::quantize::{
@@ -56,14 +57,13 @@ const OUTLIER_ROOM: f64 = 8.0;
 const HIDDEN_BITS: i32 = 20;
 
 /// Compiles a checkpoint, choosing scales from `calibration`: token sequences of ordinary text.
-/// `tokenizer` and `template` are carried along as they are.
+/// `text` is carried along as it is.
 ///
 /// # Errors
 /// [`CompileError`] naming the tensor or number that does not fit.
 pub fn compile_decoder(
     llama: &Llama,
-    tokenizer: &[u8],
-    template: &[u8],
+    text: &TextFiles,
     calibration: &[Vec<u32>],
     options: &DecoderOptions,
     progress: &mut impl FnMut(Progress),
@@ -113,8 +113,8 @@ pub fn compile_decoder(
     b.parts.put_u16(TensorKind::SiluTable, &silu);
     b.parts.put_u16(TensorKind::ExpTable, &exp);
     b.parts.put(TensorKind::SampleTable, tables::sample().iter().flat_map(|v| v.to_le_bytes()));
-    b.parts.put(TensorKind::Tokenizer, tokenizer.iter().copied());
-    b.parts.put(TensorKind::Template, template.iter().copied());
+    b.parts.put(TensorKind::Tokenizer, text.tokenizer.iter().copied());
+    b.parts.put(TensorKind::Template, text.template.iter().copied());
 
     let positions = options.max_tokens.unwrap_or(usize::MAX).min(c.max_position_embeddings);
     let config = DecoderConfig {
@@ -131,11 +131,17 @@ pub fn compile_decoder(
         tied: c.tie_word_embeddings,
         silu_entries: size(silu.len(), "SiLU table")?,
         exp_entries: size(exp.len(), "exponential table")?,
-        tokenizer_bytes: size(tokenizer.len(), "tokenizer.json")?,
-        template_bytes: size(template.len(), "chat template")?,
+        tokenizer_bytes: size(text.tokenizer.len(), "tokenizer.json")?,
+        template_bytes: size(text.template.len(), "chat template")?,
     };
     let name = Text::new(llama.name.clone())?;
-    let manifest = DecoderManifest { name, config, stages: b.stages, norms: b.norms };
+    let manifest = DecoderManifest {
+        name,
+        config,
+        special: text.special.clone(),
+        stages: b.stages,
+        norms: b.norms,
+    };
     let manifest = Manifest::Decoder(manifest);
     let limits = ModelLimits { max_bytes: usize::MAX, ..ModelLimits::default() };
     let layout = Layout::of(&manifest, &limits).map_err(HeaderError::from)?;

@@ -3,7 +3,8 @@
 use nesa_chain::Side;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::harness::{Fault, Scene, Toy};
+use super::harness::{Fault, Scene};
+use super::toy::Toy;
 use crate::{freivalds, preparation::Preparation};
 
 const PROMPT: &[i32] = &[3, 1, 4];

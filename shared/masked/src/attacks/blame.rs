@@ -168,7 +168,8 @@ fn operators_never_change_sides() {
 }
 
 fn overlapping_is_refused(scene: &Scene, committee: crate::client::Committee) -> bool {
-    use super::harness::{CHAIN, MODEL, PRICE, QUERY, ToyRun, client_key};
+    use super::harness::{CHAIN, PRICE, QUERY, client_key};
+    use super::toy::{MODEL, ToyRun};
     use crate::client::{Config, Pass, Session, StartError};
     use rand::{SeedableRng, rngs::StdRng};
     let mut rng = StdRng::seed_from_u64(5);

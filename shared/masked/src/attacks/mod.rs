@@ -8,5 +8,6 @@ mod money;
 mod opening;
 mod secrets;
 mod soundness;
+mod toy;
 mod traces;
 mod views;

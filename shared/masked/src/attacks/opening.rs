@@ -5,7 +5,8 @@ use nesa_chain::Side;
 use nesa_primitives::{Address, Hash, decode_exact};
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::harness::{CHAIN, Fault, QUERY, Scene, ToyRun, committee, link};
+use super::harness::{CHAIN, Fault, QUERY, Scene, committee, link};
+use super::toy::ToyRun;
 use crate::{
     batch,
     client::{Link, Pass},

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::harness::{MODEL, Scene, Toy, key, link};
+use super::harness::{Scene, key, link};
+use super::toy::{MODEL, Toy};
 use crate::{
     Lane,
     preparation::{Preparation, PrepareError, SealError},

@@ -86,7 +86,7 @@ fn looks_uniform(lane: &Lane, shares: &[Vec<u32>]) -> bool {
 
 fn view(side: Side, mutant: Option<Mutant>, prompt: &[i32]) -> bool {
     let mut shares = Vec::new();
-    let toy = super::harness::Toy::new();
+    let toy = super::toy::Toy::new();
     for seed in 0..40 {
         let story = Scene { seed, mutant, ..Scene::new() }.play(&[prompt]);
         let of_side = story.shares(&toy.lane).into_iter().filter(|(l, _)| l.side == side);
@@ -108,13 +108,13 @@ fn each_view_is_uniform_whatever_the_prompt() {
 /// colluding operators have, and why no share may reach the other operator.
 #[test]
 fn the_two_views_together_are_the_input() {
-    let toy = super::harness::Toy::new();
+    let toy = super::toy::Toy::new();
     let story = Scene::new().play(&[PROMPT]);
     let shares = story.shares(&toy.lane);
     let first = |side| shares.iter().find(|(l, _)| l.side == side).unwrap().1.clone();
     let bits = toy.lane.stages()[0].share_bits();
     let x = crate::share::reconstruct(&first(Side::A), &first(Side::B), bits);
-    let mut run = super::harness::ToyRun::new(&toy, PROMPT);
+    let mut run = super::toy::ToyRun::new(&toy, PROMPT);
     let crate::RunStep::Linear { x: input, .. } = crate::Run::step(&mut run) else {
         panic!("a run begins with a stage")
     };
@@ -138,7 +138,7 @@ fn leaks(text: &str, shares: &[Vec<u32>]) -> bool {
 /// Rule 2: nothing that prints, and nothing that goes on chain, holds or determines a live share.
 #[test]
 fn nothing_of_a_share_is_printed() {
-    let toy = super::harness::Toy::new();
+    let toy = super::toy::Toy::new();
     for scene in retries() {
         let story = scene().play(&[&PROMPT[..20]]);
         let mut shares: Vec<Vec<u32>> =
@@ -164,7 +164,7 @@ fn hex(words: &[u32]) -> String {
 /// prompt. Without the blind the guess could be confirmed; with it, it cannot.
 #[test]
 fn a_commitment_does_not_confirm_a_guess() {
-    let toy = super::harness::Toy::new();
+    let toy = super::toy::Toy::new();
     let story = Scene::new().play(&[PROMPT]);
     let served = &story.transcript.as_ref().unwrap().served[0];
     // B's best guess is right: it knows all of A's requests.

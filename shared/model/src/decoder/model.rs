@@ -12,7 +12,7 @@ use super::shard::{Shard, Tensors};
 use crate::artifact::{Artifact, Header, LocalPart};
 use crate::bounds::check_rows;
 use crate::layout::{TensorKind, decoder_stage_shape};
-use crate::manifest::{DecoderConfig, Manifest, STAGES_PER_LAYER};
+use crate::manifest::{DecoderConfig, Manifest, STAGES_PER_LAYER, SpecialTokens};
 use crate::model::StageParams;
 use crate::parameters::{below_2_31, check_exp_table, i32s, u16s, u32s, u64s, within};
 use crate::{LinearSpec, ModelError, StageId};
@@ -47,6 +47,7 @@ pub(super) struct Embeddings {
 struct Inner {
     header: Arc<Header>,
     config: DecoderConfig,
+    special: SpecialTokens,
     layers: Range<usize>,
     specs: Vec<LinearSpec>,
     /// By stage, from the first of `layers`.
@@ -111,6 +112,11 @@ impl DecoderModel {
     /// Sizes.
     pub fn config(&self) -> &DecoderConfig {
         &self.0.config
+    }
+
+    /// Tokens that begin and end a text.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.0.special
     }
 
     /// The layers that are here.
@@ -310,6 +316,7 @@ impl DecoderModel {
         };
         Ok(Self(Arc::new(Inner {
             config: c,
+            special: manifest.special.clone(),
             layers,
             specs,
             stages,

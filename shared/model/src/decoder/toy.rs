@@ -6,7 +6,9 @@ use nesa_primitives::Text;
 use crate::artifact::{Artifact, ArtifactError, HeaderError};
 use crate::bounds::row_bound;
 use crate::layout::{Layout, ModelLimits, TensorKind};
-use crate::manifest::{DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, StageConfig};
+use crate::manifest::{
+    DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, SpecialTokens, StageConfig,
+};
 use crate::toy::SplitMix;
 
 /// Shape of a made-up decoder.
@@ -91,6 +93,7 @@ pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
     let mut manifest = DecoderManifest {
         name: Text::new("toy decoder").unwrap_or_default(),
         config,
+        special: SpecialTokens { start: Some(0), ends: vec![1] },
         stages: (0..config.stages()).map(stage).collect(),
         norms: vec![RmsNormConfig { epsilon: 1000 }; config.norms()],
     };

@@ -30,6 +30,9 @@ pub(super) fn plan(manifest: &DecoderManifest, plan: &mut Plan) -> Result<usize,
     let tokenizer =
         within("tokenizer_bytes", c.tokenizer_bytes.into(), 0..=1 << 26, "at most 2^26")?;
     let template = within("template_bytes", c.template_bytes.into(), 0..=1 << 17, "at most 2^17")?;
+    for &token in manifest.special.start.iter().chain(&manifest.special.ends) {
+        within("special token", token.into(), 0..=vocab as u64 - 1, "below vocab")?;
+    }
     for n in &manifest.norms {
         within("norm epsilon", n.epsilon, 0..=(1 << 62) - 1, "below 2^62")?;
     }

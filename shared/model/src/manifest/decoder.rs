@@ -8,6 +8,9 @@ use super::{Name, STAGES_PER_LAYER, StageConfig, fixed_record};
 /// Most decoder layers a manifest may name.
 pub const MAX_DECODER_LAYERS: u16 = 256;
 
+/// Most tokens that may end a text.
+pub const MAX_END_TOKENS: usize = 8;
+
 /// A decoder's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecoderManifest {
@@ -15,6 +18,8 @@ pub struct DecoderManifest {
     pub name: Name,
     /// Sizes.
     pub config: DecoderConfig,
+    /// Where a text begins and ends.
+    pub special: SpecialTokens,
     /// Arithmetic of each linear stage: fused QKV, attention output, fused gate and up, down, for
     /// each layer; then the head.
     pub stages: Vec<StageConfig>,
@@ -58,6 +63,16 @@ pub struct DecoderConfig {
     pub template_bytes: u32,
 }
 
+/// Tokens that are no text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// What a text begins with, if anything.
+    pub start: Option<u32>,
+    /// What ends a text: writing stops at any of them. At most [`MAX_END_TOKENS`], the one a chat
+    /// template means first.
+    pub ends: Vec<u32>,
+}
+
 /// Arithmetic of one root-mean-square norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RmsNormConfig {
@@ -96,10 +111,33 @@ impl DecoderConfig {
     }
 }
 
+impl Write for SpecialTokens {
+    fn write(&self, buf: &mut impl BufMut) {
+        self.start.write(buf);
+        self.ends.write(buf);
+    }
+}
+
+impl EncodeSize for SpecialTokens {
+    fn encode_size(&self) -> usize {
+        self.start.encode_size() + self.ends.encode_size()
+    }
+}
+
+impl Read for SpecialTokens {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
+        let start = Option::read_cfg(buf, &())?;
+        let ends = Vec::read_cfg(buf, &((0..=MAX_END_TOKENS).into(), ()))?;
+        Ok(Self { start, ends })
+    }
+}
+
 impl Write for DecoderManifest {
     fn write(&self, buf: &mut impl BufMut) {
         self.name.write(buf);
         self.config.write(buf);
+        self.special.write(buf);
         self.stages.write(buf);
         self.norms.write(buf);
     }
@@ -109,6 +147,7 @@ impl EncodeSize for DecoderManifest {
     fn encode_size(&self) -> usize {
         self.name.encode_size()
             + self.config.encode_size()
+            + self.special.encode_size()
             + self.stages.encode_size()
             + self.norms.encode_size()
     }
@@ -122,9 +161,10 @@ impl Read for DecoderManifest {
         if config.layers == 0 || config.layers > MAX_DECODER_LAYERS {
             return Err(Error::Invalid("manifest", "number of layers out of range"));
         }
+        let special = SpecialTokens::read(buf)?;
         let (stages, norms) = (config.stages(), config.norms());
         let stages = Vec::read_cfg(buf, &((stages..=stages).into(), ()))?;
         let norms = Vec::read_cfg(buf, &((norms..=norms).into(), ()))?;
-        Ok(Self { name, config, stages, norms })
+        Ok(Self { name, config, special, stages, norms })
     }
 }

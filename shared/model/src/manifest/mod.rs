@@ -10,7 +10,10 @@ use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
 use nesa_primitives::Text;
 
-pub use decoder::{DecoderConfig, DecoderManifest, MAX_DECODER_LAYERS, RmsNormConfig};
+pub use decoder::{
+    DecoderConfig, DecoderManifest, MAX_DECODER_LAYERS, MAX_END_TOKENS, RmsNormConfig,
+    SpecialTokens,
+};
 pub use encoder::{
     EncoderConfig, EncoderManifest, MAX_LAYERS, NormConfig, STAGES_PER_LAYER, TokenizerConfig,
 };

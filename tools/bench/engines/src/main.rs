@@ -5,6 +5,7 @@
 //! `*_ms` are medians of wall-clock times, `*_cpu_ms` the least time of this thread on a processor
 //! (Linux), which other programs disturb less.
 
+use cpu_time::ThreadTime;
 use nesa_bench_engines::{embed_ids, ids, model};
 use std::time::Instant;
 use tract_onnx::prelude::*;
@@ -14,29 +15,6 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Rounds of one run each; both engines see the same disturbances.
 const ROUNDS: usize = 40;
 
-/// Nanoseconds this thread has run, by the kernel's own clock of it; `/proc` only counts whole ticks.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-fn on_cpu() -> Option<u64> {
-    #[repr(C)]
-    struct Time {
-        seconds: i64,
-        nanoseconds: i64,
-    }
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, to: *mut Time) -> i32;
-    }
-    const THREAD_CPU: i32 = 3;
-    let mut time = Time { seconds: 0, nanoseconds: 0 };
-    // SAFETY: `Time` is the C library's `timespec` on 64-bit Linux, and lives through the call.
-    let failed = unsafe { clock_gettime(THREAD_CPU, &raw mut time) };
-    (failed == 0).then(|| (time.seconds * 1_000_000_000 + time.nanoseconds) as u64)
-}
-
-#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-fn on_cpu() -> Option<u64> {
-    None
-}
-
 #[derive(Default)]
 struct Times {
     wall: Vec<f64>,
@@ -45,11 +23,11 @@ struct Times {
 
 impl Times {
     fn run(&mut self, mut f: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
-        let (cpu, wall) = (on_cpu(), Instant::now());
+        let (cpu, wall) = (ThreadTime::try_now(), Instant::now());
         f()?;
         self.wall.push(wall.elapsed().as_secs_f64() * 1e3);
-        if let Some((before, after)) = cpu.zip(on_cpu()) {
-            self.cpu.push((after - before) as f64 / 1e6);
+        if let Ok(before) = cpu {
+            self.cpu.push(before.elapsed().as_secs_f64() * 1e3);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use nesa_compiler::calibration_texts;
-use nesa_compiler::decoder::{DecoderOptions, Llama, compile_decoder, evaluate_decoder};
+use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, evaluate_decoder};
 use nesa_compiler::eval::CORPUS;
 use nesa_kernels::sample::{LOGIT_BITS, Sampling};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, choose};
@@ -57,27 +57,16 @@ pub(super) fn is_checkpoint(dir: &Path) -> bool {
 
 struct Checkpoint {
     llama: Llama,
-    json: Vec<u8>,
-    template: Vec<u8>,
+    text: TextFiles,
     tokenizer: TextTokenizer,
 }
 
 fn open(dir: &Path) -> Result<Checkpoint> {
     let llama = Llama::open(dir).map_err(unusable)?;
-    let path = dir.join("tokenizer.json");
-    let json = std::fs::read(&path).map_err(|error| {
-        Failure::new(
-            Code::Usage,
-            format!("cannot read {}: {error}", path.display()),
-            "the folder must hold config.json, model.safetensors and tokenizer.json",
-        )
-    })?;
+    let text = TextFiles::read(dir).map_err(unusable)?;
     let vocab = llama.config.vocab_size as u32;
-    let tokenizer = TextTokenizer::from_json(&json, vocab, Limits::default()).map_err(unusable)?;
-    let settings = std::fs::read(dir.join("tokenizer_config.json")).unwrap_or_default();
-    let settings: Value = serde_json::from_slice(&settings).unwrap_or_default();
-    let template = settings["chat_template"].as_str().unwrap_or_default().as_bytes().to_vec();
-    Ok(Checkpoint { llama, json, template, tokenizer })
+    let tokenizer = TextTokenizer::from_json(&text.tokenizer, vocab, Limits::default());
+    Ok(Checkpoint { llama, text, tokenizer: tokenizer.map_err(unusable)? })
 }
 
 /// Texts as sequences of at most [`SEQUENCE`] tokens, several texts to a sequence.
@@ -105,13 +94,13 @@ fn calibration_sequences(parameters: usize) -> usize {
     (WORK / parameters.max(1) / SEQUENCE).max(8)
 }
 
-fn compile_checkpoint(checkpoint: &Checkpoint) -> Result<Artifact> {
+fn compile_checkpoint(checkpoint: &Checkpoint, max_tokens: Option<usize>) -> Result<Artifact> {
     let bar = output::progress(Some(1), "compiling");
     let mut calibration = sequences(&checkpoint.tokenizer, calibration_texts())?;
     calibration.truncate(calibration_sequences(checkpoint.llama.config.parameters()));
-    let Checkpoint { llama, json, template, .. } = checkpoint;
-    let options = DecoderOptions::default();
-    let artifact = compile_decoder(llama, json, template, &calibration, &options, &mut |p| {
+    let Checkpoint { llama, text, .. } = checkpoint;
+    let options = DecoderOptions { max_tokens, ..DecoderOptions::default() };
+    let artifact = compile_decoder(llama, text, &calibration, &options, &mut |p| {
         advance(&bar, p);
     });
     bar.finish_and_clear();
@@ -119,8 +108,8 @@ fn compile_checkpoint(checkpoint: &Checkpoint) -> Result<Artifact> {
 }
 
 /// Compiles a checkpoint to a file.
-pub(super) fn compile_file(dir: &Path, out: &Path) -> Result<Value> {
-    let artifact = compile_checkpoint(&open(dir)?)?;
+pub(super) fn compile_file(dir: &Path, out: &Path, max_tokens: Option<usize>) -> Result<Value> {
+    let artifact = compile_checkpoint(&open(dir)?, max_tokens)?;
     let file = artifact.to_file();
     crate::files::write(out, &file)?;
     Ok(json!({
@@ -143,7 +132,7 @@ pub(super) fn evaluate(
     let checkpoint = open(dir)?;
     let artifact = match compiled {
         Some(file) => model::open(file)?,
-        None => compile_checkpoint(&checkpoint)?,
+        None => compile_checkpoint(&checkpoint, None)?,
     };
     let exact = DecoderModel::open(&artifact)?;
     let own = text.map(std::fs::read_to_string).transpose()?;
@@ -205,11 +194,6 @@ pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Valu
     let sampling = sampling(how)?;
     let mut seed = [0; nesa_model::decoder::SAMPLING_SEED_BYTES];
     seed[..8].copy_from_slice(&how.seed.to_le_bytes());
-    let end: Vec<u32> = ["</s>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|end_of_text|>"]
-        .iter()
-        .filter_map(|t| tokenizer.token(t))
-        .collect();
-
     let mut stream = TextStream::new(tokenizer, &prompt);
     let (mut cache, mut input, mut text) = (KvCache::new(), prompt.clone(), String::new());
     let start = Instant::now();
@@ -223,7 +207,7 @@ pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Valu
         let Output::Logits(logits) = fed.output else { break };
         let Some(token) = choose(&exact, &logits, &sampling, &seed, cache.len()) else { break };
         first.get_or_insert_with(|| start.elapsed());
-        if end.contains(&token) {
+        if exact.special().ends.contains(&token) {
             break;
         }
         written += 1;

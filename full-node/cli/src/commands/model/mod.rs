@@ -2,6 +2,7 @@
 
 mod decoder;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -46,6 +47,9 @@ enum Action {
         /// Where the compiled model goes.
         #[arg(long, short, value_name = "FILE")]
         out: PathBuf,
+        /// Longest sequence of a decoder, if shorter than the checkpoint's.
+        #[arg(long, value_name = "N")]
+        max_tokens: Option<NonZeroUsize>,
     },
     /// Compare the exact model with the f32 original: cosines and top-1 agreement of an encoder's
     /// embeddings, perplexity and greedy agreement of a decoder
@@ -99,10 +103,10 @@ impl Model {
 
     pub(crate) fn run(self) -> Result<()> {
         let object = match &self.action {
-            Action::Compile { dir, out } if decoder::is_checkpoint(dir) => {
-                decoder::compile_file(dir, out)?
+            Action::Compile { dir, out, max_tokens } if decoder::is_checkpoint(dir) => {
+                decoder::compile_file(dir, out, max_tokens.map(NonZeroUsize::get))?
             }
-            Action::Compile { dir, out } => compile_file(dir, out)?,
+            Action::Compile { dir, out, .. } => compile_file(dir, out)?,
             Action::Eval { path, original, texts, text } => {
                 let folder = original.as_deref().unwrap_or(path);
                 if decoder::is_checkpoint(folder) {
