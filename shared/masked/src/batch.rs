@@ -4,6 +4,7 @@
 //! the same messages. Padding rows are zero before masking, uniform on the link like any other,
 //! and checked like any other.
 
+use nesa_model::decoder::{WriteRequest, Writing};
 use thiserror::Error;
 
 use crate::spec::{Lane, MAX_PASS_TOKENS};
@@ -72,6 +73,23 @@ impl Plan {
     pub fn bytes(&self, lane: &Lane) -> u64 {
         self.tokens() * lane.bytes_per_token().total()
     }
+}
+
+/// Tokens of a prompt that a pass reads at most.
+pub const PROMPT_PIECE: usize = 256;
+
+/// Written tokens are padded to a multiple of so many, so that passes tell only that much of a
+/// text's length.
+pub const TEXT_BUCKET: usize = 16;
+
+/// The padded tokens of every pass that writing a text may take, the longest case.
+pub fn text_passes(request: &WriteRequest) -> Vec<u32> {
+    let (prompt, piece) = (request.prompt.len(), request.piece.max(1));
+    let pieces = prompt.div_ceil(piece);
+    let padded = |(i, tokens): (usize, usize)| {
+        if i < pieces { bucket(tokens).unwrap_or(MAX_PASS_TOKENS) } else { tokens as u32 }
+    };
+    Writing::passes(request).enumerate().map(padded).collect()
 }
 
 #[cfg(test)]

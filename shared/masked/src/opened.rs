@@ -5,6 +5,8 @@
 //! that the shares sent were those of the claimed input under the claimed seeds, that the named
 //! nodes signed these answers to these requests, and that the answers are right.
 
+use std::collections::VecDeque;
+
 use bytes::{BufMut, Bytes};
 use commonware_codec::{Buf, EncodeSize, Error, Read, ReadExt, Write};
 use nesa_chain::Side;
@@ -97,7 +99,9 @@ pub fn recheck<R: Run>(
     }
     let mut rest = parts;
     let mut outputs = Vec::with_capacity(passes.len());
-    for (number, mut pass) in (0u32..).zip(passes) {
+    let mut waiting = VecDeque::from(passes);
+    for number in 0u32.. {
+        let Some(mut pass) = waiting.pop_front() else { break };
         if !(1..=MAX_PASS_TOKENS).contains(&pass.tokens) {
             return Err(OpenedError::Model);
         }
@@ -121,6 +125,7 @@ pub fn recheck<R: Run>(
             }
         };
         outputs.push(output);
+        waiting.extend(pass.run.follow());
     }
     match rest.first() {
         Some(extra) => Err(OpenedError::Order { expected: None, got: Some(extra.slot) }),

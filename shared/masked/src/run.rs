@@ -1,6 +1,9 @@
 //! What the lane drives: a computation that hands out its linear stages.
 
+use nesa_model::decoder::{Writing, Written};
 use nesa_model::{Embedding, EncoderRun, Step};
+
+use crate::{batch::bucket, client::Pass};
 
 /// A computation that stops at each linear stage, in the order of its [`Lane`](crate::Lane).
 pub trait Run {
@@ -12,6 +15,15 @@ pub trait Run {
 
     /// Takes the result of the stage it stands at, `[rows, n]`; `false` if it does not fit.
     fn resume(&mut self, y: Vec<i32>) -> bool;
+
+    /// The pass that follows once it is done, if what it ended in leads to another: the next token of
+    /// a text.
+    fn follow(self) -> Option<Pass<Self>>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 /// Where a [`Run`] stands.
@@ -39,5 +51,29 @@ impl Run for EncoderRun {
 
     fn resume(&mut self, y: Vec<i32>) -> bool {
         EncoderRun::resume(self, y).is_ok()
+    }
+}
+
+impl Run for Writing {
+    type Output = Option<Written>;
+
+    fn step(&mut self) -> RunStep<Self::Output> {
+        match self.pending() {
+            Some(pending) => RunStep::Linear { stage: pending.stage.0, x: pending.x.to_vec() },
+            None => RunStep::Done(self.written()),
+        }
+    }
+
+    fn resume(&mut self, y: Vec<i32>) -> bool {
+        Writing::resume(self, &y).is_ok()
+    }
+
+    fn follow(mut self) -> Option<Pass<Self>> {
+        if !self.goes_on() {
+            return None;
+        }
+        let tokens = if self.reads() { bucket(self.next_tokens())? } else { 1 };
+        self.advance().ok()?;
+        Some(Pass { run: self, tokens })
     }
 }

@@ -12,9 +12,10 @@ use std::{
 
 use nesa_chain::Side;
 use nesa_crypto::sign::SecretKey;
+use nesa_kernels::sample::Sampling;
 use nesa_masked::{
-    Lane,
-    batch::Plan,
+    Lane, Run,
+    batch::{PassPlan, Plan, text_passes},
     client::{Action, Candidate, Committee, Config, Link, Pass, Session},
     message,
     opened::recheck,
@@ -22,7 +23,11 @@ use nesa_masked::{
     server::{self, Received, Terms},
     transcript::Transcript,
 };
-use nesa_model::{Artifact, Embedding, EncoderRun, Model, ModelLimits, PlainEngine, TokenIds, toy};
+use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, toy::ToyDecoder};
+use nesa_model::{
+    Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainDecoder, PlainEngine,
+    TokenIds, toy,
+};
 use nesa_primitives::{Amount, Hash};
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -48,7 +53,7 @@ fn committee() -> Committee {
 /// A compute node: it knows the chain's terms and the model, and answers frames.
 struct Node {
     session: server::Session,
-    model: Model,
+    model: ExactModel,
     /// Lies once, in its first answer.
     lies: bool,
 }
@@ -57,7 +62,7 @@ impl Node {
     fn accept(
         first_frame: &[u8],
         link: Link,
-        model: &Model,
+        model: &ExactModel,
         client: &SecretKey,
         lies: bool,
     ) -> Self {
@@ -76,7 +81,7 @@ impl Node {
             budget: Amount(1_000_000),
             max_tokens: 100_000,
         };
-        let lane = Lane::of_model(model.stages()).unwrap();
+        let lane = Lane::of_model(model.served_stages()).unwrap();
         let session = server::Session::new(terms, lane, node_key(link));
         Self { session, model: model.clone(), lies }
     }
@@ -100,17 +105,19 @@ impl Node {
     }
 }
 
-fn query(model: &Model, texts: &[TokenIds], liar: Option<Link>) -> (Vec<Embedding>, Transcript) {
+/// What each pass gave, and the transcript.
+fn query<R: Run>(
+    model: &ExactModel,
+    passes: Vec<Pass<R>>,
+    liar: Option<Link>,
+) -> (Vec<R::Output>, Transcript) {
     let mut rng = StdRng::seed_from_u64(7);
     let client_key = SecretKey::from_seed(&[55; 32]);
-    let lane = Lane::of_model(model.stages()).unwrap();
+    let lane = Lane::of_model(model.served_stages()).unwrap();
     // Here the weights are at hand; a browser folds them in as verified chunks arrive.
     let weights = |stage| model.weights(nesa_model::StageId(stage));
     let preparation = Preparation::from_weights(model.digest(), &lane, weights, &mut rng).unwrap();
 
-    let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
-    let plan = Plan::new(&lengths).unwrap();
-    let passes = passes(model, texts, &plan);
     let config = Config {
         chain: CHAIN,
         query: QUERY,
@@ -125,7 +132,7 @@ fn query(model: &Model, texts: &[TokenIds], liar: Option<Link>) -> (Vec<Embeddin
 
     let mut nodes: HashMap<Link, Node> = HashMap::new();
     let mut actions: VecDeque<_> = session.start().into();
-    let mut embeddings = Vec::new();
+    let mut outputs = Vec::new();
     while let Some(action) = actions.pop_front() {
         match action {
             // A driver dials here and queues frames until the stream stands.
@@ -140,8 +147,8 @@ fn query(model: &Model, texts: &[TokenIds], liar: Option<Link>) -> (Vec<Embeddin
                     actions.extend(session.received(link, &reply));
                 }
             }
-            Action::PassDone { output, .. } => embeddings.extend(output),
-            Action::Done(transcript) => return (embeddings, *transcript),
+            Action::PassDone { output, .. } => outputs.push(output),
+            Action::Done(transcript) => return (outputs, *transcript),
             Action::Prepare => panic!("the preparation is right"),
             Action::Failed(error) => panic!("{error}"),
         }
@@ -149,74 +156,98 @@ fn query(model: &Model, texts: &[TokenIds], liar: Option<Link>) -> (Vec<Embeddin
     panic!("the query never ended")
 }
 
-fn passes(model: &Model, texts: &[TokenIds], plan: &Plan) -> Vec<Pass<EncoderRun>> {
-    plan.passes
-        .iter()
-        .map(|pass| {
-            let batch: Vec<TokenIds> = pass.members.iter().map(|&m| texts[m].clone()).collect();
-            let run = EncoderRun::start_padded(model, &batch, pass.tokens as usize).unwrap();
-            Pass { run, tokens: pass.tokens }
-        })
-        .collect()
+fn passes(model: &Model, texts: &[TokenIds]) -> Vec<Pass<EncoderRun>> {
+    let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
+    let plan = Plan::new(&lengths).unwrap();
+    let pass = |pass: &PassPlan| {
+        let batch: Vec<TokenIds> = pass.members.iter().map(|&m| texts[m].clone()).collect();
+        let run = EncoderRun::start_padded(model, &batch, pass.tokens as usize).unwrap();
+        Pass { run, tokens: pass.tokens }
+    };
+    plan.passes.iter().map(pass).collect()
 }
 
-fn check(model: &Model, texts: &[TokenIds]) {
-    let plain = EncoderRun::start(model, texts).unwrap().run(&PlainEngine(model)).unwrap();
+/// Asks honest nodes and liars; the answer is `plain`, whoever lied is replaced, and a stranger with
+/// the prompt, the transcript and the model finds it all right again.
+fn check<R: Run<Output: PartialEq + std::fmt::Debug>>(
+    model: &ExactModel,
+    passes: impl Fn() -> Vec<Pass<R>>,
+    plain: &[R::Output],
+) {
     let liars =
         [None, Some(Link { side: Side::A, attempt: 0 }), Some(Link { side: Side::B, attempt: 0 })];
     for liar in liars {
-        let (embeddings, transcript) = query(model, texts, liar);
-        assert_eq!(embeddings, plain);
+        let (outputs, transcript) = query(model, passes(), liar);
+        assert_eq!(outputs, plain);
         let rejected: Vec<Link> = transcript.rejected.iter().map(|r| r.link).collect();
         assert_eq!(rejected, liar.into_iter().collect::<Vec<_>>());
         assert!(transcript.served.iter().all(|s| s.commit.is_some()));
 
-        // A stranger with the prompt, the transcript and the model checks it all again.
-        let lane = Lane::of_model(model.stages()).unwrap();
+        let lane = Lane::of_model(model.served_stages()).unwrap();
         let mut rng = StdRng::seed_from_u64(8);
         let weights = |stage| model.weights(nesa_model::StageId(stage));
         let fresh = Preparation::from_weights(model.digest(), &lane, weights, &mut rng).unwrap();
-        let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
-        let plan = Plan::new(&lengths).unwrap();
-        let again = recheck(
-            &CHAIN,
-            &QUERY,
-            &lane,
-            &fresh,
-            |link| Some(node_key(link).public()),
-            passes(model, texts, &plan),
-            &transcript.opened,
-        );
-        assert_eq!(again.unwrap().concat(), plain);
+        let key = |link| Some(node_key(link).public());
+        let again =
+            |parts| recheck(&CHAIN, &QUERY, &lane, &fresh, key, passes(), parts).map(|o| o.len());
+        assert_eq!(again(&transcript.opened), Ok(plain.len()));
+        // A pass left out, or one too many, is noticed.
+        assert!(again(&transcript.opened[1..]).is_err());
+        assert!(again(&transcript.opened[..transcript.opened.len() - 1]).is_err());
     }
+}
+
+fn embeds(model: Model, texts: &[&str]) {
+    let texts: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().encode(t)).collect();
+    let plain: Vec<Vec<Embedding>> = passes(&model, &texts)
+        .into_iter()
+        .map(|pass| pass.run.run(&PlainEngine(&model)).unwrap())
+        .collect();
+    check(&ExactModel::Encoder(model.clone()), || passes(&model, &texts), &plain);
 }
 
 #[test]
 fn a_toy_encoder_end_to_end() {
     let artifact = toy::artifact(&toy::ToyConfig::default()).unwrap();
-    let model = Model::open(&artifact).unwrap();
-    let texts: Vec<TokenIds> = ["a b c", "the quick brown fox jumps over it all", "z"]
-        .into_iter()
-        .map(|text| model.tokenizer().encode(text))
-        .collect();
-    check(&model, &texts);
+    let texts = ["a b c", "the quick brown fox jumps over it all", "z"];
+    embeds(Model::open(&artifact).unwrap(), &texts);
+}
+
+/// Token by token through two servers: the text a machine alone writes, in as many passes as planned.
+#[test]
+fn a_toy_decoder_writes_end_to_end() {
+    for tied in [true, false] {
+        let toy = ToyDecoder { tied, layers: 2, ..ToyDecoder::default() };
+        let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
+        let request = WriteRequest {
+            prompt: vec![5, 6, 7, 8, 9],
+            tokens: 7,
+            sampling: Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 },
+            seed: [3; 32],
+            pad_to: 4,
+            piece: 3,
+        };
+        let mut alone = Writing::start(&model, request.clone()).unwrap();
+        let mut plain = vec![alone.run(&PlainDecoder(&model)).unwrap()];
+        while alone.goes_on() {
+            alone.advance().unwrap();
+            plain.push(alone.run(&PlainDecoder(&model)).unwrap());
+        }
+        let planned = text_passes(&request);
+        assert_eq!(planned[..2], [16, 16], "pieces of the prompt are padded");
+        assert!(plain.len() <= planned.len());
+        let passes = || {
+            let run = Writing::start(&model, request.clone()).unwrap();
+            vec![Pass { run, tokens: planned[0] }]
+        };
+        check(&ExactModel::Decoder(model.clone()), passes, &plain);
+    }
 }
 
 #[test]
-fn the_compiled_minilm_end_to_end_if_present() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let files = entries.filter_map(|e| Some(e.ok()?.path()));
-    let Some(file) = files.filter(|p| p.extension().is_some_and(|e| e == "nesa")).min() else {
-        return;
-    };
-    let bytes = std::fs::read(file).unwrap();
-    let artifact = Artifact::open(bytes, &ModelLimits::default()).unwrap();
-    let model = Model::open(&artifact).unwrap();
-    let texts: Vec<TokenIds> =
-        ["Where is the meeting?", "The committee meets at noon in the annex."]
-            .into_iter()
-            .map(|text| model.tokenizer().encode(text))
-            .collect();
-    check(&model, &texts);
+fn the_compiled_minilm_end_to_end() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/all-minilm-l6-v2.nesa");
+    let artifact = Artifact::open(std::fs::read(file).unwrap(), &ModelLimits::default()).unwrap();
+    let texts = ["Where is the meeting?", "The committee meets at noon in the annex."];
+    embeds(Model::open(&artifact).unwrap(), &texts);
 }

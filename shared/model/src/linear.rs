@@ -37,7 +37,7 @@ impl Linear for PlainDecoder<'_> {
     }
 }
 
-fn product(spec: &LinearSpec, weights: &[i8], x: &[i32], tokens: usize) -> Vec<i32> {
+pub(crate) fn product(spec: &LinearSpec, weights: &[i8], x: &[i32], tokens: usize) -> Vec<i32> {
     let mut y = vec![0; tokens * spec.n];
     nesa_kernels::matmul_i8(weights, x, spec.n, spec.k, tokens, &mut y);
     y

@@ -42,7 +42,8 @@ pub struct Session<R: Run, G> {
     pub(super) rng: G,
     pub(super) limits: Limits,
     pub(super) waiting: VecDeque<Pass<R>>,
-    pub(super) passes: u32,
+    /// Passes begun.
+    pub(super) begun: u32,
     pub(super) pass: Option<PassRun<R>>,
     pub(super) a: Peer,
     pub(super) b: Peer,
@@ -101,7 +102,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         }
         Ok(Self {
             limits: Limits { payload: lane.max_message() },
-            passes: passes.len() as u32,
+            begun: 0,
             waiting: passes.into(),
             config,
             lane,

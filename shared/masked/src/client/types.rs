@@ -113,6 +113,14 @@ pub enum SessionError {
     /// The run asked for a stage out of order, or of the wrong size.
     #[error("the model asks for stage {0}, which is not next")]
     Order(u16),
+    /// A run was to be followed by a pass of an impossible size, or one that nothing can pay.
+    #[error("pass {number} would have {tokens} tokens, which cannot be served or paid")]
+    Pass {
+        /// Its number.
+        number: u32,
+        /// Its padded tokens.
+        tokens: u32,
+    },
 }
 
 /// Why a server was replaced. One opaque word: it names neither check nor coordinate.
@@ -140,7 +148,7 @@ pub struct Rejection {
 pub struct Progress {
     /// The pass, from 0.
     pub pass: u32,
-    /// Passes in all.
+    /// Passes known of so far.
     pub passes: u32,
     /// Linear stages of this pass verified so far.
     pub verified: u32,

@@ -19,7 +19,8 @@ use crate::{
     opened::{OpenedPart, SignedProduct},
     pack,
     run::{Run, RunStep},
-    share, signing, spec,
+    share, signing,
+    spec::{self, MAX_PASS_TOKENS},
 };
 
 impl<R: Run, G: CryptoRng> Session<R, G> {
@@ -29,7 +30,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             self.finish(out);
             return;
         };
-        let number = self.passes - self.waiting.len() as u32 - 1;
+        let number = self.begun;
+        self.begun += 1;
         self.pass = Some(PassRun {
             number,
             tokens: pass.tokens,
@@ -289,7 +291,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
     /// Every part of the stage is verified: the run goes on.
     fn stage_done(&mut self, out: &mut Actions<R>) {
         let stages = self.lane.stages().len() as u32;
-        let passes = self.passes;
+        let passes = self.begun + self.waiting.len() as u32;
         let Some(pass) = &mut self.pass else { return };
         let Some(stage) = pass.stages.pop_front() else { return };
         let n = self.lane.stages()[stage.index].n as usize;
@@ -318,6 +320,17 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             self.send(side, &ClientMessage::Voucher(voucher), out);
         }
         out.push(Action::PassDone { pass: pass.number, output });
+        if let Some(next) = pass.run.follow() {
+            let waiting = self.waiting.iter().map(|p| u64::from(p.tokens)).sum::<u64>();
+            let all = u64::from(self.verified_tokens) + waiting + u64::from(next.tokens);
+            let priced = self.config.price_per_token.checked_mul(all).is_some();
+            let fits = (1..=MAX_PASS_TOKENS).contains(&next.tokens);
+            if !fits || !priced || u32::try_from(all).is_err() {
+                return self
+                    .fail(SessionError::Pass { number: self.begun, tokens: next.tokens }, out);
+            }
+            self.waiting.push_back(next);
+        }
         self.begin_pass(out);
     }
 

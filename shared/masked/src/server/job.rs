@@ -24,6 +24,12 @@ impl Weights for nesa_model::Model {
     }
 }
 
+impl Weights for nesa_model::ExactModel {
+    fn weights(&self, stage: u16) -> &[i8] {
+        nesa_model::ExactModel::weights(self, nesa_model::StageId(stage))
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -16,6 +16,7 @@ mod run;
 mod sampling;
 mod shard;
 pub mod toy;
+mod writing;
 
 pub use cache::{CacheError, KvCache};
 pub use feed::{Fed, Feed, Input, Logits, Output, RunError};
@@ -23,3 +24,4 @@ pub use model::DecoderModel;
 pub use run::{DecoderRun, Pending};
 pub use sampling::{SAMPLING_SEED_BYTES, choose};
 pub use shard::{Shard, ShardError};
+pub use writing::{WriteError, WriteRequest, Writing, Written};

@@ -139,6 +139,18 @@ impl DecoderModel {
         &self.0.specs
     }
 
+    /// The stages that need weights from beyond the local region: all but a tied head.
+    pub fn served_stages(&self) -> &[LinearSpec] {
+        let tied = usize::from(self.0.config.tied);
+        &self.0.specs[..self.0.specs.len() - tied]
+    }
+
+    /// The head's weight, `[vocab, d_model]` row-major, where it is the token embedding and that is here.
+    pub fn tied_head(&self) -> Option<&[i8]> {
+        let words = self.0.embeddings.as_ref().filter(|_| self.0.config.tied)?;
+        Some(nesa_kernels::as_i8(&words.word))
+    }
+
     /// The weight of a stage, `[n, k]` row-major; empty if it is not here.
     pub fn weights(&self, id: StageId) -> &[i8] {
         let at = usize::from(id.0).checked_sub(self.first_stage());

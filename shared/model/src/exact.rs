@@ -1,0 +1,96 @@
+//! A model of any family.
+
+use nesa_primitives::Hash;
+use std::sync::Arc;
+
+use crate::decoder::DecoderModel;
+use crate::manifest::Manifest;
+use crate::{Artifact, Header, LinearSpec, LocalPart, Model, ModelError, StageId};
+
+/// A model ready to run, whatever its family. Cloning shares it.
+#[derive(Clone, Debug)]
+pub enum ExactModel {
+    /// Texts to vectors.
+    Encoder(Model),
+    /// Texts to their continuation.
+    Decoder(DecoderModel),
+}
+
+impl ExactModel {
+    /// Checks a whole artifact and makes it ready.
+    ///
+    /// # Errors
+    /// [`ModelError`] naming the first parameter outside the arithmetic's bounds.
+    pub fn open(artifact: &Artifact) -> Result<Self, ModelError> {
+        Ok(match artifact.header().manifest() {
+            Manifest::Encoder(_) => Self::Encoder(Model::open(artifact)?),
+            Manifest::Decoder(_) => Self::Decoder(DecoderModel::open(artifact)?),
+        })
+    }
+
+    /// Checks and opens the local region alone: everything but the stages of
+    /// [`ExactModel::served_stages`].
+    ///
+    /// # Errors
+    /// As [`ExactModel::open`].
+    pub fn open_local(local: &LocalPart) -> Result<Self, ModelError> {
+        Ok(match local.header.manifest() {
+            Manifest::Encoder(_) => Self::Encoder(Model::open_local(local)?),
+            Manifest::Decoder(_) => Self::Decoder(DecoderModel::open_local(local)?),
+        })
+    }
+
+    /// The model's digest.
+    pub fn digest(&self) -> Hash {
+        self.header().digest()
+    }
+
+    /// The header it was opened from.
+    pub fn header(&self) -> &Arc<Header> {
+        match self {
+            Self::Encoder(m) => m.header(),
+            Self::Decoder(m) => m.header(),
+        }
+    }
+
+    /// Longest sequence, in tokens.
+    pub fn max_tokens(&self) -> usize {
+        match self {
+            Self::Encoder(m) => m.max_tokens(),
+            Self::Decoder(m) => m.config().max_tokens as usize,
+        }
+    }
+
+    /// The linear stages that somebody else can compute, in order of execution: all whose weights are
+    /// not in the local region.
+    pub fn served_stages(&self) -> &[LinearSpec] {
+        match self {
+            Self::Encoder(m) => m.stages(),
+            Self::Decoder(m) => m.served_stages(),
+        }
+    }
+
+    /// The weight of a stage, `[n, k]` row-major; empty without weights.
+    pub fn weights(&self, stage: StageId) -> &[i8] {
+        match self {
+            Self::Encoder(m) => m.weights(stage),
+            Self::Decoder(m) => m.weights(stage),
+        }
+    }
+
+    /// The encoder, if it is one.
+    pub fn encoder(&self) -> Option<&Model> {
+        match self {
+            Self::Encoder(m) => Some(m),
+            Self::Decoder(_) => None,
+        }
+    }
+
+    /// The decoder, if it is one.
+    pub fn decoder(&self) -> Option<&DecoderModel> {
+        match self {
+            Self::Encoder(_) => None,
+            Self::Decoder(m) => Some(m),
+        }
+    }
+}

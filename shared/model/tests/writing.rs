@@ -1,0 +1,156 @@
+//! Texts are written as the interpreter would, whatever the pieces; how many passes it takes says no
+//! more than it must.
+
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+use nesa_kernels::sample::Sampling;
+use nesa_model::PlainDecoder;
+use nesa_model::decoder::toy::{self, TOY_CONTEXT, TOY_VOCAB, ToyDecoder};
+use nesa_model::decoder::{
+    DecoderModel, Shard, WriteError, WriteRequest, Writing, Written, choose, interpreter,
+};
+use proptest::prelude::*;
+
+const WARM: Sampling = Sampling { temperature: 2 << 16, top_k: 0, top_p: 1 << 16 };
+
+fn model(seed: u64, tied: bool) -> DecoderModel {
+    let toy = ToyDecoder { seed, tied, layers: 2, ..ToyDecoder::default() };
+    DecoderModel::open(&toy::artifact(&toy).unwrap()).unwrap()
+}
+
+fn request(prompt: &[u32], tokens: usize, seed: u8) -> WriteRequest {
+    WriteRequest {
+        prompt: prompt.to_vec(),
+        tokens,
+        sampling: WARM,
+        seed: [seed; 32],
+        pad_to: 1,
+        piece: 1000,
+    }
+}
+
+/// Every pass's tokens and what it gave.
+fn write(model: &DecoderModel, request: WriteRequest) -> Vec<(usize, Written)> {
+    let mut writing = Writing::start(model, request).unwrap();
+    let mut passes = Vec::new();
+    loop {
+        let rows = writing.pending().unwrap().rows;
+        passes.push((rows, writing.run(&PlainDecoder(model)).unwrap().unwrap()));
+        if !writing.goes_on() {
+            return passes;
+        }
+        let next = writing.next_tokens();
+        writing.advance().unwrap();
+        assert_eq!(writing.pending().unwrap().rows, next);
+    }
+}
+
+/// The tokens of a text, its end included.
+fn text(passes: &[(usize, Written)]) -> Vec<u32> {
+    let token = |(_, w): &(usize, Written)| match w {
+        Written::Token(t) | Written::End(t) => Some(*t),
+        Written::Read | Written::Padding => None,
+    };
+    passes.iter().filter_map(token).collect()
+}
+
+/// The same by the interpreter alone, each token from scratch.
+fn expected(model: &DecoderModel, request: &WriteRequest) -> Vec<u32> {
+    let (mut all, mut text) = (request.prompt.clone(), Vec::new());
+    while text.len() < request.tokens {
+        let logits = interpreter::logits(model, &all).unwrap().pop().unwrap();
+        let token = choose(model, &logits, &request.sampling, &request.seed, all.len()).unwrap();
+        all.push(token);
+        text.push(token);
+        if model.special().ends.contains(&token) {
+            break;
+        }
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn a_text_is_the_interpreters(
+        seed in 0u64..50,
+        tied: bool,
+        prompt in prop::collection::vec(0..TOY_VOCAB, 1..9),
+        tokens in 1usize..12,
+        piece in 1usize..9,
+        random: u8,
+    ) {
+        let model = model(seed, tied);
+        let request = WriteRequest { piece, ..request(&prompt, tokens, random) };
+        let passes = write(&model, request.clone());
+        prop_assert_eq!(text(&passes), expected(&model, &request));
+        // As long as it goes on, its passes are the plan's.
+        let plan: Vec<usize> = Writing::passes(&request).collect();
+        let got: Vec<usize> = passes.iter().map(|(rows, _)| *rows).collect();
+        prop_assert_eq!(&plan[..got.len()], &got[..]);
+    }
+
+    /// Two texts that end in the same stretch take the same passes.
+    #[test]
+    fn padding_hides_where_a_text_ends(
+        seed in 0u64..50,
+        prompt in prop::collection::vec(0..TOY_VOCAB, 1..9),
+        random: u8,
+    ) {
+        let model = model(seed, true);
+        let plain = request(&prompt, 30, random);
+        let length = text(&write(&model, plain.clone())).len();
+        let padded = write(&model, WriteRequest { pad_to: 8, ..plain.clone() });
+        prop_assert_eq!(text(&padded).len(), length);
+        prop_assert_eq!(padded.len(), length.next_multiple_of(8).min(30));
+        let after = padded.iter().skip_while(|(_, w)| !matches!(w, Written::End(_))).skip(1);
+        prop_assert!(after.clone().all(|(_, w)| *w == Written::Padding));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_named() {
+    let model = model(1, false);
+    let start = |request| Writing::start(&model, request).map(|_| ());
+    assert_eq!(start(request(&[], 4, 0)), Err(WriteError::Empty));
+    let max = TOY_CONTEXT as usize;
+    for tokens in [0, max - 2, usize::MAX] {
+        let error = WriteError::Length { prompt: 3, tokens, max };
+        assert_eq!(start(request(&[1, 2, 3], tokens, 0)), Err(error));
+    }
+    assert_eq!(start(request(&[1, 2, 3], max - 3, 0)), Ok(()));
+    assert!(matches!(start(request(&[TOY_VOCAB], 1, 0)), Err(WriteError::Run(_))));
+    let artifact = toy::artifact(&ToyDecoder::default()).unwrap();
+    let shard = Shard::of_artifact(&artifact, 0..1).unwrap();
+    let shard = DecoderModel::open_shard(&shard).unwrap();
+    assert_eq!(Writing::start(&shard, request(&[1], 1, 0)).map(|_| ()), Err(WriteError::Shard));
+}
+
+#[test]
+fn a_tied_head_is_never_handed_out() {
+    for tied in [false, true] {
+        let model = model(3, tied);
+        let mut writing = Writing::start(&model, request(&[1, 2], 3, 0)).unwrap();
+        let mut stages = 0;
+        while let Some(pending) = writing.pending() {
+            let stage = pending.stage;
+            assert!(model.served_stages().iter().any(|s| s.id == stage));
+            let y =
+                nesa_model::Linear::apply(&PlainDecoder(&model), stage, pending.x, pending.rows);
+            writing.resume(&y).unwrap();
+            stages += 1;
+        }
+        assert_eq!(stages, model.served_stages().len());
+        assert!(writing.resume(&[]).is_err());
+    }
+}
+
+#[test]
+fn debug_shows_no_token() {
+    let request = request(&[41, 42, 43], 5, 9);
+    let writing = Writing::start(&model(1, true), request.clone()).unwrap();
+    for shown in [format!("{request:?}"), format!("{writing:?}")] {
+        assert!(!shown.contains("42"), "{shown}");
+    }
+}
