@@ -88,6 +88,9 @@ impl Vector for Avx2 {
         fn or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
         fn xor(a: __m256i, b: __m256i) -> __m256i { _mm256_xor_si256(a, b) }
         fn signs(v: __m256i) -> __m256i { _mm256_srai_epi32(v, 31) }
+        fn shr(v: __m256i, count: u32) -> __m256i {
+            _mm256_sra_epi32(v, _mm_cvtsi32_si128(count as i32))
+        }
 
         fn splat_pair(at: *const i16) -> __m256i {
             _mm256_set1_epi32(at.cast::<i32>().read_unaligned())
@@ -100,6 +103,13 @@ impl Vector for Avx2 {
             let v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0b10_11_00_01));
             let v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0b01_00_11_10));
             _mm_cvtsi128_si32(v)
+        }
+        fn totals(v: [__m256i; 4]) -> [i32; 4] {
+            let v = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+            let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+            let mut out = [0i32; 4];
+            _mm_storeu_si128(out.as_mut_ptr().cast(), v);
+            out
         }
         fn multiply_add(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
             _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
@@ -150,6 +160,16 @@ impl Vector for Avx2 {
         fn interleave_i16(even: *const i16, odd: *const i16) -> __m256i {
             let (even, odd) = (_mm_loadu_si128(even.cast()), _mm_loadu_si128(odd.cast()));
             _mm256_set_m128i(_mm_unpackhi_epi16(even, odd), _mm_unpacklo_epi16(even, odd))
+        }
+        fn interleave_two(even: *const i16, odd: *const i16) -> [__m256i; 2] {
+            let (even, odd) = (_mm256_loadu_si256(even.cast()), _mm256_loadu_si256(odd.cast()));
+            [_mm256_unpacklo_epi16(even, odd), _mm256_unpackhi_epi16(even, odd)]
+        }
+        fn in_order(v: [__m256i; 2]) -> [__m256i; 2] {
+            [
+                _mm256_permute2x128_si256(v[0], v[1], 0x20),
+                _mm256_permute2x128_si256(v[0], v[1], 0x31),
+            ]
         }
 
         fn wide_splat(value: i64) -> Halves {

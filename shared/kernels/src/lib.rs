@@ -11,6 +11,7 @@
 #![deny(missing_docs)]
 #![deny(clippy::float_arithmetic)]
 
+pub mod attention;
 pub mod decoder;
 pub mod ops;
 pub mod reference;

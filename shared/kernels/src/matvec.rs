@@ -55,7 +55,7 @@ unsafe fn fast<L: Vector>(w: &[i8], x: &[i16], y: &mut [i32]) {
 }
 
 /// # Safety
-/// `w` holds `R` rows of `x.len()` values, `whole ≤ x.len()` is a multiple of `2·LANES`; the CPU has
+/// `w` holds `R` rows of `x.len()` values and `y` has `R`, `whole ≤ x.len()` is a multiple of `2·LANES`; the CPU has
 /// `L`'s features.
 #[inline(always)]
 unsafe fn some_rows<L: Vector, const R: usize>(w: &[i8], x: &[i16], whole: usize, y: &mut [i32]) {
@@ -71,9 +71,19 @@ unsafe fn some_rows<L: Vector, const R: usize>(w: &[i8], x: &[i16], whole: usize
             }
             at = at.wrapping_add(2 * L::LANES);
         }
-        for (r, (y, sum)) in y.iter_mut().zip(sums).enumerate() {
-            let rest = tail(&w[r * k + whole..(r + 1) * k], &x[whole..]);
-            *y = L::total(sum).wrapping_add(rest);
+        if R == ROWS {
+            let mut all = [L::splat(0); ROWS];
+            all.copy_from_slice(&sums);
+            y.copy_from_slice(&L::totals(all));
+        } else {
+            for (y, sum) in y.iter_mut().zip(sums) {
+                *y = L::total(sum);
+            }
+        }
+        if whole < k {
+            for (y, w) in y.iter_mut().zip(w.chunks_exact(k)) {
+                *y = y.wrapping_add(tail(&w[whole..], &x[whole..]));
+            }
         }
     }
 }

@@ -5,6 +5,10 @@
 //! every scaling variant that only changes frequencies (linear, Llama 3, YaRN) is a matter of the
 //! compiler's. The cosine comes from a table over one turn, between whose entries is a straight line.
 
+use crate::dispatch::vectorised;
+use crate::vector::Vector;
+use std::ops::Range;
+
 /// Entries of the cosine table: one turn in 4,096 steps, both ends included.
 pub const COSINE_ENTRIES: usize = 4097;
 /// Fractional bits of a cosine.
@@ -39,17 +43,91 @@ pub fn turn(position: u32, frequency: u64, table: &[i32; COSINE_ENTRIES]) -> Tur
     Turn { cos: cosine(phase, table), sin: cosine(phase.wrapping_sub(quarter), table) }
 }
 
-/// Turns one head of width `2·turns.len()`, channel `i` paired with channel `i + width/2`:
-/// `(a, b) ← (R(a·cos − b·sin, 30), R(b·cos + a·sin, 30))`. Every `|v| < 2^30`.
-pub fn rotate(head: &mut [i32], turns: &[Turn]) {
-    let (low, high) = head.split_at_mut(turns.len());
-    for ((a, b), turn) in low.iter_mut().zip(high).zip(turns) {
+/// Turns of one position, `[head_width / 2]` each: what [`rotate`] reads side by side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Turns {
+    cos: Vec<i32>,
+    sin: Vec<i32>,
+}
+
+impl Turns {
+    /// No turns.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one channel pair's turn.
+    pub fn push(&mut self, Turn { cos, sin }: Turn) {
+        self.cos.push(cos);
+        self.sin.push(sin);
+    }
+
+    /// Some of the turns, or the empty view where they are not there.
+    pub fn view(&self, range: Range<usize>) -> TurnsView<'_> {
+        let cos = self.cos.get(range.clone()).unwrap_or_default();
+        TurnsView { cos, sin: self.sin.get(range).unwrap_or_default() }
+    }
+}
+
+/// Some of [`Turns`].
+#[derive(Clone, Copy, Debug)]
+pub struct TurnsView<'a> {
+    cos: &'a [i32],
+    sin: &'a [i32],
+}
+
+vectorised! {
+    /// Turns one head of width twice the turns, channel `i` paired with channel `i + width/2`:
+    /// `(a, b) ← (R(a·cos − b·sin, 30), R(b·cos + a·sin, 30))`. Every `|v| < 2^30`.
+    ///
+    /// # Panics
+    /// When the head is narrower than the turns.
+    pub fn rotate(head: &mut [i32], turns: TurnsView<'_>) {
+        fast: fast,
+        plain: plain,
+    }
+}
+
+/// The definition of [`rotate`].
+#[inline(always)]
+pub fn plain(head: &mut [i32], turns: TurnsView<'_>) {
+    let (low, high) = head.split_at_mut(turns.cos.len());
+    turn_pairs(low, high, turns.cos, turns.sin);
+}
+
+#[inline(always)]
+fn turn_pairs(low: &mut [i32], high: &mut [i32], cos: &[i32], sin: &[i32]) {
+    for (((a, b), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
         let (x, y) = (i64::from(*a), i64::from(*b));
-        let (cos, sin) = (i64::from(turn.cos), i64::from(turn.sin));
+        let (cos, sin) = (i64::from(cos), i64::from(sin));
         let half = 1 << (COSINE_BITS - 1);
         *a = ((x * cos - y * sin + half) >> COSINE_BITS) as i32;
         *b = ((y * cos + x * sin + half) >> COSINE_BITS) as i32;
     }
+}
+
+/// # Safety
+/// The CPU has `L`'s features.
+#[inline(always)]
+unsafe fn fast<L: Vector>(head: &mut [i32], turns: TurnsView<'_>) {
+    let (low, high) = head.split_at_mut(turns.cos.len());
+    let n = low.len().min(high.len()).min(turns.sin.len());
+    let end = n / L::LANES * L::LANES;
+    // SAFETY: registers before `end` lie inside all four slices; features are the caller's promise.
+    unsafe {
+        let half = L::wide_splat(1 << (COSINE_BITS - 1));
+        // The low half of a shifted sum is the same whichever shift: |sum| < 2^62.
+        let down = |sum| L::wide_low(L::wide_shr(L::wide_add(sum, half), COSINE_BITS));
+        for i in (0..end).step_by(L::LANES) {
+            let (at_a, at_b) = (low.as_mut_ptr().add(i), high.as_mut_ptr().add(i));
+            let (a, b) = (L::load(at_a), L::load(at_b));
+            let cos = L::load(turns.cos.as_ptr().add(i));
+            let sin = L::load(turns.sin.as_ptr().add(i));
+            L::store(at_a, down(L::wide_sub(L::wide_mul(a, cos), L::wide_mul(b, sin))));
+            L::store(at_b, down(L::wide_add(L::wide_mul(b, cos), L::wide_mul(a, sin))));
+        }
+    }
+    turn_pairs(&mut low[end..], &mut high[end..], &turns.cos[end..], &turns.sin[end..]);
 }
 
 #[cfg(test)]
@@ -88,7 +166,10 @@ mod tests {
         let quarter = turn(1, 1 << 62, &table());
         assert_eq!(quarter, Turn { cos: 0, sin: 1 << 30 });
         let mut head = [7, -3, 100, 11];
-        rotate(&mut head, &[quarter, quarter]);
+        let mut turns = Turns::new();
+        turns.push(quarter);
+        turns.push(quarter);
+        rotate(&mut head, turns.view(0..2));
         assert_eq!(head, [-100, -11, 7, -3]);
     }
 }

@@ -62,6 +62,7 @@ impl Vector for Simd128 {
         fn or(a: v128, b: v128) -> v128 { v128_or(a, b) }
         fn xor(a: v128, b: v128) -> v128 { v128_xor(a, b) }
         fn signs(v: v128) -> v128 { i32x4_shr(v, 31) }
+        fn shr(v: v128, count: u32) -> v128 { i32x4_shr(v, count) }
 
         fn splat_pair(at: *const i16) -> v128 { v128_load32_splat(at.cast()) }
         fn load_i8(at: *const i8) -> v128 { i16x8_load_extend_i8x8(at) }
@@ -69,6 +70,16 @@ impl Vector for Simd128 {
             let v = i32x4_add(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
             let v = i32x4_add(v, i32x4_shuffle::<1, 0, 3, 2>(v, v));
             i32x4_extract_lane::<0>(v)
+        }
+        fn totals(v: [v128; 4]) -> [i32; 4] {
+            let columns = transpose(v);
+            let v = i32x4_add(
+                i32x4_add(columns[0], columns[1]),
+                i32x4_add(columns[2], columns[3]),
+            );
+            let mut out = [0i32; 4];
+            v128_store(out.as_mut_ptr().cast(), v);
+            out
         }
         fn multiply_add(sum: v128, a: v128, b: v128) -> v128 {
             i32x4_add(sum, i32x4_dot_i16x8(a, b))
@@ -95,6 +106,14 @@ impl Vector for Simd128 {
             let (even, odd) = (v128_load64_zero(even.cast()), v128_load64_zero(odd.cast()));
             i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(even, odd)
         }
+        fn interleave_two(even: *const i16, odd: *const i16) -> [v128; 2] {
+            let (even, odd) = (v128_load(even.cast()), v128_load(odd.cast()));
+            [
+                i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(even, odd),
+                i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(even, odd),
+            ]
+        }
+        fn in_order(v: [v128; 2]) -> [v128; 2] { v }
 
         fn wide_splat(value: i64) -> Halves {
             let v = i64x2_splat(value);

@@ -37,6 +37,8 @@ pub(crate) trait Vector {
     unsafe fn xor(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// Arithmetic right shift by 31: all ones where negative.
     unsafe fn signs(v: Self::Lanes) -> Self::Lanes;
+    /// Arithmetic right shift by `count < 32`.
+    unsafe fn shr(v: Self::Lanes, count: u32) -> Self::Lanes;
 
     /// Two adjacent 16-bit values in every lane.
     unsafe fn splat_pair(at: *const i16) -> Self::Lanes;
@@ -44,6 +46,8 @@ pub(crate) trait Vector {
     unsafe fn load_i8(at: *const i8) -> Self::Lanes;
     /// Sum of all 32-bit lanes.
     unsafe fn total(v: Self::Lanes) -> i32;
+    /// [`Vector::total`] of each.
+    unsafe fn totals(v: [Self::Lanes; 4]) -> [i32; 4];
     /// `sum + a·b` over 16-bit lanes, adjacent products added in pairs.
     unsafe fn multiply_add(sum: Self::Lanes, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     /// Reads `2·LANES` bytes from each of `LANES` rows, `stride` apart, and writes them as 16-bit
@@ -53,6 +57,11 @@ pub(crate) trait Vector {
     unsafe fn transpose_i16(from: *const i16, stride: usize, to: *mut i16, to_stride: usize);
     /// `LANES` 16-bit values from each of two rows, interleaved.
     unsafe fn interleave_i16(even: *const i16, odd: *const i16) -> Self::Lanes;
+    /// `2·LANES` 16-bit values from each of two rows, interleaved, in an order of the implementation's
+    /// own that [`Vector::in_order`] undoes.
+    unsafe fn interleave_two(even: *const i16, odd: *const i16) -> [Self::Lanes; 2];
+    /// Brings 32-bit lanes back from the order of [`Vector::interleave_two`].
+    unsafe fn in_order(v: [Self::Lanes; 2]) -> [Self::Lanes; 2];
 
     unsafe fn wide_splat(value: i64) -> Self::Wide;
     /// Signed products.

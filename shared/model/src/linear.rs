@@ -35,6 +35,11 @@ impl Linear for PlainDecoder<'_> {
     fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
         product(&self.0.stages()[usize::from(stage.0)], self.0.weights(stage), x, tokens)
     }
+
+    fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
+        let spec = &self.0.stages()[usize::from(stage.0)];
+        nesa_kernels::matmul_i8(self.0.weights(stage), x, spec.n, spec.k, tokens, y);
+    }
 }
 
 pub(crate) fn product(spec: &LinearSpec, weights: &[i8], x: &[i32], tokens: usize) -> Vec<i32> {

@@ -1,9 +1,9 @@
 //! Assembles the exact form of a decoder, a layer at a time.
 
 use bytes::Bytes;
+use nesa_kernels::attention::CONTEXT_BITS;
 use nesa_kernels::decoder::{
-    CONTEXT_BITS, GAIN_LIMIT, GAIN_SHIFT, SILU_FRACTION_BITS, UP_LIMIT, VALUE_LIMIT,
-    query_key_limit,
+    GAIN_LIMIT, GAIN_SHIFT, SILU_FRACTION_BITS, UP_LIMIT, VALUE_LIMIT, query_key_limit,
 };
 use nesa_kernels::ops::SCORE_SHIFT;
 use nesa_kernels::sample::LOGIT_BITS;

@@ -16,10 +16,10 @@ use crate::vector::Vector;
 /// Added to products in `−2^62 .. 2^62` before a logical shift by at most 62.
 const OFFSET: i64 = 1 << 62;
 /// Half of the 31-bit range that a shifted product must fall into.
-const HALF: i64 = 1 << 30;
+pub(crate) const HALF: i64 = 1 << 30;
 
 /// A rounding right shift of products that should leave values in `−2^30 .. 2^30`.
-struct Down<L: Vector> {
+pub(crate) struct Down<L: Vector> {
     round: L::Wide,
     away: L::Wide,
     shift: u32,
@@ -33,7 +33,7 @@ impl<L: Vector> Down<L> {
     /// # Safety
     /// The CPU has `L`'s features.
     #[inline(always)]
-    unsafe fn new(shift: u32) -> Self {
+    pub(crate) unsafe fn new(shift: u32) -> Self {
         // SAFETY: the caller's promise.
         unsafe {
             Self {
@@ -50,7 +50,7 @@ impl<L: Vector> Down<L> {
     /// # Safety
     /// The CPU has `L`'s features.
     #[inline(always)]
-    unsafe fn apply(&mut self, product: L::Wide) -> L::Lanes {
+    pub(crate) unsafe fn apply(&mut self, product: L::Wide) -> L::Lanes {
         // SAFETY: the caller's promise.
         unsafe {
             let shifted = L::wide_shr(L::wide_add(product, self.round), self.shift);
@@ -65,7 +65,7 @@ impl<L: Vector> Down<L> {
     /// # Safety
     /// The CPU has `L`'s features.
     #[inline(always)]
-    unsafe fn fitted(&self) -> bool {
+    pub(crate) unsafe fn fitted(&self) -> bool {
         // SAFETY: the caller's promise.
         let seen = unsafe { L::wide_lanes(self.seen) };
         seen.iter().fold(0, |all, &v| all | v as u64) >> 31 == 0
@@ -124,7 +124,7 @@ impl<L: Vector> Biased<L> {
 
 /// Length of the part of `n` values that fills registers.
 #[inline(always)]
-fn whole<L: Vector>(n: usize) -> usize {
+pub(crate) fn whole<L: Vector>(n: usize) -> usize {
     n - n % L::LANES
 }
 
@@ -132,16 +132,26 @@ fn whole<L: Vector>(n: usize) -> usize {
 /// The CPU has `L`'s features.
 #[inline(always)]
 pub(super) unsafe fn smooth_row<L: Vector>(h: &mut [i32], factor: &[u16]) {
+    // SAFETY: the caller's promise.
+    unsafe { smooth_within::<L>(h, factor, RESIDUAL_LIMIT) }
+}
+
+/// Smoothing, clamped to `±limit`.
+///
+/// # Safety
+/// The CPU has `L`'s features.
+#[inline(always)]
+pub(crate) unsafe fn smooth_within<L: Vector>(h: &mut [i32], factor: &[u16], limit: i32) {
     let n = h.len().min(factor.len());
     let mut i = 0;
     while i < whole::<L>(n) {
         // SAFETY: a register from `i` on lies inside both slices.
         let fitted = unsafe {
-            let (mut down, mut biased) =
-                (Down::<L>::new(SMOOTH_BITS), Biased::<L>::new(RESIDUAL_LIMIT));
+            let mut down = Down::<L>::new(SMOOTH_BITS);
             let at = h.as_mut_ptr().add(i);
             let product = L::wide_mul(L::load(at), L::load_u16(factor.as_ptr().add(i)));
-            let value = biased.apply(down.apply(product), L::splat(0));
+            let value = L::sub(down.apply(product), L::splat(HALF as i32));
+            let value = L::max(L::min(value, L::splat(limit)), L::splat(-limit));
             // In place, so it is looked at before anything is lost.
             let fitted = down.fitted();
             if fitted {
@@ -150,17 +160,17 @@ pub(super) unsafe fn smooth_row<L: Vector>(h: &mut [i32], factor: &[u16]) {
             fitted
         };
         if !fitted {
-            plain::smooth_row(&mut h[i..i + L::LANES], &factor[i..i + L::LANES]);
+            plain::smooth_within(&mut h[i..i + L::LANES], &factor[i..i + L::LANES], limit);
         }
         i += L::LANES;
     }
-    plain::smooth_row(&mut h[i..n], &factor[i..n]);
+    plain::smooth_within(&mut h[i..n], &factor[i..n], limit);
 }
 
 /// # Safety
 /// The CPU has `L`'s features.
 #[inline(always)]
-pub(super) unsafe fn quantize_row<L: Vector>(h: &[i32], q_max: u32, x: &mut [i32]) -> RowScale {
+pub(crate) unsafe fn quantize_row<L: Vector>(h: &[i32], q_max: u32, x: &mut [i32]) -> RowScale {
     let end = whole::<L>(h.len());
     let mut bounds = [[0i32; 8]; 2];
     // SAFETY: registers before `end` lie inside `h`; a register has at most 8 lanes.

@@ -7,7 +7,7 @@
 //! Rounding is always "add half, shift right arithmetically", that is, to the nearest integer with
 //! ties towards +∞. Divisions are floor divisions of non-negative numbers unless stated.
 
-mod fast;
+pub(crate) mod fast;
 pub mod plain;
 
 use crate::dispatch::vectorised;

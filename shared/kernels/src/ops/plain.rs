@@ -16,15 +16,16 @@ fn round_shift(value: i64, shift: u32) -> i64 {
 /// Multiplies each value by its channel's factor with 14 fractional bits:
 /// `h[i] ← (h[i] · factor[i] + 2^13) >> 14`, clamped to [`RESIDUAL_LIMIT`].
 pub fn smooth_row(h: &mut [i32], factor: &[u16]) {
-    for (h, &f) in h.iter_mut().zip(factor) {
-        *h = smooth(*h, f);
-    }
+    smooth_within(h, factor, RESIDUAL_LIMIT);
 }
 
 #[inline(always)]
-pub(super) fn smooth(h: i32, factor: u16) -> i32 {
-    let v = round_shift(i64::from(h).wrapping_mul(i64::from(factor)), SMOOTH_BITS);
-    v.clamp(-i64::from(RESIDUAL_LIMIT), i64::from(RESIDUAL_LIMIT)) as i32
+pub(crate) fn smooth_within(h: &mut [i32], factor: &[u16], limit: i32) {
+    let limit = i64::from(limit);
+    for (h, &f) in h.iter_mut().zip(factor) {
+        let v = round_shift(i64::from(*h).wrapping_mul(i64::from(f)), SMOOTH_BITS);
+        *h = v.clamp(-limit, limit) as i32;
+    }
 }
 
 /// Quantises one row to `|x| ≤ q_max` with the row's own largest magnitude `m` as the scale

@@ -1,8 +1,9 @@
 //! Decoding as a state machine: everything but the linear stages, which it hands out.
 
+use nesa_kernels::attention::{AttentionScratch, Cache, Look, attend};
 use nesa_kernels::decoder as ops;
-use nesa_kernels::ops::{Requantize, RowScale, quantize_row};
-use nesa_kernels::rotary::{Turn, rotate, turn};
+use nesa_kernels::ops::{Requantize, RowScale, narrow_row, quantize_row};
+use nesa_kernels::rotary::{Turns, rotate, turn};
 use std::ops::Range;
 
 use super::cache::HeadCache;
@@ -22,6 +23,21 @@ pub struct Pending<'a> {
     pub x: &'a [i32],
 }
 
+/// How a layer's rows divide into heads.
+#[derive(Clone, Copy)]
+struct HeadShape {
+    width: usize,
+    heads: usize,
+    kv_heads: usize,
+}
+
+impl HeadShape {
+    /// Channels of all queries.
+    fn queries(&self) -> usize {
+        self.heads * self.width
+    }
+}
+
 struct Sequence {
     cache: KvCache,
     rows: Range<usize>,
@@ -37,12 +53,28 @@ pub struct DecoderRun {
     /// `[rows, d_model]`
     hidden: Vec<i32>,
     /// `[rows, head_width / 2]`
-    turns: Vec<Turn>,
+    turns: Turns,
     stage: usize,
     x: Vec<i32>,
     scales: Vec<RowScale>,
     logits: Vec<i32>,
     finished: bool,
+    scratch: Scratch,
+}
+
+/// Memory that the stages of a run use one after another.
+#[derive(Default)]
+struct Scratch {
+    /// One row of a product, brought back to fixed point.
+    row: Vec<i32>,
+    /// Queries of one sequence, `[kv_heads, tokens, heads / kv_heads, head_width]`.
+    queries: Vec<i16>,
+    looks: Vec<Look>,
+    /// Contexts of one key-value head's queries.
+    contexts: Vec<i32>,
+    attention: AttentionScratch,
+    /// What the next stage takes before it is quantised: `[rows, k]`.
+    offered: Vec<i32>,
 }
 
 impl DecoderRun {
@@ -67,7 +99,7 @@ impl DecoderRun {
         let (d, width) = (c.d_model as usize, usize::from(c.head_width));
         let heads = model.layers().len() * usize::from(c.kv_heads);
         let mut hidden = Vec::new();
-        let mut turns = Vec::new();
+        let mut turns = Turns::new();
         let mut sequences = Vec::with_capacity(feeds.len());
         let mut next = 0;
         for (index, mut feed) in feeds.into_iter().enumerate() {
@@ -91,8 +123,9 @@ impl DecoderRun {
                 return Err(RunError::Cache { index, got, expected: heads });
             }
             for position in feed.cache.tokens..got {
-                let at = |&f| turn(position as u32, f, model.cosine());
-                turns.extend(model.frequency().iter().map(at));
+                for &frequency in model.frequency() {
+                    turns.push(turn(position as u32, frequency, model.cosine()));
+                }
             }
             let rows = next..next + tokens;
             next = rows.end;
@@ -113,6 +146,7 @@ impl DecoderRun {
             x: Vec::new(),
             scales: Vec::new(),
             logits: Vec::new(),
+            scratch: Scratch::default(),
         };
         if !run.finished {
             run.offer_hidden();
@@ -153,9 +187,9 @@ impl DecoderRun {
         }
         match self.stage % STAGES_PER_LAYER {
             0 => {
-                let context = self.attention(y, layer);
+                self.attention(y, layer);
                 self.stage += 1;
-                self.offer(&context);
+                self.offer();
             }
             1 => {
                 self.add(y);
@@ -163,17 +197,9 @@ impl DecoderRun {
                 self.offer_hidden();
             }
             2 => {
-                let ff = n / 2;
-                let rows = self.scales.len();
-                let mut product = vec![0; rows * ff];
-                let (mut gate, mut up) = (vec![0; ff], vec![0; ff]);
-                for (t, out) in product.chunks_exact_mut(ff).enumerate() {
-                    self.requantize(y, t, 0..ff, ops::GATE_LIMIT, &mut gate);
-                    self.requantize(y, t, ff..n, ops::UP_LIMIT, &mut up);
-                    ops::swiglu_row(&gate, &up, self.model.silu(), out);
-                }
+                self.gated(y);
                 self.stage += 1;
-                self.offer(&product);
+                self.offer();
             }
             _ => {
                 self.add(y);
@@ -192,30 +218,25 @@ impl DecoderRun {
     }
 
     /// The results, in the order given; `None` until the run is finished.
-    pub fn into_output(mut self) -> Option<Vec<Fed>> {
+    pub fn into_output(self) -> Option<Vec<Fed>> {
         if !self.finished {
             return None;
         }
         let c = *self.model.config();
         let gives_logits = self.model.gives_logits();
         let width = if gives_logits { c.vocab } else { c.d_model } as usize;
-        let rows = if gives_logits { &self.logits } else { &self.hidden };
-        let mut rest = &rows[..];
+        let mut rest = if gives_logits { self.logits } else { self.hidden };
         let mut fed = Vec::with_capacity(self.sequences.len());
-        for mut s in self.sequences.drain(..) {
+        for mut s in self.sequences {
             let tokens = s.rows.len();
             let wanted = match s.logits {
                 Logits::Last if gives_logits => 1,
                 _ => tokens,
             };
-            let (mine, others) = rest.split_at(wanted * width);
-            rest = others;
+            let others = rest.split_off(wanted * width);
+            let mine = std::mem::replace(&mut rest, others);
             s.cache.tokens += tokens;
-            let output = if gives_logits {
-                Output::Logits(mine.to_vec())
-            } else {
-                Output::Hidden(mine.to_vec())
-            };
+            let output = if gives_logits { Output::Logits(mine) } else { Output::Hidden(mine) };
             fed.push(Fed { cache: s.cache, output });
         }
         Some(fed)
@@ -233,8 +254,10 @@ impl DecoderRun {
 
     /// Runs to the end with one engine for every stage.
     pub fn run(mut self, engine: &impl crate::Linear) -> Result<Vec<Fed>, ResumeError> {
+        let mut y = Vec::new();
         while let Some(Pending { stage, rows, x }) = self.pending() {
-            let y = engine.apply(stage, x, rows);
+            y.resize(rows * self.spec().n, 0);
+            engine.apply_to(stage, x, rows, &mut y);
             self.resume(&y)?;
         }
         Ok(self.into_output().unwrap_or_default())
@@ -244,30 +267,31 @@ impl DecoderRun {
         &self.model.stages()[self.stage]
     }
 
-    /// Quantises `rows` (`[tokens, k]`) as the input of the current stage, which follows no norm.
-    fn offer(&mut self, rows: &[i32]) {
+    /// Quantises what the last stage made as the input of the current one, which follows no norm.
+    fn offer(&mut self) {
         let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
+        self.clear_input(k);
+        let smooth = &self.model.stage(self.stage).smooth;
+        let rows = self.scratch.offered.chunks_exact_mut(k).zip(self.x.chunks_exact_mut(k));
+        for (row, x) in rows {
+            if !smooth.is_empty() {
+                ops::smooth_row(row, smooth);
+            }
+            self.scales.push(quantize_row(row, q_max, x));
+        }
+    }
+
+    /// Makes room for the current stage's input; padding is zero.
+    fn clear_input(&mut self, k: usize) {
         self.x.clear();
         self.x.resize(self.padded * k, 0);
         self.scales.clear();
-        let smooth = &self.model.stage(self.stage).smooth;
-        let mut smoothed = Vec::new();
-        for (row, x) in rows.chunks_exact(k).zip(self.x.chunks_exact_mut(k)) {
-            let row = if smooth.is_empty() {
-                row
-            } else {
-                smoothed.clear();
-                smoothed.extend_from_slice(row);
-                ops::smooth_row(&mut smoothed, smooth);
-                &smoothed
-            };
-            self.scales.push(quantize_row(row, q_max, x));
-        }
     }
 
     /// Normalises and quantises the residual stream as the input of the current stage.
     fn offer_hidden(&mut self) {
         let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
+        self.clear_input(k);
         let layer = self.stage / STAGES_PER_LAYER;
         let (gain, epsilon) = match self.model.head() {
             Some(head) if layer == usize::from(self.model.config().layers) => {
@@ -281,12 +305,10 @@ impl DecoderRun {
                 }
             }
         };
-        self.x.clear();
-        self.x.resize(self.padded * k, 0);
-        self.scales.clear();
-        let mut t = vec![0; k];
+        let t = &mut self.scratch.row;
+        t.resize(k, 0);
         for (row, x) in self.hidden.chunks_exact(k).zip(self.x.chunks_exact_mut(k)) {
-            self.scales.push(ops::rms_quantize_row(row, epsilon, gain, q_max, &mut t, x));
+            self.scales.push(ops::rms_quantize_row(row, epsilon, gain, q_max, t, x));
         }
     }
 
@@ -307,70 +329,125 @@ impl DecoderRun {
     /// Adds the current stage's product to the residual stream.
     fn add(&mut self, y: &[i32]) {
         let d = self.model.config().d_model as usize;
-        let mut delta = vec![0; d];
         let mut hidden = std::mem::take(&mut self.hidden);
+        let mut delta = std::mem::take(&mut self.scratch.row);
+        delta.resize(d, 0);
         for (t, row) in hidden.chunks_exact_mut(d).enumerate() {
             self.requantize(y, t, 0..d, ops::RESIDUAL_LIMIT, &mut delta);
             ops::add_residual(row, &delta);
         }
         self.hidden = hidden;
+        self.scratch.row = delta;
+    }
+
+    /// SwiGLU of the fused gate and up.
+    fn gated(&mut self, y: &[i32]) {
+        let n = self.spec().n;
+        let ff = n / 2;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.row.resize(n, 0);
+        scratch.offered.resize(self.scales.len() * ff, 0);
+        let (gate, up) = scratch.row.split_at_mut(ff);
+        for (t, out) in scratch.offered.chunks_exact_mut(ff).enumerate() {
+            self.requantize(y, t, 0..ff, ops::GATE_LIMIT, gate);
+            self.requantize(y, t, ff..n, ops::UP_LIMIT, up);
+            ops::swiglu_row(gate, up, self.model.silu(), out);
+        }
+        self.scratch = scratch;
     }
 
     /// Rotates and caches the new keys, caches the values, and lets every new query attend.
-    fn attention(&mut self, y: &[i32], layer: usize) -> Vec<i32> {
+    fn attention(&mut self, y: &[i32], layer: usize) {
         let c = *self.model.config();
-        let (width, heads) = (usize::from(c.head_width), usize::from(c.heads));
-        let kv_heads = usize::from(c.kv_heads);
-        let (q_end, k_end) = (heads * width, (heads + kv_heads) * width);
-        let n = k_end + kv_heads * width;
-        let limit = ops::query_key_limit(width);
-        let first = (layer - self.model.layers().start) * kv_heads;
-        let mut context = vec![0; self.scales.len() * q_end];
-        let mut row = vec![0; n];
-        let mut query = vec![0i16; width];
-        let mut scratch = ops::AttentionScratch::default();
+        let shape = HeadShape {
+            width: usize::from(c.head_width),
+            heads: usize::from(c.heads),
+            kv_heads: usize::from(c.kv_heads),
+        };
+        let first = (layer - self.model.layers().start) * shape.kv_heads;
+        let mut scratch = std::mem::take(&mut self.scratch);
         let mut sequences = std::mem::take(&mut self.sequences);
+        scratch.offered.resize(self.scales.len() * shape.queries(), 0);
         for s in &mut sequences {
-            for (i, t) in s.rows.clone().enumerate() {
-                self.requantize(y, t, 0..k_end, limit, &mut row[..k_end]);
-                self.requantize(y, t, k_end..n, ops::VALUE_LIMIT, &mut row[k_end..]);
-                let turns = &self.turns[t * width / 2..(t + 1) * width / 2];
-                for head in row[..k_end].chunks_exact_mut(width) {
-                    rotate(head, turns);
-                }
-                for g in 0..kv_heads {
-                    let cache = &mut s.cache.heads[first + g];
-                    let key = &row[q_end + g * width..q_end + (g + 1) * width];
-                    let value = &row[k_end + g * width..k_end + (g + 1) * width];
-                    cache.keys.extend(key.iter().map(|&v| v as i16));
-                    cache.values.extend(value.iter().map(|&v| v as i16));
-                }
-                let seen = s.cache.tokens + i + 1;
-                let from = match c.window as usize {
-                    0 => 0,
-                    window => seen.saturating_sub(window),
-                };
-                let scores = &self.model.layer(layer).scores;
-                let out = &mut context[t * q_end..(t + 1) * q_end];
-                for (h, out) in out.chunks_exact_mut(width).enumerate() {
-                    let cache = &s.cache.heads[first + h / (heads / kv_heads)];
-                    for (q, &v) in query.iter_mut().zip(&row[h * width..]) {
-                        *q = v as i16;
-                    }
-                    ops::attend(
-                        &query,
-                        &cache.keys[from * width..seen * width],
-                        &cache.values[from * width..seen * width],
-                        scores[h],
-                        self.model.exp(),
-                        &mut scratch,
-                        out,
-                    );
-                }
-            }
+            let caches = &mut s.cache.heads[first..first + shape.kv_heads];
+            self.remember(y, s.rows.clone(), shape, caches, &mut scratch);
+            self.look_back(layer, s.rows.clone(), s.cache.tokens, shape, caches, &mut scratch);
         }
         self.sequences = sequences;
-        context
+        self.scratch = scratch;
+    }
+
+    /// Brings a sequence's new queries to `scratch`, its keys and values to the caches.
+    fn remember(
+        &self,
+        y: &[i32],
+        rows: Range<usize>,
+        shape: HeadShape,
+        caches: &mut [HeadCache],
+        scratch: &mut Scratch,
+    ) {
+        let HeadShape { width, heads, kv_heads } = shape;
+        let (q_end, k_end) = (shape.queries(), shape.queries() + kv_heads * width);
+        let n = k_end + kv_heads * width;
+        let limit = ops::query_key_limit(width);
+        let (tokens, group) = (rows.len(), heads / kv_heads);
+        let Scratch { row, queries, .. } = scratch;
+        row.resize(n, 0);
+        queries.resize(tokens * q_end, 0);
+        for (i, t) in rows.enumerate() {
+            self.requantize(y, t, 0..k_end, limit, &mut row[..k_end]);
+            self.requantize(y, t, k_end..n, ops::VALUE_LIMIT, &mut row[k_end..]);
+            let turns = self.turns.view(t * width / 2..(t + 1) * width / 2);
+            for head in row[..k_end].chunks_exact_mut(width) {
+                rotate(head, turns);
+            }
+            for (g, query) in row[..q_end].chunks_exact(group * width).enumerate() {
+                narrow_row(query, &mut queries[(g * tokens + i) * group * width..]);
+            }
+            let (keys, values) = row[q_end..].split_at(kv_heads * width);
+            let keys = keys.chunks_exact(width).zip(values.chunks_exact(width));
+            for (cache, (key, value)) in caches.iter_mut().zip(keys) {
+                cache.keys.extend(key.iter().map(|&v| v as i16));
+                cache.values.extend(value.iter().map(|&v| v as i16));
+            }
+        }
+    }
+
+    /// Contexts of a sequence's new queries, which are in `scratch`, to the rows that are offered next.
+    /// The caches hold `before` older tokens.
+    fn look_back(
+        &self,
+        layer: usize,
+        rows: Range<usize>,
+        before: usize,
+        shape: HeadShape,
+        caches: &[HeadCache],
+        scratch: &mut Scratch,
+    ) {
+        let HeadShape { width, heads, kv_heads } = shape;
+        let (tokens, group) = (rows.len(), heads / kv_heads);
+        let window = match self.model.config().window as usize {
+            0 => usize::MAX,
+            window => window,
+        };
+        let Scratch { queries, looks, contexts, attention, offered, .. } = scratch;
+        contexts.resize(tokens * group * width, 0);
+        let heads = caches.iter().zip(self.model.layer(layer).scores.chunks_exact(group));
+        let heads = heads.zip(queries.chunks_exact(tokens * group * width));
+        for (g, ((cache, scores), queries)) in heads.enumerate() {
+            looks.clear();
+            for i in 0..tokens {
+                let seen = before + i + 1;
+                let seen = seen.saturating_sub(window)..seen;
+                looks.extend(scores.iter().map(|&score| Look { seen: seen.clone(), score }));
+            }
+            let cache = Cache { keys: &cache.keys, values: &cache.values };
+            attend(queries, looks, cache, self.model.exp(), attention, contexts);
+            for (t, context) in rows.clone().zip(contexts.chunks_exact(group * width)) {
+                let at = t * shape.queries() + g * group * width;
+                offered[at..at + group * width].copy_from_slice(context);
+            }
+        }
     }
 
     /// Before the head, drops the rows nobody asked for.
