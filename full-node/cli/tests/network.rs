@@ -10,7 +10,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Network, files_containing, http, logs, run, show};
+use support::{Network, checkpoint, files_containing, http, logs, run, show};
 
 /// Text that appears nowhere by chance.
 const TEXT: &str = "zebra-quartz confidential: the merger closes on the ninth of May";
@@ -20,12 +20,17 @@ const DEADLINE: &str = "15";
 #[test]
 fn one_network_from_start_to_stop() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let network = Network::start(folder.path(), &["--port", "0"]);
+    let tiny = tiny_decoder(folder.path());
+    let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/all-minilm-l6-v2.nesa");
+    let encoder = encoder.display().to_string();
+    let models = ["--port", "0", "--model", &encoder, "--model", &tiny];
+    let network = Network::start(folder.path(), &models);
     ready_line_and_lock(&network);
     http_interface(&network);
     status(&network);
     let first = embed(&network);
     receipts(&network, &first);
+    a_text_is_the_one_this_machine_writes_alone(&network, &tiny);
     foreign_trust_root(&network);
     the_rest_returns(&network, &first);
     search(&network);
@@ -46,6 +51,33 @@ fn one_network_from_start_to_stop() {
     assert_eq!(again["vector"], first["vector"], "exact arithmetic gives the same answer");
     verify(&network, Path::new(first["receipt"].as_str().expect("a path"))).expect_success();
     network.stop();
+}
+
+/// Compiles a made-up decoder; its file.
+fn tiny_decoder(root: &Path) -> String {
+    let (dir, file) = (root.join("tiny"), root.join("tiny.nesa"));
+    std::fs::create_dir(&dir).unwrap();
+    checkpoint::write(&dir);
+    let [dir, file] = [dir, file].map(|path| path.display().to_string());
+    let output = run(root, ["model", "compile", &dir, "--out", &file]);
+    assert!(output.status.success(), "{}", show(&output));
+    file
+}
+
+fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
+    let how = ["--prompt", TEXT, "--tokens", "9", "--temperature", "1", "--seed", "5", "--json"];
+    let alone = network.json([&["model", "generate", tiny], &how[..]].concat());
+    let base = ["query", "generate", "--rpc", network.field("rpc")];
+    let base = [&base[..], &["--trust-root", network.field("trust_root")], &how].concat();
+    let asked = network.json(&base);
+    assert_eq!((&asked["text"], &asked["tokens"]), (&alone["text"], &alone["tokens"]));
+    assert_eq!(asked["model"], network.ready["models"][1]);
+    assert_eq!(asked["rejected"], serde_json::json!([]));
+    assert!(asked["receipt"].is_string());
+    // An encoder writes nothing.
+    let encoder = network.field("model");
+    let refused = network.nesa([&base[..], &["--model", encoder]].concat());
+    assert!(show(&refused).contains("the model's family is encoder, expected decoder"));
 }
 
 fn ready_line_and_lock(network: &Network) {

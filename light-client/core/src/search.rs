@@ -160,7 +160,7 @@ impl SearchPlan {
         documents: &[Document],
         question: &str,
     ) -> Result<Self, QueryError> {
-        let tokenizer = prepared.model.tokenizer();
+        let tokenizer = prepared.encoder()?.tokenizer();
         // Passages are cut far below the model's limit, so a text that reaches it is too long anyway.
         let count = |text: &str| {
             let ids = tokenizer.encode(text);
@@ -241,10 +241,10 @@ impl QueryClient {
         options: &QueryOptions,
     ) -> Result<SearchOutcome, QueryError> {
         let query = self.embed(prepared, wallet, &plan.texts, options).await?;
-        let ranked = plan.rank(&query.answer.vectors);
+        let ranked = plan.rank(query.answer.vectors());
         let cached = plan.cached();
         let model = prepared.model.digest();
-        for (text, vector) in plan.texts.iter().zip(&query.answer.vectors) {
+        for (text, vector) in plan.texts.iter().zip(query.answer.vectors()) {
             // The question is private and seldom asked twice; only passages are worth keeping.
             if *text != plan.question {
                 cache.put(&model, text, vector).await?;

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use nesa_crypto::SecretKey;
 use nesa_light::{LightClient, accounts::Accounts};
 use nesa_masked::{Lane, spec::SpecError};
-use nesa_model::{Artifact, Model, ModelError};
+use nesa_model::{Artifact, ExactModel, ModelError};
 use nesa_platform::{
     net::{AcceptError, Event, Incoming, Network, StreamLimits},
     storage::Store,
@@ -132,8 +132,8 @@ impl ComputeNode {
         let mut models = HashMap::new();
         for artifact in &config.models {
             let opening = artifact.clone();
-            let model = task::compute(move || Model::open(&opening)).await?;
-            let lane = Lane::of_model(model.stages())?;
+            let model = task::compute(move || ExactModel::open(&opening)).await?;
+            let lane = Lane::of_model(model.served_stages())?;
             models.insert(artifact.digest(), (model, lane));
         }
         let digests: Vec<Hash> = config.models.iter().map(Artifact::digest).collect();

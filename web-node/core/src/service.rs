@@ -18,7 +18,7 @@ use nesa_masked::{
     message::{self, Refusal},
     server::{self, Outcome, Received, Session},
 };
-use nesa_model::Model;
+use nesa_model::ExactModel;
 use nesa_platform::{
     net::{Reader, Stream, Writer},
     task,
@@ -38,7 +38,7 @@ const OPENING: Duration = Duration::from_secs(10);
 pub(crate) struct Service {
     pub(crate) light: LightClient,
     pub(crate) key: SecretKey,
-    pub(crate) models: HashMap<Hash, (Model, Lane)>,
+    pub(crate) models: HashMap<Hash, (ExactModel, Lane)>,
     pub(crate) journal: Journal,
     pub(crate) settler: Settler,
     pub(crate) counters: Arc<Counters>,
@@ -53,7 +53,7 @@ pub(crate) struct Service {
 struct Begun {
     session: Session,
     entry: Entry,
-    model: Model,
+    model: ExactModel,
     accept: Bytes,
     place: Place,
     live: Live,
@@ -169,7 +169,7 @@ impl Service {
         &self,
         session: &mut Session,
         entry: &mut Entry,
-        model: Model,
+        model: ExactModel,
         accept: Bytes,
         mut reader: Reader,
         mut writer: Writer,
@@ -217,7 +217,7 @@ impl Service {
         &self,
         session: &mut Session,
         entry: &mut Entry,
-        model: &Model,
+        model: &ExactModel,
         mut requests: mpsc::Receiver<Bytes>,
         mut answers: mpsc::Sender<Bytes>,
     ) -> End {

@@ -172,7 +172,7 @@ impl App {
             view.progress.phase = JobPhase::Settling;
             view.passages = passages;
             if matches!(task, Task::Embed { .. }) {
-                view.vectors = outcome.answer.vectors.iter().map(|v| v.to_f32()).collect();
+                view.vectors = outcome.answer.vectors().iter().map(|v| v.to_f32()).collect();
             }
             view.attempts = outcome.attempts;
             view.timings = Some(view::timings(&outcome.timings));

@@ -73,7 +73,7 @@ impl App {
                             *slot = step;
                         }
                     }
-                    LightProgress::Answer(_) => {}
+                    LightProgress::Answer(_) | LightProgress::Text { .. } => {}
                     LightProgress::Note { what, height } => life(view, &what, height),
                 }
             }

@@ -209,7 +209,11 @@ impl Verify {
         };
         let file = match &self.model {
             Some(file) => file.clone(),
-            None => model::find()?,
+            None => match receipt.model() {
+                Some(digest) => model::find_digest(&digest)?,
+                // The check will say what is wrong with its payment.
+                None => model::find()?,
+            },
         };
         let model = Model::open(&model::open(&file)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -63,9 +63,10 @@ pub(crate) struct Up {
     /// What the network rehearses; fixed when the directory is made.
     #[arg(long, value_enum, value_name = "NAME")]
     scenario: Option<Scenario>,
-    /// The compiled model the compute nodes serve [default: found under models/].
+    /// A compiled model the compute nodes serve; may be given several times [default: all found
+    /// under models/].
     #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
+    model: Vec<PathBuf>,
     /// Folder of the built playground [default: www/dist near the executable or working directory].
     #[arg(long, value_name = "DIR")]
     www: Option<PathBuf>,
@@ -110,7 +111,7 @@ impl Up {
                 scenario: self.scenario.unwrap_or_default(),
                 http_port: self.port,
                 listen: self.listen.unwrap_or_else(layout::loopback),
-                model: self.model.clone(),
+                models: self.model.clone(),
             };
             eprintln!("Making a new local network in {} …", dir.display());
             return setup::create(dir, &options);
@@ -138,7 +139,7 @@ impl Up {
         if let Some(listen) = self.listen {
             network.listen = listen;
         }
-        network.model.file = setup::resolve_model(&network.model, self.model.as_deref())?;
+        setup::resolve_models(&mut network.models, &self.model)?;
         if serde_json::to_value(&network)? != before {
             network.store(dir)?;
         }
@@ -156,7 +157,8 @@ impl Up {
             supervisor.start(self.validators(dir, network), START_LIMIT).await?;
             eprintln!("{} validators agree on blocks.", network.validators.len());
             supervisor.start(self.nodes(dir, network), START_LIMIT).await?;
-            eprintln!("{} compute nodes serve {}.", network.nodes.len(), network.model.name);
+            let names: Vec<_> = network.models.iter().map(|model| model.name.as_str()).collect();
+            eprintln!("{} compute nodes serve {}.", network.nodes.len(), names.join(" and "));
             announce(dir, network, &supervisor)?;
             anyhow::Ok(())
         };
@@ -243,7 +245,8 @@ fn announce(dir: &Path, network: &Network, supervisor: &Supervisor) -> Result<()
         "trust_root": network.trust_root,
         "chain_id": network.chain_id,
         "scenario": network.scenario,
-        "model": network.model.digest,
+        "model": network.models.first().map(|model| model.digest),
+        "models": network.models.iter().map(|model| model.digest).collect::<Vec<_>>(),
         "dir": dir,
         "pids": supervisor.pids(),
     });

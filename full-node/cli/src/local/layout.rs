@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Version of `network.json`; another one is refused rather than misread.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Largest `network.json` read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -47,8 +47,8 @@ pub(crate) struct Network {
     /// Where HTTP and libp2p listen, and what clients are told; consensus stays on loopback.
     #[serde(default = "loopback")]
     pub(crate) listen: IpAddr,
-    /// The model every compute node serves.
-    pub(crate) model: ModelEntry,
+    /// The models every compute node serves.
+    pub(crate) models: Vec<ModelEntry>,
     /// Validators, `v0` first.
     pub(crate) validators: Vec<ValidatorEntry>,
     /// Compute nodes, `c0` first.
@@ -60,7 +60,7 @@ pub(crate) const fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
-/// The compiled model of a local network.
+/// A compiled model of a local network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelEntry {

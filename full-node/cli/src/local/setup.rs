@@ -61,8 +61,8 @@ pub(crate) struct Options {
     pub(crate) http_port: Option<u16>,
     /// What HTTP and libp2p listen on.
     pub(crate) listen: IpAddr,
-    /// The model file; found when absent.
-    pub(crate) model: Option<PathBuf>,
+    /// The model files; those found when empty.
+    pub(crate) models: Vec<PathBuf>,
 }
 
 /// File names inside a process's folder.
@@ -84,12 +84,19 @@ pub(crate) mod names {
 /// Makes the network in `dir`.
 pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
     discard_unfinished(dir)?;
-    let file = match &options.model {
-        Some(file) => file.clone(),
-        None => model::find()?,
-    };
-    let artifact = model::open(&file)?;
-    let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
+    let files = if options.models.is_empty() { model::find_all()? } else { options.models.clone() };
+    let mut models = Vec::with_capacity(files.len());
+    let mut artifacts: Vec<Artifact> = Vec::with_capacity(files.len());
+    for file in &files {
+        let artifact = model::open(file)?;
+        if artifacts.iter().any(|other| other.digest() == artifact.digest()) {
+            continue;
+        }
+        let file =
+            file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
+        models.push(ModelEntry { digest: artifact.digest(), name: model_name(&artifact), file });
+        artifacts.push(artifact);
+    }
 
     let mut rng = random::rng();
     let dealt = dealer::deal(VALIDATORS, &mut rng).context("cannot deal validator keys")?;
@@ -148,7 +155,7 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
     let plan = Plan {
         scenario: options.scenario,
         listen: options.listen,
-        artifact: &artifact,
+        artifacts: &artifacts,
         chain_id,
         faucet: faucet.public(),
     };
@@ -163,7 +170,7 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
         dealer: "one dealer on this machine made the group key and could forge this chain".into(),
         scenario: options.scenario,
         listen: options.listen,
-        model: ModelEntry { digest: artifact.digest(), name: model_name(&artifact), file },
+        models,
         validators,
         nodes,
     };
@@ -192,24 +199,39 @@ pub(crate) fn load_genesis(dir: &Path, network: &Network) -> Result<(Genesis, Tr
     Ok((genesis, trust))
 }
 
-/// The model file to serve now: the one asked for, the recorded one, or one found again. Its digest
-/// must be the registered one.
-pub(crate) fn resolve_model(entry: &ModelEntry, asked: Option<&Path>) -> Result<PathBuf> {
-    let file = match asked {
-        Some(file) => file.to_owned(),
-        None if entry.file.is_file() => entry.file.clone(),
-        None => model::find()?,
-    };
-    let got = model::open(&file)?.digest();
-    if got != entry.digest {
+/// Where each model's file is now: the one asked for, the recorded one, or one found again. Its
+/// digest must be the registered one.
+pub(crate) fn resolve_models(entries: &mut [ModelEntry], asked: &[PathBuf]) -> Result<()> {
+    let mut known = Vec::new();
+    for file in asked {
+        known.push((model::open(file)?.digest(), file.canonicalize()?));
+    }
+    if let Some((digest, file)) = known.iter().find(|(d, _)| entries.iter().all(|e| e.digest != *d))
+    {
         return Err(Failure::new(
             Code::Usage,
-            format!("{} has digest {got}, the network expects {}", file.display(), entry.digest),
-            "name the right file with --model, or use a new --dir for this one",
+            format!("{} has digest {digest}, which this network does not serve", file.display()),
+            "models are fixed at genesis: use a new --dir for this one",
         )
         .into());
     }
-    Ok(file.canonicalize()?)
+    for entry in entries {
+        let is_it = |file: &PathBuf| model::open(file).is_ok_and(|a| a.digest() == entry.digest);
+        if let Some((_, file)) = known.iter().find(|(digest, _)| *digest == entry.digest) {
+            entry.file.clone_from(file);
+        } else if !is_it(&entry.file) {
+            let found = model::find_all()?.into_iter().find(is_it);
+            let file = found.ok_or_else(|| {
+                Failure::new(
+                    Code::Usage,
+                    format!("no file of the model {} with digest {}", entry.name, entry.digest),
+                    "name it with --model, or use a new --dir",
+                )
+            })?;
+            entry.file = file.canonicalize()?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what an interrupted attempt left. Only called where there is no `network.json`.
@@ -243,7 +265,7 @@ fn model_name(artifact: &Artifact) -> String {
 struct Plan<'a> {
     scenario: Scenario,
     listen: IpAddr,
-    artifact: &'a Artifact,
+    artifacts: &'a [Artifact],
     chain_id: ChainId,
     faucet: Address,
 }
@@ -255,7 +277,6 @@ impl Plan<'_> {
         validators: &[ValidatorEntry],
         nodes: &[NodeEntry],
     ) -> Result<Genesis> {
-        let digest = self.artifact.digest();
         let mut params = Params::local(Some(self.faucet));
         if self.scenario == Scenario::Volunteers {
             // A volunteer's bond of some NES outweighs all genesis bonds of one une each, so it is
@@ -278,15 +299,19 @@ impl Plan<'_> {
                 .push(GenesisAccount { address: operator, balances: vec![coin(OPERATOR_NES)?] });
         }
         let owner = nodes.first().context("a network needs compute nodes")?.operator;
-        let model = ModelRecord {
-            digest,
-            owner,
-            name: ModelName::new(model_name(self.artifact))?,
-            bytes: u64::try_from(self.artifact.file_len())?,
-            denom: Denom::NES,
-            price_per_token: Amount(PRICE_PER_TOKEN),
-            lanes: Lane::Masked.bit(),
+        let model = |artifact: &Artifact| {
+            anyhow::Ok(ModelRecord {
+                digest: artifact.digest(),
+                owner,
+                name: ModelName::new(model_name(artifact))?,
+                bytes: u64::try_from(artifact.file_len())?,
+                denom: Denom::NES,
+                price_per_token: Amount(PRICE_PER_TOKEN),
+                lanes: Lane::Masked.bit(),
+            })
         };
+        let models: Vec<_> = self.artifacts.iter().map(model).collect::<Result<_>>()?;
+        let digests: Vec<_> = models.iter().map(|model| model.digest).collect();
         let node = |(index, entry): (usize, &NodeEntry)| {
             let bond = match self.scenario {
                 Scenario::Volunteers => Amount(1),
@@ -298,7 +323,7 @@ impl Plan<'_> {
                 node: entry.node,
                 bond,
                 faucet_bond: false,
-                models: vec![digest],
+                models: digests.clone(),
                 addresses: vec![NodeAddress::new(&websocket_address(
                     self.listen,
                     entry.p2p_port,
@@ -312,7 +337,7 @@ impl Plan<'_> {
             validators: validators.iter().map(|validator| validator.address).collect(),
             params,
             accounts,
-            models: vec![model],
+            models,
             nodes: nodes.iter().enumerate().map(node).collect::<Result<_>>()?,
             stablecoins: vec![Stablecoin { denom: LOCAL_STABLECOIN, name: Text::new("tUSD")? }],
             timestamp_ms: time::now_ms(),

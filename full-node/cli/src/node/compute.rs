@@ -76,7 +76,8 @@ async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -
     }
     let checkpoints = CheckpointStore::new(store.clone(), trust.digest());
     let light = LightClient::start(trust, Some(checkpoints), peers).await?;
-    let artifact = model::open(&network.model.file)?;
+    let models = network.models.iter().map(|entry| model::open(&entry.file));
+    let models = models.collect::<Result<_>>()?;
     let bond = genesis
         .nodes
         .iter()
@@ -94,7 +95,7 @@ async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -
         store,
         operator,
         node: key,
-        models: vec![artifact],
+        models,
         bond,
         relays: Vec::new(),
         announce: Vec::new(),

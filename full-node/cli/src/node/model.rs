@@ -1,5 +1,6 @@
 //! The compiled model file of a process: found, read, opened, and handed out in pieces.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -31,8 +32,26 @@ pub(crate) fn open(path: &Path) -> Result<Artifact> {
     })
 }
 
-/// Finds a compiled model: the only `models/*.nesa` near the working directory or the executable.
+/// The first of [`find_all`].
 pub(crate) fn find() -> Result<PathBuf> {
+    find_all()?.into_iter().next().context("no model")
+}
+
+/// The file of a digest among [`find_all`].
+pub(crate) fn find_digest(digest: &Hash) -> Result<PathBuf> {
+    let is_it = |file: &PathBuf| open(file).is_ok_and(|artifact| artifact.digest() == *digest);
+    find_all()?.into_iter().find(is_it).ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            format!("no model with digest {digest} was found under models/"),
+            "name its file with --model",
+        )
+        .into()
+    })
+}
+
+/// Compiled models: the `models/*.nesa` near the working directory or the executable, by name.
+pub(crate) fn find_all() -> Result<Vec<PathBuf>> {
     let starts = [std::env::current_dir().ok(), std::env::current_exe().ok()];
     for folder in starts.iter().flatten().flat_map(|start| start.ancestors()) {
         let mut found: Vec<PathBuf> = std::fs::read_dir(folder.join("models"))
@@ -43,8 +62,8 @@ pub(crate) fn find() -> Result<PathBuf> {
             .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
             .collect();
         found.sort();
-        if let Some(first) = found.into_iter().next() {
-            return Ok(first);
+        if !found.is_empty() {
+            return Ok(found);
         }
     }
     Err(Failure::new(
@@ -55,31 +74,29 @@ pub(crate) fn find() -> Result<PathBuf> {
     .into())
 }
 
-/// A model that peers may fetch in pieces.
-pub(crate) struct ServedModel {
-    digest: Hash,
-    artifact: Artifact,
-}
+/// Models that peers may fetch in pieces.
+pub(crate) struct ServedModels(HashMap<Hash, Artifact>);
 
-impl ServedModel {
-    pub(crate) fn new(artifact: Artifact) -> Self {
-        Self { digest: artifact.digest(), artifact }
+impl ServedModels {
+    pub(crate) fn new(artifacts: impl IntoIterator<Item = Artifact>) -> Self {
+        Self(artifacts.into_iter().map(|artifact| (artifact.digest(), artifact)).collect())
     }
 
     /// Answers a request for the header or one piece. The header's hashes check every piece, so
     /// pieces need no proofs of their own.
     pub(crate) fn answer(&self, request: Request) -> Response {
+        let piece = |model, index: u32| {
+            let index = usize::try_from(index).ok()?;
+            self.0.get(&model).and_then(|artifact| artifact.piece(index))
+        };
         match request {
-            Request::Manifest { model } if model == self.digest => {
-                self.artifact.piece(0).map_or(Response::Unknown, Response::Manifest)
+            Request::Manifest { model } => {
+                piece(model, 0).map_or(Response::Unknown, Response::Manifest)
             }
-            Request::Chunk { model, index } if model == self.digest => {
-                match usize::try_from(index).ok().and_then(|index| self.artifact.piece(index)) {
-                    Some(data) => Response::Chunk { index, data, proof: Bytes::new() },
-                    None => Response::Unknown,
-                }
-            }
-            Request::Manifest { .. } | Request::Chunk { .. } => Response::Unknown,
+            Request::Chunk { model, index } => match piece(model, index) {
+                Some(data) => Response::Chunk { index, data, proof: Bytes::new() },
+                None => Response::Unknown,
+            },
         }
     }
 }

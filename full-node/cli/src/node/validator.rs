@@ -20,7 +20,7 @@ use nesa_wire::Protocol;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    model::{self, ServedModel},
+    model::{self, ServedModels},
     services::{
         chain::{self, ChainService},
         chunks::{self, ChunkService},
@@ -122,7 +122,8 @@ async fn serve(
         tracing::warn!(?forgery, "lies to light clients on purpose: the network is a rehearsal");
     }
     let forger = forger.map(|forgery| Forger::new(forgery, trust.clone())).transpose()?;
-    let served = Arc::new(ServedModel::new(model::open(&network.model.file)?));
+    let artifacts = network.models.iter().map(|entry| model::open(&entry.file));
+    let served = Arc::new(ServedModels::new(artifacts.collect::<Result<Vec<_>>>()?));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(
         ChainService::new(chain_source.clone(), faucet, forger)
@@ -134,7 +135,11 @@ async fn serve(
         trust_root: network.trust_root.clone(),
         chain_id: network.chain_id.clone(),
         peers: peers(network, index)?,
-        models: vec![Model { digest: network.model.digest, name: network.model.name.clone() }],
+        models: network
+            .models
+            .iter()
+            .map(|entry| Model { digest: entry.digest, name: entry.name.clone() })
+            .collect(),
         faucet: has_faucet,
     };
     let counted = swarm.clone();

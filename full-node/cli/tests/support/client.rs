@@ -87,7 +87,7 @@ pub(crate) fn kill_in_mid_query(
         };
         let outcome =
             queries.embed(&prepared, &key, texts, &options).await.expect("an answer all the same");
-        assert_eq!(outcome.answer.vectors.len(), texts.len());
+        assert_eq!(outcome.answer.vectors().len(), texts.len());
         let victim = victim.lock().expect("unpoisoned").take();
         (outcome.query, victim.expect("a node was killed in the second pass"))
     });

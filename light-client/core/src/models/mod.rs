@@ -30,8 +30,9 @@ use nesa_masked::{
     spec::{Lane, SpecError},
 };
 use nesa_model::{
-    Artifact, Assembler, Header, Model, ModelError,
+    Artifact, Assembler, ExactModel, Header, Model, ModelError,
     artifact::{ChunkError, HeaderError, Piece},
+    decoder::DecoderModel,
 };
 use nesa_platform::{
     MaybeSend, MaybeSync, random,
@@ -40,6 +41,7 @@ use nesa_platform::{
     time::Instant,
 };
 use nesa_primitives::Hash;
+use nesa_tokenizer::{Limits, TextTokenizer, TokenizerError};
 
 use crate::client::{lock, since};
 
@@ -71,6 +73,9 @@ pub enum ModelStoreError {
     /// The model's stages cannot be served masked.
     #[error(transparent)]
     Lane(#[from] SpecError),
+    /// The model's own tokenizer cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// The weights break what the header promises.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -111,7 +116,9 @@ impl<F: Fn(LoadProgress) + MaybeSend + MaybeSync> LoadListener for F {
 #[derive(Clone)]
 pub struct Prepared {
     /// Everything but the linear stages.
-    pub model: Model,
+    pub model: ExactModel,
+    /// The tokenizer of a model that brings its own.
+    pub tokenizer: Option<Arc<TextTokenizer>>,
     /// The linear stages.
     pub lane: Arc<Lane>,
     /// The secrets that check them.
@@ -120,6 +127,43 @@ pub struct Prepared {
     pub cached: bool,
     /// How long the way here took, in milliseconds.
     pub ms: f64,
+}
+
+/// A model that does another kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the model's family is {got}, expected {expected}")]
+pub struct FamilyError {
+    /// Its family.
+    pub got: &'static str,
+    /// The family wanted.
+    pub expected: &'static str,
+}
+
+impl Prepared {
+    /// The encoder.
+    ///
+    /// # Errors
+    /// [`FamilyError`] when it is another kind of model.
+    pub fn encoder(&self) -> Result<&Model, FamilyError> {
+        let got = self.model.header().manifest().family();
+        self.model.encoder().ok_or(FamilyError { got, expected: "encoder" })
+    }
+
+    /// The decoder and its tokenizer.
+    ///
+    /// # Errors
+    /// [`FamilyError`] when it is another kind of model.
+    pub fn decoder(&self) -> Result<(&DecoderModel, &Arc<TextTokenizer>), FamilyError> {
+        let got = self.model.header().manifest().family();
+        let both = self.model.decoder().zip(self.tokenizer.as_ref());
+        both.ok_or(FamilyError { got, expected: "decoder" })
+    }
+}
+
+/// The tokenizer a decoder carries, read within limits.
+fn text_tokenizer(model: &DecoderModel) -> Result<TextTokenizer, TokenizerError> {
+    let json = model.tokenizer().map(|json| &json[..]).unwrap_or_default();
+    TextTokenizer::from_json(json, model.config().vocab, Limits::default())
 }
 
 /// The models of one device.
@@ -162,15 +206,19 @@ impl ModelStore {
         })
         .await?;
         let local = local.finish_local()?;
-        let opened = task::compute(move || Model::open_local(&local)).await?;
-        let lane = Arc::new(Lane::of_model(opened.stages())?);
+        let opened = task::compute(move || ExactModel::open_local(&local)).await?;
+        let lane = Arc::new(Lane::of_model(opened.served_stages())?);
+        let tokenizer = match opened.decoder() {
+            Some(decoder) => Some(Arc::new(text_tokenizer(decoder)?)),
+            None => None,
+        };
 
         let (preparation, cached) = match self.unseal(model, &lane).await? {
             Some(kept) => (kept, true),
             None => (self.fold(model, &header, &lane, sources, &mut meter).await?, false),
         };
         let preparation = Arc::new(preparation);
-        Ok(Prepared { model: opened, lane, preparation, cached, ms: since(start) })
+        Ok(Prepared { model: opened, tokenizer, lane, preparation, cached, ms: since(start) })
     }
 
     /// Streams every weight row once, keeping only s = rᵀW for a fresh r, and seals it.

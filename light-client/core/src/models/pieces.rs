@@ -24,7 +24,7 @@ fn namespace(model: &Hash) -> String {
 
 impl ModelStore {
     /// Piece 0, checked against the digest.
-    pub(super) async fn header(
+    pub async fn header(
         &self,
         model: &Hash,
         sources: &[Arc<dyn PieceSource>],

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nesa_chain::action::Side;
 use nesa_masked::{
-    client::{Action, Candidate, Committee, Config, Link, Pass, Reason, Session},
+    Run,
+    client::{Action, Candidate, Committee, Config, Link, Reason, Session},
     freivalds,
     spec::ROWS_PER_PART,
     transcript::Transcript,
 };
-use nesa_model::{Embedding, EncoderRun};
 use nesa_platform::{
     random, task,
     time::{self, Instant},
@@ -18,13 +18,14 @@ use nesa_primitives::Address;
 use serde_json::json;
 
 use super::{
-    Planned, QueryClient, QueryError, QueryOptions, answer_digest,
+    Planned, QueryClient, QueryError, QueryOptions,
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
         Answer, BytesMoved, NodeRef, Phase, Progress, Rejected, SideName, StageProgress, Timings,
     },
     settle::Evidence,
+    work::{Gather, Text, Vectors, Work},
 };
 use crate::{
     client::since,
@@ -53,12 +54,13 @@ pub(super) struct Driven {
 }
 
 /// What is gathered while the session runs.
-struct Run<'a> {
+struct Driver<'a, G> {
     options: &'a QueryOptions,
     addresses: BTreeMap<Address, Vec<String>>,
     named: Option<Address>,
     links: Links,
-    outputs: BTreeMap<u32, Vec<Embedding>>,
+    gather: G,
+    passes: u32,
     rejected: Vec<Rejected>,
     current: BTreeMap<SideName, NodeRef>,
     operators: BTreeMap<Address, Address>,
@@ -69,7 +71,6 @@ struct Run<'a> {
 }
 
 impl QueryClient {
-    #[allow(clippy::too_many_arguments)]
     pub(super) async fn drive(
         &self,
         prepared: &Prepared,
@@ -78,7 +79,30 @@ impl QueryClient {
         drawn: DrawnCommittee,
         options: &QueryOptions,
         ladder: &mut Ladder,
-        texts: &[String],
+    ) -> Result<Driven, QueryError> {
+        match &planned.work {
+            Work::Embed { texts, plan } => {
+                let gather = Vectors::new(prepared.encoder()?, texts, plan);
+                self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
+            }
+            Work::Write { request } => {
+                let (model, tokenizer) = prepared.decoder()?;
+                let gather = Text::new(model, tokenizer, request, options.listener.clone());
+                self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn converse<G: Gather>(
+        &self,
+        prepared: &Prepared,
+        planned: &Planned,
+        paid: &Paid,
+        drawn: DrawnCommittee,
+        options: &QueryOptions,
+        ladder: &mut Ladder,
+        gather: G,
     ) -> Result<Driven, QueryError> {
         let begin = Instant::now();
         let say = &options.listener;
@@ -99,27 +123,22 @@ impl QueryClient {
             Committee { a: candidates(&drawn.committee.a), b: candidates(&drawn.committee.b) };
         let operators =
             committee.a.iter().chain(&committee.b).map(|c| (c.node, c.operator)).collect();
-        let mut passes = Vec::with_capacity(planned.plan.passes.len());
-        for pass in &planned.plan.passes {
-            let batch: Vec<_> = pass.members.iter().map(|m| planned.tokens[*m].clone()).collect();
-            let run = EncoderRun::start(&prepared.model, &batch)?;
-            passes.push(Pass { run, tokens: pass.tokens });
-        }
         let mut session = Session::new(
             config,
             (*prepared.lane).clone(),
             committee,
             prepared.preparation.clone(),
-            passes,
+            gather.passes()?,
             random::rng(),
         )?;
 
-        let mut run = Run {
+        let mut run = Driver {
             options,
             addresses: drawn.addresses.clone(),
             named: options.named.map(|named| named.node),
             links: Links::new(self.network.clone()),
-            outputs: BTreeMap::new(),
+            gather,
+            passes: 0,
             rejected: Vec::new(),
             current: BTreeMap::new(),
             operators,
@@ -182,12 +201,12 @@ impl QueryClient {
             // In the browser there is one thread: let the links and the page breathe.
             task::yield_now().await;
         }
-        run.finish(self, prepared, planned, paid, drawn, ladder, texts, device_ms, since(begin))
+        run.finish(self, prepared, planned, paid, drawn, ladder, device_ms, since(begin))
     }
 }
 
-impl Run<'_> {
-    fn apply(&mut self, actions: Vec<Action<Vec<Embedding>>>) -> Result<(), QueryError> {
+impl<G: Gather> Driver<'_, G> {
+    fn apply(&mut self, actions: Vec<Action<<G::Run as Run>::Output>>) -> Result<(), QueryError> {
         let say = self.options.listener.clone();
         for action in actions {
             match action {
@@ -250,7 +269,8 @@ impl Run<'_> {
                 }
                 Action::Prepare => self.prepare = true,
                 Action::PassDone { pass, output } => {
-                    self.outputs.insert(pass, output);
+                    self.passes += 1;
+                    self.gather.take(pass, output)?;
                 }
                 Action::Done(transcript) => self.transcript = Some(*transcript),
                 Action::Failed(error) => {
@@ -290,7 +310,6 @@ impl Run<'_> {
         paid: &Paid,
         drawn: DrawnCommittee,
         ladder: &mut Ladder,
-        texts: &[String],
         device_ms: f64,
         total_ms: f64,
     ) -> Result<Driven, QueryError> {
@@ -300,27 +319,13 @@ impl Run<'_> {
         let Some(transcript) = self.transcript else {
             return Err(QueryError::Deadline { rejected: self.rejected });
         };
-        // Outputs come pass by pass; the plan says which text each belongs to.
-        let mut vectors: Vec<Option<Embedding>> = vec![None; texts.len()];
-        for (pass, output) in planned.plan.passes.iter().zip(self.outputs.into_values()) {
-            for (member, vector) in pass.members.iter().zip(output) {
-                if let Some(slot) = vectors.get_mut(*member) {
-                    *slot = Some(vector);
-                }
-            }
-        }
-        let vectors: Vec<Embedding> = vectors.into_iter().flatten().collect();
-        if vectors.len() != texts.len() {
-            return Err(QueryError::Texts { got: vectors.len() });
-        }
         let bind = Instant::now();
-        let digest = answer_digest(&prepared.model.digest(), &vectors);
+        let answer = Arc::new(self.gather.answer(&prepared.model.digest())?);
         let bind_ms = since(bind);
-        let answer = Arc::new(Answer { vectors, digest });
 
         let nodes: Vec<NodeRef> = self.current.into_values().collect();
         let seeds = transcript.checks;
-        let check_ms = check_cost(prepared, planned).min(device_ms);
+        let check_ms = check_cost(prepared, transcript.tokens.into()).min(device_ms);
         let sent = LadderStep::verified(
             StepId::SharesSent,
             "this device",
@@ -342,7 +347,7 @@ impl Run<'_> {
             check_ms,
             json!({
                 "stages": prepared.lane.stages().len(),
-                "passes": planned.plan.passes.len(),
+                "passes": self.passes,
                 "padded_tokens": transcript.tokens,
                 "messages_checked": transcript.checks,
                 "field": "2^61 - 1",
@@ -369,7 +374,7 @@ impl Run<'_> {
         let bound = LadderStep::verified(
             StepId::OutputBound,
             "this device",
-            format!("{} vectors with digest {}", answer.vectors.len(), answer.digest),
+            format!("{} with digest {}", answer.summary(), answer.digest),
             bind_ms,
             json!({ "digest": answer.digest, "commits": commits }),
         );
@@ -383,13 +388,13 @@ impl Run<'_> {
                 client.light.chain(),
                 paid.signed.clone(),
                 paid.opening.salt,
-                texts.to_vec(),
+                planned.texts.clone(),
                 &transcript,
                 answer.digest,
             )
         });
         let waited = (total_ms - device_ms).max(0.0);
-        let rounds = prepared.lane.stages().len() * planned.plan.passes.len();
+        let rounds = prepared.lane.stages().len() * self.passes as usize;
         let network_ms = (self.round_trip.as_secs_f64() * 1000.0 * rounds as f64).min(waited);
         let timings = Timings {
             network_ms,
@@ -422,8 +427,7 @@ impl Run<'_> {
 ///
 /// The session has no clock; but a check takes the same time whatever it checks, so one part of
 /// each stage is checked again, with zeros, and scaled to the rows of the query.
-fn check_cost(prepared: &Prepared, planned: &Planned) -> f64 {
-    let padded: u64 = planned.plan.tokens();
+fn check_cost(prepared: &Prepared, padded: u64) -> f64 {
     let rows = u64::from(ROWS_PER_PART).min(padded.max(1));
     let mut spent = Duration::ZERO;
     for (index, stage) in prepared.lane.stages().iter().enumerate() {

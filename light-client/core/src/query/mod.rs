@@ -19,6 +19,7 @@ mod links;
 mod pay;
 pub mod report;
 mod settle;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +30,7 @@ use nesa_masked::{
     client::{SessionError, StartError},
     spec::SpecError,
 };
-use nesa_model::{Embedding, TokenIds};
+use nesa_model::{Embedding, decoder::WriteError};
 use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
 use nesa_primitives::{Amount, Hash};
 
@@ -38,13 +39,14 @@ use crate::{
     accounts::Accounts,
     client::since,
     ladder::{Ladder, LadderStep, StepId},
-    models::{ModelStore, ModelStoreError, PieceSource, Prepared},
+    models::{FamilyError, ModelStore, ModelStoreError, PieceSource, Prepared},
     receipt::{OpenedReceipt, PaymentReceipt},
 };
 use journal::{Fate, Journal};
 use report::{
     Answer, BytesMoved, Cost, Listener, NodeRef, Phase, Progress, Quote, Rejected, Timings,
 };
+use work::Work;
 
 /// Texts of one query at most: a search over a few documents fits.
 pub const MAX_TEXTS: usize = 512;
@@ -52,6 +54,8 @@ pub const MAX_TEXTS: usize = 512;
 const BASE_DEADLINE: Duration = Duration::from_secs(20);
 /// Time allowed for each padded token besides: 40 tokens a second is a slow link.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(25);
+/// Time allowed for each token that is written besides: tens of round trips, one after another.
+const WRITTEN_TOKEN_DEADLINE: Duration = Duration::from_millis(1_000);
 
 /// Choices for one query.
 #[derive(Clone, Default)]
@@ -127,6 +131,18 @@ pub enum QueryError {
         /// What was signed.
         expected: String,
     },
+    /// The model does not do this kind of work.
+    #[error(transparent)]
+    Family(#[from] FamilyError),
+    /// The model's tokenizer refuses the text, or its own tokens.
+    #[error(transparent)]
+    Tokenizer(#[from] nesa_tokenizer::TokenizerError),
+    /// The model cannot continue the prompt.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// An opened receipt was asked for where there is none yet.
+    #[error("a written text has no opened receipt yet; ask without one")]
+    NoOpenedReceipt,
     /// No committee can be drawn.
     #[error("no nodes could be drawn: {0}")]
     Committee(#[from] nesa_chain::committee::CommitteeError),
@@ -199,6 +215,7 @@ pub struct QueryOutcome {
 
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
+pub use work::Prompt;
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]
@@ -213,8 +230,9 @@ pub struct QueryClient {
 
 /// What is known of a query before it is paid.
 pub(crate) struct Planned {
-    pub(crate) tokens: Vec<TokenIds>,
-    pub(crate) plan: nesa_masked::batch::Plan,
+    pub(crate) work: Work,
+    /// What the payment commits to.
+    pub(crate) texts: Vec<String>,
     pub(crate) quote: Quote,
     pub(crate) price: Amount,
     pub(crate) denom: nesa_primitives::Denom,
@@ -276,7 +294,22 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        Ok(self.plan(prepared, texts, options).await?.quote)
+        let work = Work::embed(prepared, texts)?;
+        Ok(self.plan(prepared, work, texts.to_vec(), options).await?.quote)
+    }
+
+    /// What continuing `prompt` would cost and move at most, without sending anything.
+    ///
+    /// # Errors
+    /// [`QueryError`] when the model cannot continue it.
+    pub async fn write_quote(
+        &self,
+        prepared: &Prepared,
+        prompt: &Prompt,
+        options: &QueryOptions,
+    ) -> Result<Quote, QueryError> {
+        let work = Work::write(prepared, prompt)?;
+        Ok(self.plan(prepared, work, prompt.committed(), options).await?.quote)
     }
 
     /// Embeds `texts`: one unit vector each, every layer checked by this device.
@@ -290,6 +323,36 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
+        let work = || Work::embed(prepared, texts);
+        self.ask(prepared, wallet, work, texts.to_vec(), options).await
+    }
+
+    /// Continues `prompt`; every token is heard as [`Progress::Text`] once all its layers are checked.
+    ///
+    /// # Errors
+    /// As [`QueryClient::embed`].
+    pub async fn write(
+        &self,
+        prepared: &Prepared,
+        wallet: &SecretKey,
+        prompt: &Prompt,
+        options: &QueryOptions,
+    ) -> Result<QueryOutcome, QueryError> {
+        if options.open_receipt {
+            return Err(QueryError::NoOpenedReceipt);
+        }
+        let work = || Work::write(prepared, prompt);
+        self.ask(prepared, wallet, work, prompt.committed(), options).await
+    }
+
+    async fn ask(
+        &self,
+        prepared: &Prepared,
+        wallet: &SecretKey,
+        work: impl FnOnce() -> Result<Work, QueryError>,
+        texts: Vec<String>,
+        options: &QueryOptions,
+    ) -> Result<QueryOutcome, QueryError> {
         let start = Instant::now();
         let say = &options.listener;
         let mut ladder = Ladder::new();
@@ -300,20 +363,19 @@ impl QueryClient {
             serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }),
         ));
         say.say(Progress::Phase(Phase::Tokenizing));
-        let planned = self.plan(prepared, texts, options).await?;
+        let planned = self.plan(prepared, work()?, texts, options).await?;
         say.say(Progress::Quote(planned.quote.clone()));
 
         let planning_ms = since(start);
         let chain_start = Instant::now();
-        let mut paid = self.pay(prepared, wallet, texts, &planned, options, &mut ladder).await?;
+        let mut paid = self.pay(prepared, wallet, &planned, options, &mut ladder).await?;
         let drawn = match self.draw(&paid, options, &mut ladder).await {
             Ok(drawn) => drawn,
             Err(error) => return Err(self.give_up(&mut paid, error).await),
         };
         let chain_ms = since(chain_start);
 
-        let driven =
-            self.drive(prepared, &planned, &paid, drawn, options, &mut ladder, texts).await;
+        let driven = self.drive(prepared, &planned, &paid, drawn, options, &mut ladder).await;
         let driven = match driven {
             Ok(driven) => driven,
             Err(error) => return Err(self.give_up(&mut paid, error).await),

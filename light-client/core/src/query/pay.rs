@@ -10,7 +10,6 @@ use nesa_chain::{
     tx::SignedTx,
 };
 use nesa_crypto::SecretKey;
-use nesa_masked::batch::Plan;
 use nesa_platform::{
     random,
     time::{self, Instant},
@@ -21,10 +20,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
-    BASE_DEADLINE, MAX_TEXTS, Planned, QueryClient, QueryError, QueryOptions, TOKEN_DEADLINE,
+    BASE_DEADLINE, Planned, QueryClient, QueryError, QueryOptions, TOKEN_DEADLINE,
+    WRITTEN_TOKEN_DEADLINE,
     journal::{Entry, Fate},
     report::{Phase, Progress, Quote},
     sum,
+    work::Work,
 };
 use crate::{
     AskError, Proven,
@@ -79,21 +80,17 @@ pub fn commitment(chain: &Hash, salt: &Hash, model: &Hash, texts: &[String]) -> 
 }
 
 impl QueryClient {
-    /// Tokenises, plans the passes and computes the price from proven records.
+    /// Plans the passes and computes the price from proven records. `texts` are what the payment
+    /// commits to.
     pub(super) async fn plan(
         &self,
         prepared: &Prepared,
-        texts: &[String],
+        work: Work,
+        texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<Planned, QueryError> {
-        if texts.is_empty() || texts.len() > MAX_TEXTS {
-            return Err(QueryError::Texts { got: texts.len() });
-        }
-        let tokens: Vec<_> =
-            texts.iter().map(|text| prepared.model.tokenizer().encode(text)).collect();
-        let lengths: Vec<usize> = tokens.iter().map(|t| t.len()).collect();
-        let plan = Plan::new(&lengths)?;
-        let padded = plan.tokens();
+        let passes = work.passes();
+        let padded = passes.iter().map(|tokens| u64::from(*tokens)).sum();
 
         let digest = prepared.model.digest();
         let (model_key, params_key) = (keys::model(&digest), keys::params());
@@ -112,7 +109,7 @@ impl QueryClient {
         let price = model.price_per_token;
         let overflow = QueryError::TooLong { tokens: padded, max: params.max_query_tokens };
         let Some(escrow) = fees::min_escrow(price, count, &params) else { return Err(overflow) };
-        let Some(work) = fees::price(price, count).and_then(|one| one.checked_mul(2)) else {
+        let Some(compute) = fees::price(price, count).and_then(|one| one.checked_mul(2)) else {
             return Err(overflow);
         };
         if let Some(allowed) = options.max_fee
@@ -121,25 +118,28 @@ impl QueryClient {
             return Err(QueryError::TooDear { needed: escrow, allowed });
         }
         let per_token = prepared.lane.bytes_per_token();
+        let (number, truncated) = work.texts();
         let quote = Quote {
-            texts: texts.len(),
-            truncated: (0..tokens.len()).filter(|i| tokens[*i].truncated).collect(),
-            passes: plan.passes.iter().map(|pass| pass.tokens as usize).collect(),
+            texts: number,
+            truncated,
+            passes: passes.iter().map(|tokens| *tokens as usize).collect(),
             padded_tokens: padded,
             stages: prepared.lane.stages().len(),
             bytes_up: padded * per_token.to_a,
             bytes_down: padded * (per_token.from_a + per_token.from_b),
-            compute: work,
+            compute,
             draw_fee: params.draw_fee,
             tx_fee: params.min_tx_fee,
             max_fee: escrow,
         };
-        let wanted = options.deadline.unwrap_or(BASE_DEADLINE + TOKEN_DEADLINE * count);
+        let needed =
+            BASE_DEADLINE + TOKEN_DEADLINE * count + WRITTEN_TOKEN_DEADLINE * work.written();
+        let wanted = options.deadline.unwrap_or(needed);
         // A margin on both bounds: the chain measures from inclusion, which is a little later.
         let least = Duration::from_millis(params.min_deadline_ms.saturating_add(2_000));
         let most = Duration::from_millis(params.max_deadline_ms.saturating_sub(2_000)).max(least);
         let deadline = wanted.clamp(least, most);
-        Ok(Planned { tokens, plan, quote, price, denom: model.denom, deadline })
+        Ok(Planned { work, texts, quote, price, denom: model.denom, deadline })
     }
 
     /// Signs and submits the payment, waits for its block and proves the escrow.
@@ -147,7 +147,6 @@ impl QueryClient {
         &self,
         prepared: &Prepared,
         wallet: &SecretKey,
-        texts: &[String],
         planned: &Planned,
         options: &QueryOptions,
         ladder: &mut Ladder,
@@ -181,7 +180,7 @@ impl QueryClient {
             verification: Verification::Freivalds,
             max_fee: quote.max_fee,
             denom: planned.denom,
-            commitment: commitment(&chain, &opening.salt, &model, texts),
+            commitment: commitment(&chain, &opening.salt, &model, &planned.texts),
             client_key: client_key.public(),
             deadline_ms: now_ms.saturating_add(planned.deadline.as_millis() as u64),
             max_tokens,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nesa_model::Embedding;
 use nesa_platform::{MaybeSend, MaybeSync};
 use nesa_primitives::{Address, Amount, Hash};
 use serde::{Deserialize, Serialize};
@@ -157,6 +158,13 @@ pub enum Progress {
     Rejected(Rejected),
     /// A rung changed.
     Step(Box<LadderStep>),
+    /// More of the text being written. Every layer behind it has been checked.
+    Text {
+        /// What is new.
+        piece: String,
+        /// Tokens so far.
+        tokens: usize,
+    },
     /// The answer, before payment.
     Answer(Arc<Answer>),
     /// Something worth a line in the query's timeline, with the height where the chain had part.
@@ -169,12 +177,80 @@ pub enum Progress {
 }
 
 /// The checked answer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
-    /// One unit vector per text, in the order given.
-    pub vectors: Vec<nesa_model::Embedding>,
-    /// BLAKE3 over the vectors' integers: what "the displayed bytes" means.
+    /// What was computed.
+    pub content: Content,
+    /// BLAKE3 over the integers behind it (values of vectors, indices of tokens): what "the displayed
+    /// bytes" means.
     pub digest: Hash,
+}
+
+/// What was computed.
+#[derive(Clone)]
+pub enum Content {
+    /// One unit vector per text, in the order given.
+    Vectors(Vec<Embedding>),
+    /// A text.
+    Text(WrittenText),
+}
+
+/// A text that continues a prompt.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WrittenText {
+    /// The text.
+    pub text: String,
+    /// Its tokens.
+    pub tokens: Vec<u32>,
+    /// Whether it came to its end, or was cut at the most tokens asked for.
+    pub ended: bool,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answer({})", self.digest)
+    }
+}
+
+impl Answer {
+    pub(crate) fn new(model: &Hash, content: Content) -> Self {
+        let digest = match &content {
+            Content::Vectors(vectors) => super::answer_digest(model, vectors),
+            Content::Text(text) => {
+                let mut hasher = nesa_primitives::domain("written text", model);
+                for token in &text.tokens {
+                    hasher.update(&token.to_le_bytes());
+                }
+                hasher.update(&[text.ended.into()]);
+                hasher.finalize().into()
+            }
+        };
+        Self { content, digest }
+    }
+
+    /// The vectors; none if it is a text.
+    pub fn vectors(&self) -> &[Embedding] {
+        match &self.content {
+            Content::Vectors(vectors) => vectors,
+            Content::Text(_) => &[],
+        }
+    }
+
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&WrittenText> {
+        match &self.content {
+            Content::Vectors(_) => None,
+            Content::Text(text) => Some(text),
+        }
+    }
+
+    /// In words: what the digest stands for.
+    pub(crate) fn summary(&self) -> String {
+        match &self.content {
+            Content::Vectors(vectors) => format!("{} vectors", vectors.len()),
+            Content::Text(text) => format!("a text of {} tokens", text.tokens.len()),
+        }
+    }
 }
 
 /// A listener for progress. Called in order, must not block.
@@ -204,7 +280,8 @@ impl Listener {
         Self::new(|_| {})
     }
 
-    pub(crate) fn say(&self, progress: Progress) {
+    /// Passes an event on.
+    pub fn say(&self, progress: Progress) {
         self.0.take(progress);
     }
 }

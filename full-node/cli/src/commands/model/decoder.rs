@@ -10,7 +10,7 @@ use nesa_compiler::calibration_texts;
 use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, evaluate_decoder};
 use nesa_compiler::eval::CORPUS;
 use nesa_kernels::sample::{LOGIT_BITS, Sampling};
-use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, choose};
+use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
 use nesa_model::{Artifact, PlainDecoder};
 use nesa_tokenizer::{Limits, TextStream, TextTokenizer};
 use serde_json::{Value, json};
@@ -25,9 +25,12 @@ use crate::{
 /// Tokens of a calibration sequence, and of one that is measured.
 const SEQUENCE: usize = 256;
 
+/// Tokens of a prompt read at once.
+const PIECE: usize = 256;
+
 /// How to continue a prompt
 #[derive(Debug, Args)]
-pub(super) struct Generation {
+pub(crate) struct Generation {
     /// The text to continue.
     #[arg(long, value_name = "TEXT")]
     prompt: String,
@@ -46,6 +49,42 @@ pub(super) struct Generation {
     /// The same seed, prompt and model give the same text on every machine.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+}
+
+impl Generation {
+    pub(crate) fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    pub(crate) fn seed(&self) -> [u8; SAMPLING_SEED_BYTES] {
+        let mut seed = [0; SAMPLING_SEED_BYTES];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed
+    }
+
+    /// The parameters in the fixed-point form of the exact arithmetic.
+    pub(crate) fn sampling(&self) -> Result<Sampling> {
+        let fixed = |name: &str, value: f64, max: f64| -> Result<u32> {
+            if !(0.0..=max).contains(&value) {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("--{name} {value}, allowed 0 to {max}"),
+                    "try --temperature 0.8 --top-p 0.95",
+                )
+                .into());
+            }
+            Ok((value * f64::from(1 << LOGIT_BITS)).round() as u32)
+        };
+        Ok(Sampling {
+            temperature: fixed("temperature", self.temperature, 100.0)?,
+            top_k: self.top_k,
+            top_p: fixed("top-p", self.top_p, 1.0)?,
+        })
+    }
 }
 
 /// Whether a folder holds a decoder's checkpoint.
@@ -191,33 +230,34 @@ pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Valu
         )
         .into());
     }
-    let sampling = sampling(how)?;
-    let mut seed = [0; nesa_model::decoder::SAMPLING_SEED_BYTES];
-    seed[..8].copy_from_slice(&how.seed.to_le_bytes());
-    let mut stream = TextStream::new(tokenizer, &prompt);
-    let (mut cache, mut input, mut text) = (KvCache::new(), prompt.clone(), String::new());
+    let request = WriteRequest {
+        prompt: prompt.clone(),
+        tokens: how.tokens.min(room),
+        sampling: how.sampling()?,
+        seed: how.seed(),
+        pad_to: 1,
+        piece: PIECE,
+    };
     let start = Instant::now();
-    let (mut first, mut written) = (None, 0usize);
+    let mut stream = TextStream::new(tokenizer, &prompt);
+    let mut writing = Writing::start(&exact, request).map_err(unusable)?;
+    let (mut first, mut written, mut text) = (None, 0usize, String::new());
     let mut stdout = std::io::stdout().lock();
-    while written < how.tokens.min(room) {
-        let feed = Feed { cache, input: Input::Tokens(input), logits: Logits::Last };
-        let fed = DecoderRun::start(&exact, vec![feed])?.run(&PlainDecoder(&exact))?;
-        let Some(fed) = fed.into_iter().next() else { break };
-        cache = fed.cache;
-        let Output::Logits(logits) = fed.output else { break };
-        let Some(token) = choose(&exact, &logits, &sampling, &seed, cache.len()) else { break };
-        first.get_or_insert_with(|| start.elapsed());
-        if exact.special().ends.contains(&token) {
+    loop {
+        if let Some(Written::Token(token)) = writing.run(&PlainDecoder(&exact))? {
+            first.get_or_insert_with(|| start.elapsed());
+            written += 1;
+            let piece = stream.push(token).map_err(unusable)?;
+            if !json && (write!(stdout, "{piece}").is_err() || stdout.flush().is_err()) {
+                // Nobody reads any more.
+                break;
+            }
+            text.push_str(&piece);
+        }
+        if !writing.goes_on() {
             break;
         }
-        written += 1;
-        let piece = stream.push(token).map_err(unusable)?;
-        if !json && (write!(stdout, "{piece}").is_err() || stdout.flush().is_err()) {
-            // Nobody reads any more.
-            break;
-        }
-        text.push_str(&piece);
-        input = vec![token];
+        writing.advance().map_err(unusable)?;
     }
     text.push_str(&stream.finish().map_err(unusable)?);
     drop(stdout);
@@ -234,23 +274,4 @@ pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Valu
         "first_token_ms": first.as_secs_f64() * 1000.0,
         "tokens_per_second": written.saturating_sub(1) as f64 / rest.max(1e-9),
     }))
-}
-
-fn sampling(how: &Generation) -> Result<Sampling> {
-    let fixed = |name: &str, value: f64, max: f64| -> Result<u32> {
-        if !(0.0..=max).contains(&value) {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("--{name} {value}, allowed 0 to {max}"),
-                "try --temperature 0.8 --top-p 0.95",
-            )
-            .into());
-        }
-        Ok((value * f64::from(1 << LOGIT_BITS)).round() as u32)
-    };
-    Ok(Sampling {
-        temperature: fixed("temperature", how.temperature, 100.0)?,
-        top_k: how.top_k,
-        top_p: fixed("top-p", how.top_p, 1.0)?,
-    })
 }

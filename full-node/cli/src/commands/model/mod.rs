@@ -2,6 +2,8 @@
 
 mod decoder;
 
+pub(crate) use decoder::Generation;
+
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 

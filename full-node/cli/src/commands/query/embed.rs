@@ -52,7 +52,7 @@ impl Embed {
             )
             .into());
         }
-        let session = Session::open(&self.common).await?;
+        let session = Session::open(&self.common, "encoder").await?;
         let options = session.options(&self.common);
         let quote = session.queries.quote(&session.prepared, &texts, &options).await;
         session.fund(&quote.map_err(session::failed)?).await?;
@@ -64,7 +64,7 @@ impl Embed {
         session.done();
         let receipts = session::write_receipts(&self.common, &outcome)?;
         let vectors: Vec<Vec<f32>> =
-            outcome.answer.vectors.iter().map(nesa_model::Embedding::to_f32).collect();
+            outcome.answer.vectors().iter().map(nesa_model::Embedding::to_f32).collect();
         if self.common.json {
             let mut object = session::report(&outcome, &receipts);
             object["vector"] = json!(vectors.first());

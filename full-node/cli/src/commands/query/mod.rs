@@ -2,6 +2,7 @@
 
 mod documents;
 mod embed;
+mod generate;
 mod search;
 mod session;
 
@@ -14,7 +15,7 @@ use nesa_primitives::{Address, Amount, Hash};
 
 use super::Target;
 
-/// Ask a network: embed text, or search documents, privately and verified
+/// Ask a network: embed text, search documents, or continue a prompt, privately and verified
 ///
 /// The text never leaves this machine: each linear layer's input is split into two shares, of which
 /// each of two nodes of different operators sees one; every product they return is checked here.
@@ -31,6 +32,7 @@ pub(crate) struct Query {
 enum Action {
     Embed(embed::Embed),
     Search(search::Search),
+    Generate(generate::Generate),
 }
 
 /// Options that every query has.
@@ -38,7 +40,7 @@ enum Action {
 struct Common {
     #[command(flatten)]
     target: Target,
-    /// Digest of the model [default: the only one the network offers].
+    /// Digest of the model [default: the only fitting one the network offers].
     #[arg(long, value_name = "HEX")]
     model: Option<Hash>,
     /// Name of the key that pays.
@@ -88,6 +90,7 @@ impl Query {
         match &self.action {
             Action::Embed(embed) => embed.common.json,
             Action::Search(search) => search.common.json,
+            Action::Generate(generate) => generate.common.json,
         }
     }
 
@@ -101,6 +104,7 @@ impl Query {
             match self.action {
                 Action::Embed(embed) => embed.run().await,
                 Action::Search(search) => search.run().await,
+                Action::Generate(generate) => generate.run().await,
             }
         });
         runtime.shutdown_timeout(Duration::from_millis(500));

@@ -38,7 +38,7 @@ pub(super) struct Search {
 impl Search {
     pub(super) async fn run(self) -> Result<()> {
         let documents = documents::read(&self.docs)?;
-        let session = Session::open(&self.common).await?;
+        let session = Session::open(&self.common, "encoder").await?;
         let options = session.options(&self.common);
         let cache = VectorCache::new(session.client.store.clone());
         let plan = SearchPlan::new(&session.prepared, &cache, &documents, &self.question)

@@ -34,13 +34,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Connects, makes the model ready, and opens the paying key.
-    pub(super) async fn open(common: &Common) -> Result<Self> {
+    /// `family` is what the model must be, when none is named.
+    pub(super) async fn open(common: &Common, family: &'static str) -> Result<Self> {
         let (key, made) = keyfile::load_or_create(&common.key)?;
         if made {
             eprintln!("Made the key {} ({}).", common.key, key.public());
         }
         let client = Client::connect(&common.target).await?;
-        let model = choose_model(common.model, &client.models)?;
         let sources = client
             .peers
             .iter()
@@ -54,6 +54,7 @@ impl Session {
             client.store.clone(),
             sources,
         );
+        let model = choose_model(common.model, &client.models, family, &queries).await?;
         let bar = output::progress(Some(100), "fetching the model");
         let shown = bar.clone();
         let prepared = queries
@@ -118,25 +119,41 @@ impl Session {
     }
 }
 
-fn choose_model(asked: Option<Hash>, offered: &[(Hash, String)]) -> Result<Hash> {
-    let names = || {
-        let list: Vec<_> =
-            offered.iter().map(|(digest, name)| format!("{digest} {name}")).collect();
-        list.join(", ")
-    };
-    match (asked, offered) {
-        (Some(digest), _) => Ok(digest),
-        (None, [(digest, _)]) => Ok(*digest),
-        (None, []) => {
-            Err(Failure::new(Code::Failed, "the network offers no model", "name one with --model")
-                .into())
+/// The model named, or the only one of `family` among those offered.
+async fn choose_model(
+    asked: Option<Hash>,
+    offered: &[(Hash, String)],
+    family: &'static str,
+    queries: &QueryClient,
+) -> Result<Hash> {
+    if let Some(digest) = asked {
+        return Ok(digest);
+    }
+    let mut fitting = Vec::new();
+    for (digest, name) in offered {
+        let header = queries.models().header(digest, queries.sources()).await;
+        let header = header.with_context(|| format!("cannot fetch the header of {name}"))?;
+        if header.manifest().family() == family {
+            fitting.push((*digest, name));
         }
-        (None, _) => Err(Failure::new(
-            Code::Usage,
-            format!("the network offers several models: {}", names()),
-            "choose one with --model",
+    }
+    match &fitting[..] {
+        [(digest, _)] => Ok(*digest),
+        [] => Err(Failure::new(
+            Code::Failed,
+            format!("the network offers {} models, no {family}", offered.len()),
+            "name one with --model, or ask another network",
         )
         .into()),
+        several => {
+            let list: Vec<_> = several.iter().map(|(d, name)| format!("{d} {name}")).collect();
+            Err(Failure::new(
+                Code::Usage,
+                format!("the network offers several models of the family: {}", list.join(", ")),
+                "choose one with --model",
+            )
+            .into())
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use nesa_primitives::{Address, decode_exact};
 use nesa_wire::chunks::{Request, Response};
 
 use super::limiter::{Limiter, Rate};
-use crate::node::model::ServedModel;
+use crate::node::model::ServedModels;
 
 /// Streams served at once.
 pub(crate) const STREAMS: StreamLimits = StreamLimits { total: 64, per_peer: 8 };
@@ -18,13 +18,13 @@ const RATE: Rate = Rate { burst: 4_096.0, per_second: 64.0 };
 
 /// The service of one validator.
 pub(crate) struct ChunkService {
-    model: Arc<ServedModel>,
+    models: Arc<ServedModels>,
     limiter: Limiter<Address>,
 }
 
 impl ChunkService {
-    pub(crate) fn new(model: Arc<ServedModel>) -> Arc<Self> {
-        Arc::new(Self { model, limiter: Limiter::new(RATE) })
+    pub(crate) fn new(models: Arc<ServedModels>) -> Arc<Self> {
+        Arc::new(Self { models, limiter: Limiter::new(RATE) })
     }
 
     /// Serves until the network stops.
@@ -39,7 +39,7 @@ impl ChunkService {
         while let Ok(Some(frame)) = stream.recv().await {
             let Ok(request) = decode_exact::<Request>(&frame, &()) else { return };
             let response = if self.limiter.take(peer, 1.0, Instant::now()) {
-                self.model.answer(request)
+                self.models.answer(request)
             } else {
                 Response::Busy
             };

@@ -1,0 +1,74 @@
+//! A small made-up decoder, as Hugging Face publishes them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::json;
+
+const VOCAB: usize = 260;
+const WIDTH: usize = 16;
+
+/// Writes one: one layer, a token for each byte, made-up weights.
+pub(crate) fn write(dir: &Path) {
+    let config = json!({
+        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": VOCAB,
+        "max_position_embeddings": 300, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
+        "bos_token_id": 0, "eos_token_id": 1,
+    });
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let mut vocab = serde_json::Map::new();
+    for byte in 0..=255u32 {
+        // GPT-2's printable stand-ins for bytes: themselves, or code points from 256 on.
+        let printable = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+        let stand_in = if printable { byte } else { 0x100 + rank(byte) };
+        vocab.insert(char::from_u32(stand_in).unwrap().to_string(), json!(byte + 2));
+    }
+    let special = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true})
+    };
+    let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [special(0, "<s>"), special(1, "</s>")],
+        "pre_tokenizer": bytes, "post_processor": null, "decoder": bytes,
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+
+    let shapes: [(&str, Vec<usize>); 11] = [
+        ("model.embed_tokens.weight", vec![VOCAB, WIDTH]),
+        ("model.norm.weight", vec![WIDTH]),
+        ("model.layers.0.input_layernorm.weight", vec![WIDTH]),
+        ("model.layers.0.post_attention_layernorm.weight", vec![WIDTH]),
+        ("model.layers.0.self_attn.q_proj.weight", vec![16, WIDTH]),
+        ("model.layers.0.self_attn.k_proj.weight", vec![8, WIDTH]),
+        ("model.layers.0.self_attn.v_proj.weight", vec![8, WIDTH]),
+        ("model.layers.0.self_attn.o_proj.weight", vec![WIDTH, 16]),
+        ("model.layers.0.mlp.gate_proj.weight", vec![24, WIDTH]),
+        ("model.layers.0.mlp.up_proj.weight", vec![24, WIDTH]),
+        ("model.layers.0.mlp.down_proj.weight", vec![WIDTH, 24]),
+    ];
+    let mut state = 7u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let data: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let values = (0..shape.iter().product()).flat_map(|_| next().to_le_bytes()).collect();
+            (name, (shape, values))
+        })
+        .collect();
+    let views = data.iter().map(|(name, (shape, bytes))| {
+        (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).unwrap();
+}
+
+/// How many bytes below `byte` have no printable form of their own.
+fn rank(byte: u32) -> u32 {
+    (0..byte).filter(|b| !matches!(b, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)).count() as u32
+}
