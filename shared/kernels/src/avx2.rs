@@ -98,6 +98,7 @@ impl Vector for Avx2 {
         fn load_i8(at: *const i8) -> __m256i {
             _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast()))
         }
+        fn prefetch(at: *const i8) { _mm_prefetch::<_MM_HINT_T0>(at) }
         fn total(v: __m256i) -> i32 {
             let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
             let v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0b10_11_00_01));

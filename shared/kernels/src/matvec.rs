@@ -1,13 +1,17 @@
 //! The product of a weight and one token's row: decoding, where each weight is used once.
 //!
-//! Nothing is transposed: a register holds columns of one row, four rows share each load of the
-//! token's values, and only at a row's end are its lanes summed.
+//! Nothing is transposed: a register holds columns of one row, rows are read one after the other as they
+//! lie in memory, whose rate is the limit for large models, and only at the end of four are lanes summed.
 
 use crate::dispatch::vectorised;
 use crate::vector::Vector;
 
-/// Weight rows that share a load of the token's values.
+/// Weight rows whose lanes are summed together.
 const ROWS: usize = 4;
+/// Registers of a row at a time: 64 bytes, a line of the cache, on 256-bit registers.
+const UNROLL: usize = 4;
+/// How far ahead weights are asked for, bytes: about the latency of memory at its full rate.
+const AHEAD: usize = 2048;
 
 vectorised! {
     /// `y[j] = Σ_i w[j, i] · x[i]`, wrapping, for `w` of `[y.len(), x.len()]`; neither is empty.
@@ -59,17 +63,33 @@ unsafe fn fast<L: Vector>(w: &[i8], x: &[i16], y: &mut [i32]) {
 /// `L`'s features.
 #[inline(always)]
 unsafe fn some_rows<L: Vector, const R: usize>(w: &[i8], x: &[i16], whole: usize, y: &mut [i32]) {
-    let k = x.len();
+    let (k, register) = (x.len(), 2 * L::LANES);
     // SAFETY: the caller's promise.
     unsafe {
         let mut sums = [L::splat(0); R];
-        let mut at = 0usize;
-        while at != whole {
-            let values = L::load(x.as_ptr().add(at).cast());
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = L::multiply_add(*sum, L::load_i8(w.as_ptr().add(r * k + at)), values);
+        // One row after the other: memory is read in one stream, which processors fetch ahead.
+        let mut row = w.as_ptr();
+        for sum in &mut sums {
+            let mut parts = [L::splat(0); UNROLL];
+            let mut at = 0usize;
+            while whole.wrapping_sub(at) >= UNROLL * register {
+                L::prefetch(row.wrapping_add(at.wrapping_add(AHEAD)));
+                for (u, part) in parts.iter_mut().enumerate() {
+                    let weights = L::load_i8(row.add(at).add(u * register));
+                    let values = L::load(x.as_ptr().add(at).add(u * register).cast());
+                    *part = L::multiply_add(*part, weights, values);
+                }
+                at = at.wrapping_add(UNROLL * register);
             }
-            at = at.wrapping_add(2 * L::LANES);
+            while at != whole {
+                let values = L::load(x.as_ptr().add(at).cast());
+                parts[0] = L::multiply_add(parts[0], L::load_i8(row.add(at)), values);
+                at = at.wrapping_add(register);
+            }
+            for part in parts {
+                *sum = L::add(*sum, part);
+            }
+            row = row.add(k);
         }
         if R == ROWS {
             let mut all = [L::splat(0); ROWS];

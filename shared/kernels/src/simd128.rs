@@ -66,6 +66,7 @@ impl Vector for Simd128 {
 
         fn splat_pair(at: *const i16) -> v128 { v128_load32_splat(at.cast()) }
         fn load_i8(at: *const i8) -> v128 { i16x8_load_extend_i8x8(at) }
+        fn prefetch(_at: *const i8) {}
         fn total(v: v128) -> i32 {
             let v = i32x4_add(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
             let v = i32x4_add(v, i32x4_shuffle::<1, 0, 3, 2>(v, v));

@@ -44,6 +44,8 @@ pub(crate) trait Vector {
     unsafe fn splat_pair(at: *const i16) -> Self::Lanes;
     /// Reads `2·LANES` bytes, extended with their signs to 16 bits.
     unsafe fn load_i8(at: *const i8) -> Self::Lanes;
+    /// Asks for the cache line of an address, which may be anywhere; a hint, nothing is read.
+    unsafe fn prefetch(at: *const i8);
     /// Sum of all 32-bit lanes.
     unsafe fn total(v: Self::Lanes) -> i32;
     /// [`Vector::total`] of each.
