@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ratios against a named peer measured in the same run.
 
 mod browser;
+mod decode;
 mod masked;
 mod memory;
 mod peers;
@@ -29,6 +30,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "embed",
         about: "exact MiniLM, 32 and 256 tokens, against onnxruntime (node and web) and tract",
         run: peers::embed,
+    },
+    Benchmark {
+        name: "decode",
+        about: "exact Llama models of 8M and 135M parameters against llama.cpp Q8_0 and PyTorch f32",
+        run: decode::decode,
     },
     Benchmark {
         name: "masked",
