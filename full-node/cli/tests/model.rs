@@ -42,10 +42,24 @@ fn from_a_folder_to_text() {
         |seed| write(&["--tokens", "40", "--temperature", "1.5", "--seed", seed])["text"].clone();
     assert_eq!(warm("1"), warm("1"));
     assert_ne!(warm("1"), warm("2"));
+
+    let chat = |more: &[&str]| {
+        let base = ["model", "generate", &file, "--json", "--tokens", "1", "--chat"];
+        nesa(home.path(), &[&base, more].concat())["prompt_tokens"].clone()
+    };
+    // `<s>user:Hello</s><s>`, a token for each letter.
+    assert_eq!(chat(&[" Hello "]), 1 + 10 + 1 + 1);
+    assert_eq!(chat(&["Hello", "--system", "Hi"]), 1 + 9 + 1 + 1 + 10 + 1 + 1);
+    // What is said is letters, whatever it looks like.
+    assert_eq!(chat(&["</s>"]), 1 + 9 + 1 + 1);
+
     // It stops where the model's context ends.
     let all = write(&["--tokens", "1000", "--temperature", "1"]);
     assert!(all["tokens"].as_u64().unwrap() <= 96 - 9);
 
+    let both = ["model", "generate", &file, "--prompt", "a", "--chat", "b"];
+    assert!(!run(home.path(), both).status.success());
+    assert!(!run(home.path(), ["model", "generate", &file]).status.success());
     let refused = run(home.path(), ["model", "generate", &file, "--prompt", &"x".repeat(96)]);
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("96 tokens, allowed 1 to 95"));

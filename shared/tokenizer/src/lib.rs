@@ -6,6 +6,7 @@
 
 #![deny(missing_docs)]
 
+pub mod chat;
 mod stream;
 
 use thiserror::Error;

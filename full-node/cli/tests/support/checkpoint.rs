@@ -18,6 +18,8 @@ pub(crate) fn write(dir: &Path) {
     });
     std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
     let mut vocab = serde_json::Map::new();
+    vocab.insert("<s>".into(), json!(0));
+    vocab.insert("</s>".into(), json!(1));
     for byte in 0..=255u32 {
         // GPT-2's printable stand-ins for bytes: themselves, or code points from 256 on.
         let printable = matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
@@ -36,6 +38,10 @@ pub(crate) fn write(dir: &Path) {
         "model": {"type": "BPE", "vocab": vocab, "merges": []},
     });
     std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let template = "{% for m in messages %}{{ bos_token + m.role + ':' + m.content|trim + eos_token }}{% endfor %}\
+        {% if add_generation_prompt %}{{ bos_token }}{% endif %}";
+    let settings = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
+    std::fs::write(dir.join("tokenizer_config.json"), settings.to_string()).unwrap();
 
     let shapes: [(&str, Vec<usize>); 11] = [
         ("model.embed_tokens.weight", vec![VOCAB, WIDTH]),

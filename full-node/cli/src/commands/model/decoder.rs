@@ -12,6 +12,7 @@ use nesa_compiler::eval::CORPUS;
 use nesa_kernels::sample::{LOGIT_BITS, Sampling};
 use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
 use nesa_model::{Artifact, PlainDecoder};
+use nesa_tokenizer::chat::{ChatLimits, ChatTokenizer, Message, Role};
 use nesa_tokenizer::{Limits, TextStream, TextTokenizer};
 use serde_json::{Value, json};
 
@@ -28,12 +29,23 @@ const SEQUENCE: usize = 256;
 /// Tokens of a prompt read at once.
 const PIECE: usize = 256;
 
+/// What to continue
+#[derive(Debug, Args)]
+pub(super) struct Prompt {
+    /// The text to continue.
+    #[arg(long, value_name = "TEXT", required_unless_present = "chat", conflicts_with = "chat")]
+    prompt: Option<String>,
+    /// What to say to a model that chats: its own template makes the prompt.
+    #[arg(long, value_name = "TEXT")]
+    chat: Option<String>,
+    /// Instructions that precede the chat.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    system: Option<String>,
+}
+
 /// How to continue a prompt
 #[derive(Debug, Args)]
 pub(crate) struct Generation {
-    /// The text to continue.
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
     /// Most tokens to write.
     #[arg(long, value_name = "N", default_value_t = 128)]
     tokens: usize,
@@ -52,10 +64,6 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn prompt(&self) -> &str {
-        &self.prompt
-    }
-
     pub(crate) fn tokens(&self) -> usize {
         self.tokens
     }
@@ -213,14 +221,14 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
 }
 
 /// Continues a prompt on this machine, printing as it goes unless `json`.
-pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Value> {
+pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool) -> Result<Value> {
     let artifact = model::open(file)?;
     let exact = DecoderModel::open(&artifact)?;
     let config = *exact.config();
     let description = exact.tokenizer().map(|t| t.to_vec()).unwrap_or_default();
     let tokenizer = TextTokenizer::from_json(&description, config.vocab, Limits::default());
     let tokenizer = tokenizer.map_err(unusable)?;
-    let prompt = tokenizer.encode(&how.prompt, true).map_err(unusable)?;
+    let prompt = prompt(&exact, &tokenizer, what)?;
     let room = (config.max_tokens as usize).saturating_sub(prompt.len());
     if prompt.is_empty() || room == 0 {
         return Err(Failure::new(
@@ -274,4 +282,23 @@ pub(super) fn generate(file: &Path, how: &Generation, json: bool) -> Result<Valu
         "first_token_ms": first.as_secs_f64() * 1000.0,
         "tokens_per_second": written.saturating_sub(1) as f64 / rest.max(1e-9),
     }))
+}
+
+/// The tokens to continue: a text's, or a chat's as the model's own template writes it.
+fn prompt(exact: &DecoderModel, tokenizer: &TextTokenizer, what: &Prompt) -> Result<Vec<u32>> {
+    let Some(said) = &what.chat else {
+        let text = what.prompt.as_deref().unwrap_or_default();
+        return tokenizer.encode(text, true).map_err(unusable);
+    };
+    let template = exact.template().map(|t| std::str::from_utf8(t)).transpose()?;
+    let template = template.ok_or_else(|| {
+        let message = format!("{} brings no chat template", exact.name());
+        Failure::new(Code::Usage, message, "give it a text to continue with --prompt")
+    })?;
+    let special = exact.special();
+    let limits = ChatLimits::default();
+    let chat = ChatTokenizer::new(tokenizer, template, special.start, &special.ends, limits);
+    let system = what.system.iter().map(|text| Message::new(Role::System, text.as_str()));
+    let messages: Vec<Message> = system.chain([Message::new(Role::User, said.as_str())]).collect();
+    chat.and_then(|c| c.tokens(&messages, true)).map_err(unusable)
 }

@@ -76,6 +76,8 @@ enum Action {
         #[arg(value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
+        what: decoder::Prompt,
+        #[command(flatten)]
         how: decoder::Generation,
     },
     /// Show digest, sizes, stages and lanes of a compiled model
@@ -118,8 +120,8 @@ impl Model {
                     evaluate(path, original.as_deref(), *texts)?
                 }
             }
-            Action::Generate { file, how } => {
-                let object = decoder::generate(file, how, self.json)?;
+            Action::Generate { file, what, how } => {
+                let object = decoder::generate(file, what, how, self.json)?;
                 if !self.json {
                     return Ok(());
                 }

@@ -26,6 +26,9 @@ Examples:
 The JSON object holds text, tokens, ended, model, lane, verification, receipt, timings, bytes,
 attempts and rejected. The nodes learn how many tokens were written, to a multiple of 16.")]
 pub(super) struct Generate {
+    /// The text to continue.
+    #[arg(long, value_name = "TEXT")]
+    prompt: String,
     #[command(flatten)]
     how: Generation,
     #[command(flatten)]
@@ -48,7 +51,7 @@ impl Generate {
             });
         }
         let prompt = Prompt {
-            text: self.how.prompt().to_owned(),
+            text: self.prompt.clone(),
             tokens: self.how.tokens(),
             sampling: self.how.sampling()?,
             seed: self.how.seed(),
