@@ -15,6 +15,7 @@
 
 pub mod artifact;
 pub mod bounds;
+pub mod classifier;
 pub mod decoder;
 mod embedding;
 mod encoder;
@@ -38,7 +39,7 @@ pub use embedding::{EMBEDDING_FRACTION_BITS, Embedding};
 pub use encoder::{EncoderRun, ResumeError, StartError, Step};
 pub use exact::ExactModel;
 pub use layout::ModelLimits;
-pub use linear::{Linear, PlainDecoder, PlainEngine};
+pub use linear::{Linear, PlainClassifier, PlainDecoder, PlainEngine};
 pub use model::{Model, ModelError};
 pub use self_test::{
     SELF_TEST_MODEL, SELF_TEST_TEXTS, SelfTestError, SelfTestVector, self_test, self_test_vectors,

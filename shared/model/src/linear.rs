@@ -1,5 +1,6 @@
 //! Who computes a linear stage.
 
+use crate::classifier::ClassifierModel;
 use crate::decoder::DecoderModel;
 use crate::{LinearSpec, Model, StageId};
 
@@ -39,6 +40,15 @@ impl Linear for PlainDecoder<'_> {
     fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
         let spec = &self.0.stages()[usize::from(stage.0)];
         nesa_kernels::matmul_i8(self.0.weights(stage), x, spec.n, spec.k, tokens, y);
+    }
+}
+
+/// Computes every stage of a classifier on this machine from its own weights.
+pub struct PlainClassifier<'a>(pub &'a ClassifierModel);
+
+impl Linear for PlainClassifier<'_> {
+    fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
+        product(&self.0.stages()[usize::from(stage.0)], self.0.weights(stage), x, tokens)
     }
 }
 

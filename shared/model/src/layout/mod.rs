@@ -4,6 +4,7 @@
 //! vocabulary) is what a masked client keeps; the *weights*, in order of execution, it may stream
 //! once and drop. Chunks are whole rows, at most [`MAX_CHUNK_BYTES`], and never span the regions.
 
+mod classifier;
 mod decoder;
 mod encoder;
 
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use crate::manifest::{Manifest, StageConfig};
 
+pub(crate) use classifier::{Shape, shapes as classifier_shapes};
 pub(crate) use decoder::stage_shape as decoder_stage_shape;
 pub(crate) use encoder::stage_shape as encoder_stage_shape;
 
@@ -182,6 +184,7 @@ impl Layout {
         let local_tensors = match manifest {
             Manifest::Encoder(m) => encoder::plan(m, &mut plan)?,
             Manifest::Decoder(m) => decoder::plan(m, &mut plan)?,
+            Manifest::Classifier(m) => classifier::plan(m, &mut plan)?,
         };
         let total_bytes = plan.offset;
         if total_bytes > limits.max_bytes {

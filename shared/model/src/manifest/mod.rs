@@ -3,6 +3,7 @@
 //! The family fixes which tensors exist and in what order, so a manifest carries sizes rather than
 //! a tensor table that could lie.
 
+mod classifier;
 mod decoder;
 mod encoder;
 
@@ -10,6 +11,7 @@ use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
 use nesa_primitives::Text;
 
+pub use classifier::{ClassifierManifest, ImageConfig, Layer, MAX_CLASSIFIER_LAYERS, Window};
 pub use decoder::{
     DecoderConfig, DecoderManifest, MAX_DECODER_LAYERS, MAX_END_TOKENS, RmsNormConfig,
     SpecialTokens,
@@ -29,6 +31,8 @@ pub enum Manifest {
     Encoder(EncoderManifest),
     /// Version 2: a Llama-type decoder.
     Decoder(DecoderManifest),
+    /// Version 3: an image classifier.
+    Classifier(ClassifierManifest),
 }
 
 /// Arithmetic of one linear stage.
@@ -73,6 +77,7 @@ impl Manifest {
         match self {
             Self::Encoder(m) => m.name.as_str(),
             Self::Decoder(m) => m.name.as_str(),
+            Self::Classifier(m) => m.name.as_str(),
         }
     }
 
@@ -81,6 +86,7 @@ impl Manifest {
         match self {
             Self::Encoder(_) => "encoder",
             Self::Decoder(_) => "decoder",
+            Self::Classifier(_) => "classifier",
         }
     }
 
@@ -89,6 +95,7 @@ impl Manifest {
         match self {
             Self::Encoder(m) => &m.stages,
             Self::Decoder(m) => &m.stages,
+            Self::Classifier(m) => &m.stages,
         }
     }
 
@@ -96,21 +103,30 @@ impl Manifest {
     pub fn encoder(&self) -> Option<&EncoderManifest> {
         match self {
             Self::Encoder(m) => Some(m),
-            Self::Decoder(_) => None,
+            _ => None,
         }
     }
 
     /// The decoder's description, if it is one.
     pub fn decoder(&self) -> Option<&DecoderManifest> {
         match self {
-            Self::Encoder(_) => None,
             Self::Decoder(m) => Some(m),
+            _ => None,
+        }
+    }
+
+    /// The classifier's description, if it is one.
+    pub fn classifier(&self) -> Option<&ClassifierManifest> {
+        match self {
+            Self::Classifier(m) => Some(m),
+            _ => None,
         }
     }
 }
 
 const ENCODER_VERSION: u16 = 1;
 const DECODER_VERSION: u16 = 2;
+const CLASSIFIER_VERSION: u16 = 3;
 
 impl Write for Manifest {
     fn write(&self, buf: &mut impl BufMut) {
@@ -123,6 +139,10 @@ impl Write for Manifest {
                 DECODER_VERSION.write(buf);
                 m.write(buf);
             }
+            Self::Classifier(m) => {
+                CLASSIFIER_VERSION.write(buf);
+                m.write(buf);
+            }
         }
     }
 }
@@ -133,6 +153,7 @@ impl EncodeSize for Manifest {
             + match self {
                 Self::Encoder(m) => m.encode_size(),
                 Self::Decoder(m) => m.encode_size(),
+                Self::Classifier(m) => m.encode_size(),
             }
     }
 }
@@ -143,6 +164,7 @@ impl Read for Manifest {
         match u16::read(buf)? {
             ENCODER_VERSION => Ok(Self::Encoder(EncoderManifest::read(buf)?)),
             DECODER_VERSION => Ok(Self::Decoder(DecoderManifest::read(buf)?)),
+            CLASSIFIER_VERSION => Ok(Self::Classifier(ClassifierManifest::read(buf)?)),
             _ => Err(Error::Invalid("manifest", "unknown format version")),
         }
     }
