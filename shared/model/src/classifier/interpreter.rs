@@ -71,16 +71,14 @@ pub fn logits(model: &ClassifierModel, image: &[u8]) -> Option<Vec<i32>> {
         let to = model.shape(i + 1);
         h = match layer {
             Layer::Convolution { window: w, .. } => {
-                let mut out = each(to, |_, _, _| 0);
-                for y in 0..to.height {
-                    for x in 0..to.width {
-                        let under = h.iter().flat_map(|c| window(c, w, y, x));
-                        let row: Vec<i128> = under.map(|v| v.unwrap_or(0)).collect();
-                        for (c, value) in linear(model, stage, &row).into_iter().enumerate() {
-                            out[c][y][x] = value;
-                        }
-                    }
-                }
+                let place = |y, x| {
+                    let under = h.iter().flat_map(|c| window(c, w, y, x));
+                    let row: Vec<i128> = under.map(|v| v.unwrap_or(0)).collect();
+                    linear(model, stage, &row)
+                };
+                let places: Tensor =
+                    (0..to.height).map(|y| (0..to.width).map(|x| place(y, x)).collect()).collect();
+                let out = each(to, |c, y, x| places[y][x][c]);
                 stage += 1;
                 out
             }
