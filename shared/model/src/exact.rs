@@ -3,6 +3,7 @@
 use nesa_primitives::Hash;
 use std::sync::Arc;
 
+use crate::classifier::ClassifierModel;
 use crate::decoder::DecoderModel;
 use crate::manifest::Manifest;
 use crate::{Artifact, Header, LinearSpec, LocalPart, Model, ModelError, StageId};
@@ -14,6 +15,8 @@ pub enum ExactModel {
     Encoder(Model),
     /// Texts to their continuation.
     Decoder(DecoderModel),
+    /// Images to classes.
+    Classifier(ClassifierModel),
 }
 
 impl ExactModel {
@@ -25,6 +28,7 @@ impl ExactModel {
         Ok(match artifact.header().manifest() {
             Manifest::Encoder(_) => Self::Encoder(Model::open(artifact)?),
             Manifest::Decoder(_) => Self::Decoder(DecoderModel::open(artifact)?),
+            Manifest::Classifier(_) => Self::Classifier(ClassifierModel::open(artifact)?),
         })
     }
 
@@ -37,6 +41,7 @@ impl ExactModel {
         Ok(match local.header.manifest() {
             Manifest::Encoder(_) => Self::Encoder(Model::open_local(local)?),
             Manifest::Decoder(_) => Self::Decoder(DecoderModel::open_local(local)?),
+            Manifest::Classifier(_) => Self::Classifier(ClassifierModel::open_local(local)?),
         })
     }
 
@@ -50,14 +55,16 @@ impl ExactModel {
         match self {
             Self::Encoder(m) => m.header(),
             Self::Decoder(m) => m.header(),
+            Self::Classifier(m) => m.header(),
         }
     }
 
-    /// Longest sequence, in tokens.
+    /// Longest sequence, in tokens; of a classifier, the most windows of one image.
     pub fn max_tokens(&self) -> usize {
         match self {
             Self::Encoder(m) => m.max_tokens(),
             Self::Decoder(m) => m.config().max_tokens as usize,
+            Self::Classifier(m) => m.max_rows(),
         }
     }
 
@@ -67,6 +74,7 @@ impl ExactModel {
         match self {
             Self::Encoder(m) => m.stages(),
             Self::Decoder(m) => m.served_stages(),
+            Self::Classifier(m) => m.stages(),
         }
     }
 
@@ -75,6 +83,7 @@ impl ExactModel {
         match self {
             Self::Encoder(m) => m.weights(stage),
             Self::Decoder(m) => m.weights(stage),
+            Self::Classifier(m) => m.weights(stage),
         }
     }
 
@@ -82,15 +91,23 @@ impl ExactModel {
     pub fn encoder(&self) -> Option<&Model> {
         match self {
             Self::Encoder(m) => Some(m),
-            Self::Decoder(_) => None,
+            _ => None,
         }
     }
 
     /// The decoder, if it is one.
     pub fn decoder(&self) -> Option<&DecoderModel> {
         match self {
-            Self::Encoder(_) => None,
             Self::Decoder(m) => Some(m),
+            _ => None,
+        }
+    }
+
+    /// The classifier, if it is one.
+    pub fn classifier(&self) -> Option<&ClassifierModel> {
+        match self {
+            Self::Classifier(m) => Some(m),
+            _ => None,
         }
     }
 }

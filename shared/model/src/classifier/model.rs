@@ -144,6 +144,15 @@ impl ClassifierModel {
         weights.get(usize::from(stage.0)).map_or(&[], |w| nesa_kernels::as_i8(w))
     }
 
+    /// The most rows that one image is in a stage.
+    pub fn max_rows(&self) -> usize {
+        let places = |(layer, to): (&Layer, &Shape)| match layer {
+            Layer::Convolution { .. } => to.height * to.width,
+            _ => 1,
+        };
+        self.layers().iter().zip(&self.0.shapes[1..]).map(places).max().unwrap_or(1)
+    }
+
     /// Whether it was opened with weights.
     pub fn has_weights(&self) -> bool {
         self.0.weights.is_some()
