@@ -69,11 +69,16 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let alone = network.json([&["model", "generate", tiny], &how[..]].concat());
     let base = ["query", "generate", "--rpc", network.field("rpc")];
     let base = [&base[..], &["--trust-root", network.field("trust_root")], &how].concat();
-    let asked = network.json(&base);
+    let opened = network.root.join("opened-text.json");
+    let asked = network.json([&base[..], &["--open-receipt", path(&opened)]].concat());
     assert_eq!((&asked["text"], &asked["tokens"]), (&alone["text"], &alone["tokens"]));
     assert_eq!(asked["model"], network.ready["models"][1]);
     assert_eq!(asked["rejected"], serde_json::json!([]));
     assert!(asked["receipt"].is_string());
+    let root = network.field("trust_root");
+    let check = ["receipt", "verify", path(&opened), "--trust-root", root, "--model", tiny];
+    let report = network.json([&check[..], &["--json"]].concat());
+    assert_eq!(report["summary"]["text"], alone["text"]);
     // An encoder writes nothing.
     let encoder = network.field("model");
     let refused = network.nesa([&base[..], &["--model", encoder]].concat());

@@ -68,6 +68,12 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
+            Self::Tokenizer(_) | Self::Write(_) => {
+                Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
+            }
+            Self::Family(_) => {
+                Problem::new("family", format!("{self}."), "Choose a model made for this task.")
+            }
             Self::Committee(_) => Problem::new(
                 "no-committee",
                 format!("{self}."),

@@ -7,7 +7,7 @@ use nesa_light::receipt::OpenedReceipt;
 use nesa_messages::{
     FromWorker, Problem, ReceiptCheck, ReceiptKind, ReceiptReport, RequestId, StepState,
 };
-use nesa_model::Model;
+use nesa_model::ExactModel;
 use nesa_platform::{random, time::Instant};
 use nesa_verify::receipt::{Check, Failure, PaymentReceipt};
 
@@ -87,7 +87,7 @@ impl App {
             .artifact(&digest, chain.queries.sources(), &|_| {})
             .await
             .map_err(|e| e.problem())?;
-        let model = Model::open(&artifact).map_err(|error| {
+        let model = ExactModel::open(&artifact).map_err(|error| {
             Problem::new("bad-model", format!("{error}."), "Do not use this network's model.")
         })?;
         let verdict = receipt.verify(&trust.digest(), &model).await;

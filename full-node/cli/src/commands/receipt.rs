@@ -9,7 +9,7 @@ use nesa_light::{
     query::complete,
     receipt::{OPENED_FORMAT, OpenedReceipt},
 };
-use nesa_model::Model;
+use nesa_model::ExactModel;
 use nesa_verify::receipt::{self, Check, Failure as Refusal, PaymentReceipt};
 use serde_json::{Value, json};
 
@@ -215,7 +215,7 @@ impl Verify {
                 None => model::find()?,
             },
         };
-        let model = Model::open(&model::open(&file)?)?;
+        let model = ExactModel::open(&model::open(&file)?)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(receipt.verify(&trust.digest(), &model));
         Ok(report.and_then(|report| found("opened", report)))

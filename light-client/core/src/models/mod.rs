@@ -161,7 +161,7 @@ impl Prepared {
 }
 
 /// The tokenizer a decoder carries, read within limits.
-fn text_tokenizer(model: &DecoderModel) -> Result<TextTokenizer, TokenizerError> {
+pub(crate) fn text_tokenizer(model: &DecoderModel) -> Result<TextTokenizer, TokenizerError> {
     let json = model.tokenizer().map(|json| &json[..]).unwrap_or_default();
     TextTokenizer::from_json(json, model.config().vocab, Limits::default())
 }

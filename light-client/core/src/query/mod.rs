@@ -19,7 +19,7 @@ mod links;
 mod pay;
 pub mod report;
 mod settle;
-mod work;
+pub(crate) mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -140,9 +140,6 @@ pub enum QueryError {
     /// The model cannot continue the prompt.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// An opened receipt was asked for where there is none yet.
-    #[error("a written text has no opened receipt yet; ask without one")]
-    NoOpenedReceipt,
     /// No committee can be drawn.
     #[error("no nodes could be drawn: {0}")]
     Committee(#[from] nesa_chain::committee::CommitteeError),
@@ -294,7 +291,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        let work = Work::embed(prepared, texts)?;
+        let work = Work::embed(prepared.encoder()?, texts)?;
         Ok(self.plan(prepared, work, texts.to_vec(), options).await?.quote)
     }
 
@@ -308,7 +305,8 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        let work = Work::write(prepared, prompt)?;
+        let (model, tokenizer) = prepared.decoder()?;
+        let work = Work::write(model, tokenizer, prompt)?;
         Ok(self.plan(prepared, work, prompt.committed(), options).await?.quote)
     }
 
@@ -323,7 +321,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = || Work::embed(prepared, texts);
+        let work = || Work::embed(prepared.encoder()?, texts);
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 
@@ -338,10 +336,10 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        if options.open_receipt {
-            return Err(QueryError::NoOpenedReceipt);
-        }
-        let work = || Work::write(prepared, prompt);
+        let work = || {
+            let (model, tokenizer) = prepared.decoder()?;
+            Work::write(model, tokenizer, prompt)
+        };
         self.ask(prepared, wallet, work, prompt.committed(), options).await
     }
 

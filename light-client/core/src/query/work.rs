@@ -1,7 +1,5 @@
 //! What a query computes: vectors of texts, or the continuation of one.
 
-use std::sync::Arc;
-
 use nesa_kernels::sample::Sampling;
 use nesa_masked::{
     Run,
@@ -20,7 +18,6 @@ use super::{
     MAX_TEXTS, QueryError,
     report::{Answer, Content, Listener, Progress, WrittenText},
 };
-use crate::models::Prepared;
 
 /// A prompt to be continued, and how.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +61,15 @@ impl Prompt {
         let json = serde_json::to_string(&parameters).unwrap_or_default();
         vec![self.text.clone(), json]
     }
+
+    /// The prompt that a payment committed to as `texts`, if they are one.
+    pub(crate) fn from_committed(texts: &[String]) -> Option<Self> {
+        let [text, json] = texts else { return None };
+        let p: Parameters = serde_json::from_str(json).ok()?;
+        let seed = crate::wallet::unhex(&p.seed)?;
+        let sampling = Sampling { temperature: p.temperature, top_k: p.top_k, top_p: p.top_p };
+        Some(Self { text: text.clone(), tokens: p.tokens, sampling, seed })
+    }
 }
 
 /// The computation of a query.
@@ -76,20 +82,22 @@ pub(crate) enum Work {
 
 impl Work {
     /// Vectors of `texts`.
-    pub(super) fn embed(prepared: &Prepared, texts: &[String]) -> Result<Self, QueryError> {
+    pub(crate) fn embed(model: &Model, texts: &[String]) -> Result<Self, QueryError> {
         if texts.is_empty() || texts.len() > MAX_TEXTS {
             return Err(QueryError::Texts { got: texts.len() });
         }
-        let tokenizer = prepared.encoder()?.tokenizer();
-        let texts: Vec<_> = texts.iter().map(|text| tokenizer.encode(text)).collect();
+        let texts: Vec<_> = texts.iter().map(|text| model.tokenizer().encode(text)).collect();
         let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
         let plan = Plan::new(&lengths)?;
         Ok(Self::Embed { texts, plan })
     }
 
     /// The continuation of `prompt`.
-    pub(super) fn write(prepared: &Prepared, prompt: &Prompt) -> Result<Self, QueryError> {
-        let (model, tokenizer) = prepared.decoder()?;
+    pub(crate) fn write(
+        model: &DecoderModel,
+        tokenizer: &TextTokenizer,
+        prompt: &Prompt,
+    ) -> Result<Self, QueryError> {
         let request = WriteRequest {
             prompt: tokenizer.encode(&prompt.text, true)?,
             tokens: prompt.tokens,
@@ -132,7 +140,7 @@ impl Work {
 }
 
 /// Takes what passes give, and makes the answer of it.
-pub(super) trait Gather {
+pub(crate) trait Gather {
     /// What computes a pass.
     type Run: Run;
     /// The passes to begin with.
@@ -144,7 +152,7 @@ pub(super) trait Gather {
 }
 
 /// Vectors: outputs come pass by pass, and the plan says which text each belongs to.
-pub(super) struct Vectors<'a> {
+pub(crate) struct Vectors<'a> {
     model: &'a Model,
     texts: &'a [TokenIds],
     plan: &'a Plan,
@@ -152,7 +160,7 @@ pub(super) struct Vectors<'a> {
 }
 
 impl<'a> Vectors<'a> {
-    pub(super) fn new(model: &'a Model, texts: &'a [TokenIds], plan: &'a Plan) -> Self {
+    pub(crate) fn new(model: &'a Model, texts: &'a [TokenIds], plan: &'a Plan) -> Self {
         Self { model, texts, plan, vectors: vec![None; texts.len()] }
     }
 }
@@ -188,7 +196,7 @@ impl Gather for Vectors<'_> {
 }
 
 /// A text: shown as it comes, every token after its layers were checked.
-pub(super) struct Text<'a> {
+pub(crate) struct Text<'a> {
     model: &'a DecoderModel,
     request: &'a WriteRequest,
     stream: TextStream,
@@ -199,13 +207,13 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         model: &'a DecoderModel,
-        tokenizer: &Arc<TextTokenizer>,
+        tokenizer: &TextTokenizer,
         request: &'a WriteRequest,
         listener: Listener,
     ) -> Self {
-        let stream = TextStream::new(tokenizer.as_ref().clone(), &request.prompt);
+        let stream = TextStream::new(tokenizer.clone(), &request.prompt);
         let (text, tokens) = (String::new(), Vec::new());
         Self { model, request, stream, listener, text, tokens, ended: false }
     }

@@ -36,6 +36,8 @@ pub struct ToyDecoder {
     pub loudness: u8,
     /// Seed of the weights.
     pub seed: u64,
+    /// What is carried along as `tokenizer.json`.
+    pub tokenizer: &'static [u8],
 }
 
 /// Tokens of a toy's vocabulary.
@@ -57,6 +59,7 @@ impl Default for ToyDecoder {
             input_bits: 12,
             loudness: 0,
             seed: 1,
+            tokenizer: b"{}",
         }
     }
 }
@@ -81,7 +84,7 @@ pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
         tied: toy.tied,
         silu_entries: 4000,
         exp_entries: 256,
-        tokenizer_bytes: 2,
+        tokenizer_bytes: toy.tokenizer.len() as u32,
         template_bytes: 0,
     };
     let stage = |i: usize| StageConfig {
@@ -126,7 +129,7 @@ pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
                 32..288 => (1 << 31) - ((i as u64 - 32) << 22),
                 _ => (1 << 31) - ((i as u64 - 288) << 15),
             }),
-            TensorKind::Tokenizer => bytes.copy_from_slice(b"{}"),
+            TensorKind::Tokenizer => bytes.copy_from_slice(toy.tokenizer),
             // No tensors of a decoder, or empty.
             TensorKind::Template
             | TensorKind::Vocab

@@ -124,6 +124,8 @@ pub struct OpenedSummary {
     pub texts: Vec<String>,
     /// The vectors, recomputed.
     pub vectors: Vec<Vec<f32>>,
+    /// The text that was written, if it was one.
+    pub text: Option<String>,
     /// Products recomputed and compared with what was signed.
     pub products: usize,
     /// Who signed them.

@@ -31,7 +31,6 @@ impl StageCheck<'_> {
         &self,
         x: &[i32],
         messages: &mut impl Iterator<Item = &'m OpenedMessage>,
-        count: &mut usize,
     ) -> Result<Vec<i32>, Failure> {
         let (k, n, bits) = (self.stage.k as usize, self.stage.n as usize, self.stage.share_bits());
         let mut y = Vec::with_capacity(self.tokens as usize * n);
@@ -55,7 +54,6 @@ impl StageCheck<'_> {
             let y_a = self.product(SideName::A, &message.a, slot, &share, &a)?;
             let y_b = self.product(SideName::B, &message.b, slot, &seed, &b)?;
             y.extend(share::reconstruct(&y_a, &y_b, bits));
-            *count += 2;
         }
         debug_assert_eq!(y.len(), self.tokens as usize * n);
         Ok(y)

@@ -9,27 +9,35 @@ use nesa_chain::{
     tx::Tx,
 };
 use nesa_crypto::SecretKey;
+use nesa_kernels::sample::Sampling;
 use nesa_masked::{
-    batch::Plan,
-    client::{self, Candidate, Committee, Config, Pass},
+    client::{self, Candidate, Committee, Config},
     preparation::Preparation,
     server,
     spec::Lane,
 };
 use nesa_model::{
-    EncoderRun, Model,
+    ExactModel, Model,
+    decoder::{self, DecoderModel, toy::ToyDecoder},
     toy::{self, ToyConfig},
 };
 use nesa_primitives::{Amount, Denom};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
-use crate::query::{answer_digest, commitment};
+use crate::{
+    models::text_tokenizer,
+    query::{
+        Prompt, commitment,
+        report::Listener,
+        work::{Gather, Text, Vectors, Work},
+    },
+};
 use nesa_verify::receipt::Failure;
 
 struct Fixture {
     chain: Hash,
-    model: Model,
+    model: ExactModel,
     receipt: OpenedReceipt,
 }
 
@@ -37,10 +45,45 @@ fn texts() -> Vec<String> {
     vec!["a b c".into(), "the quick brown fox jumps over it".into()]
 }
 
-/// Runs one query through the lane in memory; nothing is skipped but the chain and the links.
+/// Two texts embedded.
 fn fixture() -> Fixture {
-    let mut rng = StdRng::seed_from_u64(5);
     let model = Model::open(&toy::artifact(&ToyConfig::default()).unwrap()).unwrap();
+    let work = Work::embed(&model, &texts()).unwrap();
+    let Work::Embed { texts: tokens, plan } = &work else { panic!("vectors") };
+    let gather = Vectors::new(&model, tokens, plan);
+    run(ExactModel::Encoder(model.clone()), texts(), gather)
+}
+
+fn words() -> &'static [u8] {
+    let vocab: serde_json::Map<_, _> =
+        (0..50).map(|i| (format!("w{i}"), serde_json::json!(i))).collect();
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null,
+        "decoder": null, "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
+    });
+    json.to_string().leak().as_bytes()
+}
+
+fn prompt() -> Prompt {
+    let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
+    Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32] }
+}
+
+/// A prompt continued; the model's head is tied or not.
+fn written(tied: bool) -> Fixture {
+    let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
+    let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
+    let tokenizer = text_tokenizer(&model).unwrap();
+    let work = Work::write(&model, &tokenizer, &prompt()).unwrap();
+    let Work::Write { request } = &work else { panic!("a text") };
+    let gather = Text::new(&model, &tokenizer, request, Listener::none());
+    run(ExactModel::Decoder(model.clone()), prompt().committed(), gather)
+}
+
+/// Runs one query through the lane in memory; nothing is skipped but the chain and the links.
+fn run<G: Gather>(model: ExactModel, texts: Vec<String>, mut gather: G) -> Fixture {
+    let mut rng = StdRng::seed_from_u64(5);
     let chain = Hash([9; 32]);
     let (payer, client_key) = (SecretKey::generate(&mut rng), SecretKey::generate(&mut rng));
     let nodes: Vec<SecretKey> = (0..2).map(|_| SecretKey::generate(&mut rng)).collect();
@@ -56,7 +99,7 @@ fn fixture() -> Fixture {
             verification: Verification::Freivalds,
             max_fee: Amount(100_000),
             denom: Denom::NES,
-            commitment: commitment(&chain, &salt, &digest, &texts()),
+            commitment: commitment(&chain, &salt, &digest, &texts),
             client_key: client_key.public(),
             deadline_ms: 1,
             max_tokens: 1000,
@@ -65,7 +108,7 @@ fn fixture() -> Fixture {
     }
     .sign(&payer);
     let query = signed.id();
-    let lane = Lane::of_model(model.stages()).unwrap();
+    let lane = Lane::of_model(model.served_stages()).unwrap();
     let preparation = Preparation::from_weights(
         digest,
         &lane,
@@ -73,17 +116,6 @@ fn fixture() -> Fixture {
         &mut rng,
     )
     .unwrap();
-    let tokens: Vec<_> = texts().iter().map(|t| model.tokenizer().encode(t)).collect();
-    let lengths: Vec<usize> = tokens.iter().map(|t| t.len()).collect();
-    let plan = Plan::new(&lengths).unwrap();
-    let passes = plan
-        .passes
-        .iter()
-        .map(|pass| {
-            let batch: Vec<_> = pass.members.iter().map(|m| tokens[*m].clone()).collect();
-            Pass { run: EncoderRun::start(&model, &batch).unwrap(), tokens: pass.tokens }
-        })
-        .collect();
     let seat = |key: &SecretKey| vec![Candidate { node: key.public(), operator: key.public() }];
     let mut session = client::Session::new(
         Config {
@@ -98,7 +130,7 @@ fn fixture() -> Fixture {
         lane.clone(),
         Committee { a: seat(&nodes[0]), b: seat(&nodes[1]) },
         Arc::new(preparation),
-        passes,
+        gather.passes().unwrap(),
         StdRng::seed_from_u64(6),
     )
     .unwrap();
@@ -121,7 +153,7 @@ fn fixture() -> Fixture {
         .collect();
 
     let mut actions: std::collections::VecDeque<_> = session.start().into();
-    let (mut outputs, mut transcript) = (Vec::new(), None);
+    let mut transcript = None;
     while let Some(action) = actions.pop_front() {
         match action {
             client::Action::Send { link, message } => {
@@ -139,21 +171,14 @@ fn fixture() -> Fixture {
                     actions.extend(session.received(link, &reply));
                 }
             }
-            client::Action::PassDone { output, .. } => outputs.push(output),
+            client::Action::PassDone { pass, output } => gather.take(pass, output).unwrap(),
             client::Action::Done(done) => transcript = Some(done),
             client::Action::Failed(error) => panic!("{error}"),
             _ => {}
         }
     }
-    let mut vectors = vec![None; texts().len()];
-    for (pass, output) in plan.passes.iter().zip(outputs) {
-        for (member, vector) in pass.members.iter().zip(output) {
-            vectors[*member] = Some(vector);
-        }
-    }
-    let vectors: Vec<_> = vectors.into_iter().flatten().collect();
-    let answer = answer_digest(&digest, &vectors);
-    let receipt = OpenedReceipt::new(chain, signed, salt, texts(), &transcript.unwrap(), answer);
+    let answer = gather.answer(&digest).unwrap().digest;
+    let receipt = OpenedReceipt::new(chain, signed, salt, texts, &transcript.unwrap(), answer);
     Fixture { chain, model, receipt }
 }
 
@@ -171,6 +196,31 @@ async fn an_honest_opening_verifies_and_survives_its_file() {
     let again = OpenedReceipt::from_json(&file).unwrap();
     assert!(again == fixture.receipt);
     assert_eq!(again.model(), Some(fixture.model.digest()));
+}
+
+#[tokio::test]
+async fn a_written_text_verifies_and_its_parameters_are_part_of_it() {
+    for tied in [false, true] {
+        let fixture = written(tied);
+        let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        let text = report.summary.text.unwrap();
+        assert!((1..=5).contains(&text.split_whitespace().count()), "{text:?}");
+        assert_eq!(report.summary.vectors.len(), 0);
+        assert_eq!(Prompt::from_committed(&fixture.receipt.texts), Some(prompt()));
+
+        let changes: [fn(&mut OpenedReceipt); 5] = [
+            |r| r.texts[0].push_str(" w9"),
+            |r| r.texts[1] = r.texts[1].replace("\"tokens\":5", "\"tokens\":4"),
+            |r| r.texts.truncate(1),
+            |r| r.answer.0[0] ^= 1,
+            |r| r.messages.truncate(r.messages.len() - 1),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut changed = fixture.receipt.clone();
+            change(&mut changed);
+            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -245,7 +295,7 @@ async fn messages_cannot_be_dropped_doubled_or_exchanged() {
 async fn another_model_does_not_fit() {
     let fixture = fixture();
     let other = toy::artifact(&ToyConfig { seed: 2, ..ToyConfig::default() }).unwrap();
-    let other = Model::open(&other).unwrap();
+    let other = ExactModel::open(&other).unwrap();
     let failure = fixture.receipt.verify(&fixture.chain, &other).await.unwrap_err();
     assert_eq!(failure.what, "model");
 }

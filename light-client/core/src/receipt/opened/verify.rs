@@ -1,14 +1,26 @@
 //! Checking an opened receipt: every layer again, under a fresh r.
 
 use nesa_chain::{action::Action, tx::SignedTx};
-use nesa_masked::{batch::Plan, freivalds, preparation::Preparation, spec::Lane};
-use nesa_model::{EncoderRun, Model, Step};
+use nesa_masked::{
+    Run as _, RunStep, freivalds,
+    preparation::Preparation,
+    spec::{self, Lane},
+};
+use nesa_model::{ExactModel, StageId};
 use nesa_platform::{random, task};
 use nesa_primitives::Hash;
 use nesa_verify::receipt::{Check, Failure, Report};
+use std::collections::VecDeque;
 
-use super::{OpenedReceipt, OpenedSummary, stage::StageCheck};
-use crate::query::{answer_digest, commitment};
+use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage::StageCheck};
+use crate::{
+    models::text_tokenizer,
+    query::{
+        Prompt, QueryError, commitment,
+        report::{Answer, Listener},
+        work::{Gather, Text, Vectors, Work},
+    },
+};
 
 /// What an opened receipt does not show, whatever its checks say.
 const DOES_NOT_SHOW: [&str; 3] = [
@@ -26,7 +38,7 @@ impl OpenedReceipt {
     pub async fn verify(
         &self,
         chain: &Hash,
-        model: &Model,
+        model: &ExactModel,
     ) -> Result<Report<OpenedSummary>, Failure> {
         let mut checks = Vec::new();
         let mut note = |what: String| checks.push(Check { what });
@@ -47,85 +59,145 @@ impl OpenedReceipt {
         note(format!("the payment commits to exactly these {} texts", self.texts.len()));
 
         let servers = self.check_servers(chain, &query)?;
-        let lane = Lane::of_model(model.stages())
+        let lane = Lane::of_model(model.served_stages())
             .map_err(|error| Failure::new("model", error, "a model of the masked lane"))?;
         let preparation = Preparation::from_weights(
             pay.model,
             &lane,
-            |stage| model.weights(nesa_model::StageId(stage)),
+            |stage| model.weights(StageId(stage)),
             &mut random::rng(),
         )
         .map_err(|error| Failure::new("weights", error, "those of the model's digest"))?;
         note("the model's weights match its digest and bounds".into());
 
-        let tokens: Vec<_> = self.texts.iter().map(|t| model.tokenizer().encode(t)).collect();
-        let lengths: Vec<usize> = tokens.iter().map(|t| t.len()).collect();
-        let plan = Plan::new(&lengths)
-            .map_err(|error| Failure::new("texts", error, "texts that can be sent"))?;
-        let mut messages = self.messages.iter();
-        let mut vectors = vec![None; self.texts.len()];
-        let mut products = 0;
-        for (number, pass) in plan.passes.iter().enumerate() {
-            let batch: Vec<_> = pass.members.iter().map(|m| tokens[*m].clone()).collect();
-            let real: usize = batch.iter().map(|t| t.len()).sum();
-            let mut run = EncoderRun::start(model, &batch)
-                .map_err(|error| Failure::new("texts", error, "texts the model takes"))?;
-            let output = loop {
-                match run.step() {
-                    Step::Done(output) => break output,
-                    Step::Linear { stage, mut x, .. } => {
-                        let place = lane.find(stage.0);
-                        let secrets = place.and_then(|(index, _)| preparation.stage(index));
-                        let (Some((_, spec)), Some(secrets)) = (place, secrets) else {
-                            return Err(Failure::new("stage", stage, "a stage of the model"));
-                        };
-                        // Padding rows are zero before masking, and were checked like any other.
-                        x.resize(pass.tokens as usize * spec.k as usize, 0);
-                        let context = StageCheck {
-                            chain,
-                            query: &query,
-                            servers: &servers,
-                            weights: model.weights(stage),
-                            stage: *spec,
-                            pass: number as u32,
-                            tokens: pass.tokens,
-                        };
-                        let mut y = context.products(&x, &mut messages, &mut products)?;
-                        if !bool::from(freivalds::accepts(secrets, &x, &y)) {
-                            return Err(Failure::new(
-                                format!("range and Freivalds check of stage {stage}"),
-                                "refused",
-                                "accepted under this verifier's own r",
-                            ));
-                        }
-                        y.truncate(real * spec.n as usize);
-                        run.resume(y)
-                            .map_err(|error| Failure::new("stage", error, "the next product"))?;
-                    }
-                }
-                task::yield_now().await;
-            };
-            for (member, vector) in pass.members.iter().zip(output) {
-                vectors[*member] = Some(vector);
+        let replay = Replay {
+            chain,
+            query: &query,
+            servers: &servers,
+            lane: &lane,
+            preparation: &preparation,
+            model,
+        };
+        let unfit = |error: QueryError| Failure::new("texts", error, "texts the model takes");
+        let messages = &self.messages;
+        let (answer, products) = match model {
+            ExactModel::Encoder(encoder) => {
+                let work = Work::embed(encoder, &self.texts).map_err(unfit)?;
+                let Work::Embed { texts, plan } = &work else { return Err(not_committed()) };
+                replay.run(Vectors::new(encoder, texts, plan), messages).await?
             }
-        }
-        if messages.next().is_some() {
-            return Err(Failure::new("messages", "more than the texts need", "exactly those"));
-        }
+            ExactModel::Decoder(decoder) => {
+                let prompt = Prompt::from_committed(&self.texts).ok_or_else(not_committed)?;
+                let tokenizer = text_tokenizer(decoder)
+                    .map_err(|error| Failure::new("tokenizer", error, "one that can be read"))?;
+                let work = Work::write(decoder, &tokenizer, &prompt).map_err(unfit)?;
+                let Work::Write { request } = &work else { return Err(not_committed()) };
+                let text = Text::new(decoder, &tokenizer, request, Listener::none());
+                replay.run(text, messages).await?
+            }
+        };
         note(format!("{products} products were recomputed; each is what its node signed"));
         note("every layer passed the range and Freivalds checks under a fresh r".into());
-        let vectors: Vec<_> = vectors.into_iter().flatten().collect();
-        same("answer", answer_digest(&pay.model, &vectors), self.answer)?;
+        same("answer", answer.digest, self.answer)?;
         note("the answer is what these layers give".into());
         let summary = OpenedSummary {
             query,
             model: pay.model,
             texts: self.texts.clone(),
-            vectors: vectors.iter().map(nesa_model::Embedding::to_f32).collect(),
+            vectors: answer.vectors().iter().map(nesa_model::Embedding::to_f32).collect(),
+            text: answer.text().map(|text| text.text.clone()),
             products,
             nodes: servers.values().map(|server| server.node).collect(),
         };
         Ok(Report { checks, summary, does_not_show: DOES_NOT_SHOW.to_vec() })
+    }
+}
+
+fn not_committed() -> Failure {
+    Failure::new("texts", "something else", "what the model's family commits to")
+}
+
+/// What every stage of a query is checked against.
+struct Replay<'a> {
+    chain: &'a Hash,
+    query: &'a Hash,
+    servers: &'a Servers,
+    lane: &'a Lane,
+    preparation: &'a Preparation,
+    model: &'a ExactModel,
+}
+
+impl Replay<'_> {
+    /// Runs all passes again; the answer, and how many products were recomputed.
+    async fn run<G: Gather>(
+        &self,
+        mut gather: G,
+        messages: &[OpenedMessage],
+    ) -> Result<(Answer, usize), Failure> {
+        let unfit = |error: QueryError| Failure::new("texts", error, "texts the model takes");
+        let mut messages = messages.iter();
+        let mut products = 0;
+        let mut waiting = VecDeque::from(gather.passes().map_err(unfit)?);
+        for number in 0u32.. {
+            let Some(mut pass) = waiting.pop_front() else { break };
+            let output = loop {
+                match pass.run.step() {
+                    RunStep::Done(output) => break output,
+                    RunStep::Linear { stage, x } => {
+                        let y = self.stage(number, pass.tokens, stage, x, &mut messages)?;
+                        products += 2 * usize::from(spec::parts(pass.tokens));
+                        if !pass.run.resume(y) {
+                            return Err(Failure::new("stage", stage, "the next product"));
+                        }
+                    }
+                }
+                task::yield_now().await;
+            };
+            gather.take(number, output).map_err(unfit)?;
+            waiting.extend(pass.run.follow());
+        }
+        if messages.next().is_some() {
+            return Err(Failure::new("messages", "more than the texts need", "exactly those"));
+        }
+        Ok((gather.answer(&self.model.digest()).map_err(unfit)?, products))
+    }
+
+    /// One stage: what both servers signed, recomputed, and their sum under this verifier's own r.
+    fn stage<'m>(
+        &self,
+        pass: u32,
+        tokens: u32,
+        stage: u16,
+        mut x: Vec<i32>,
+        messages: &mut impl Iterator<Item = &'m OpenedMessage>,
+    ) -> Result<Vec<i32>, Failure> {
+        let place = self.lane.find(stage);
+        let secrets = place.and_then(|(index, _)| self.preparation.stage(index));
+        let (Some((_, spec)), Some(secrets)) = (place, secrets) else {
+            return Err(Failure::new("stage", stage, "a stage of the model"));
+        };
+        let real = x.len() / spec.k as usize;
+        // Padding rows are zero before masking, and were checked like any other.
+        x.resize(tokens as usize * spec.k as usize, 0);
+        let context = StageCheck {
+            chain: self.chain,
+            query: self.query,
+            servers: self.servers,
+            weights: self.model.weights(StageId(stage)),
+            stage: *spec,
+            pass,
+            tokens,
+        };
+        let mut y = context.products(&x, messages)?;
+        if !bool::from(freivalds::accepts(secrets, &x, &y)) {
+            return Err(Failure::new(
+                format!("range and Freivalds check of stage {stage}"),
+                "refused",
+                "accepted under this verifier's own r",
+            ));
+        }
+        y.truncate(real * spec.n as usize);
+        Ok(y)
     }
 }
 
