@@ -2,18 +2,18 @@
 //! writing after it, milliseconds per token of each that are not products, and a checksum of the last logits:
 //! it is the same on every processor.
 //!
-//! `cargo run --profile local -p nesa-model --example decode -- MODEL.nesa [PROMPT [WRITTEN [ROUNDS]]]`
+//! `cargo run --profile local -p nesa-model --example decode -- MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS]]]]`
 
 use std::time::{Duration, Instant};
 
 use nesa_model::decoder::{DecoderModel, DecoderRun, Fed, Feed, Input, KvCache, Logits, Output};
-use nesa_model::{Artifact, Linear, ModelLimits, PlainDecoder, StageId};
+use nesa_model::{Artifact, Linear, ModelLimits, PlainDecoder, StageId, ThreadedDecoder};
 
 type Failure = Box<dyn std::error::Error>;
 
 /// An engine whose time is counted apart.
 struct Timed<'a> {
-    engine: PlainDecoder<'a>,
+    engine: &'a (dyn Linear + Sync),
     spent: std::cell::Cell<Duration>,
 }
 
@@ -57,12 +57,29 @@ fn step(
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let file = arguments.next().ok_or("usage: decode MODEL.nesa [PROMPT [WRITTEN [ROUNDS]]]")?;
+    let file =
+        arguments.next().ok_or("usage: decode MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS]]]]")?;
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |n| n.parse());
-    let (prompt, written, rounds) = (number(256)?, number(64)?, number(5)?);
+    let (prompt, written, rounds, threads) = (number(256)?, number(64)?, number(5)?, number(1)?);
     let model =
         DecoderModel::open(&Artifact::open(std::fs::read(file)?, &ModelLimits::default())?)?;
-    let engine = Timed { engine: PlainDecoder(&model), spent: Default::default() };
+    if threads == 1 {
+        return measure(&model, &PlainDecoder(&model), [prompt, written, rounds, threads]);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let run = || {
+        let done = measure(&model, &ThreadedDecoder(&model), [prompt, written, rounds, threads]);
+        done.map_err(|e| e.to_string())
+    };
+    Ok(pool.install(run)?)
+}
+
+fn measure(
+    model: &DecoderModel,
+    engine: &(dyn Linear + Sync),
+    [prompt, written, rounds, threads]: [usize; 4],
+) -> Result<(), Failure> {
+    let engine = Timed { engine, spent: Default::default() };
     let token = |i: usize| (i * 7919 % model.config().vocab as usize) as u32;
     let mut reading = Least { whole: f64::MAX, other: f64::MAX };
     let mut writing = Least { whole: f64::MAX, other: f64::MAX };
@@ -70,11 +87,11 @@ fn main() -> Result<(), Failure> {
     for _ in 0..rounds {
         let tokens = (0..prompt).map(token).collect();
         let start = Instant::now();
-        let mut fed = step(&model, &engine, KvCache::new(), tokens)?;
+        let mut fed = step(model, &engine, KvCache::new(), tokens)?;
         reading.take(start, &engine);
         let start = Instant::now();
         for i in 0..written {
-            fed = step(&model, &engine, fed.cache, vec![token(prompt + i)])?;
+            fed = step(model, &engine, fed.cache, vec![token(prompt + i)])?;
         }
         writing.take(start, &engine);
         let Output::Logits(logits) = fed.output else {
@@ -87,7 +104,7 @@ fn main() -> Result<(), Failure> {
             });
     }
     println!(
-        "{{\"kernel\":\"{}\",\"prompt\":{prompt},\"written\":{written},\
+        "{{\"kernel\":\"{}\",\"prompt\":{prompt},\"written\":{written},\"threads\":{threads},\
          \"prefill_tokens_per_second\":{:.1},\"decode_tokens_per_second\":{:.2},\
          \"prefill_other_ms\":{:.4},\"decode_other_ms\":{:.4},\"checksum\":\"{checksum:016x}\"}}",
         nesa_kernels::path_name(),

@@ -28,6 +28,8 @@ mod model;
 mod parameters;
 mod self_test;
 mod stage;
+#[cfg(not(target_family = "wasm"))]
+mod threads;
 mod tokenizer;
 mod tokens;
 pub mod toy;
@@ -45,5 +47,7 @@ pub use self_test::{
     SELF_TEST_MODEL, SELF_TEST_TEXTS, SelfTestError, SelfTestVector, self_test, self_test_vectors,
 };
 pub use stage::{LinearSpec, StageId};
+#[cfg(not(target_family = "wasm"))]
+pub use threads::ThreadedDecoder;
 pub use tokenizer::{Tokenizer, VocabError};
 pub use tokens::TokenIds;

@@ -1,5 +1,6 @@
 //! Decoding in steps, batches and shards equals the plain interpreter; hostile input harms nobody.
 
+#![cfg(not(target_family = "wasm"))] // threads
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_kernels::sample::Sampling;
@@ -8,7 +9,7 @@ use nesa_model::decoder::{
     DecoderModel, DecoderRun, Fed, Feed, Input, KvCache, Logits, Output, RunError, Shard,
     ShardError, choose, interpreter,
 };
-use nesa_model::{Artifact, Header, ModelError, ModelLimits, PlainDecoder};
+use nesa_model::{Artifact, Header, ModelError, ModelLimits, PlainDecoder, ThreadedDecoder};
 use proptest::prelude::*;
 
 fn feed(cache: KvCache, tokens: &[u32], logits: Logits) -> Feed {
@@ -85,6 +86,24 @@ proptest! {
             cache = fed.cache;
         }
         prop_assert_eq!(cache.len(), text.len());
+    }
+
+    /// However many threads there are, and whatever falls to each.
+    #[test]
+    fn threads_change_nothing(seed: u64, threads in 1usize..6, text in tokens(14)) {
+        // Wide enough that products are handed out even for single rows.
+        let wide = ToyDecoder { d_model: 512, d_ff: 518, layers: 1, seed, ..ToyDecoder::default() };
+        let model = DecoderModel::open(&toy::artifact(&wide).unwrap()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (mut ours, mut plain) = (KvCache::new(), KvCache::new());
+        for part in [&text[..], &[3], &[7]] {
+            let feeds = |cache| vec![feed(cache, part, Logits::All)];
+            let expected = run(&model, feeds(plain)).remove(0);
+            let run = DecoderRun::start(&model, feeds(ours)).unwrap();
+            let got = pool.install(|| run.run(&ThreadedDecoder(&model))).unwrap().remove(0);
+            prop_assert_eq!(logits(&got), logits(&expected));
+            (ours, plain) = (got.cache, expected.cache);
+        }
     }
 
     /// Sequences of a batch never see each other, nor the padding.
