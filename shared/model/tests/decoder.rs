@@ -9,7 +9,9 @@ use nesa_model::decoder::{
     DecoderModel, DecoderRun, Fed, Feed, Input, KvCache, Logits, Output, RunError, Shard,
     ShardError, choose, interpreter,
 };
-use nesa_model::{Artifact, Header, ModelError, ModelLimits, PlainDecoder, ThreadedDecoder};
+use nesa_model::{
+    Artifact, Header, Linear, ModelError, ModelLimits, PlainDecoder, ThreadedDecoder,
+};
 use proptest::prelude::*;
 
 fn feed(cache: KvCache, tokens: &[u32], logits: Logits) -> Feed {
@@ -125,6 +127,24 @@ proptest! {
         let alone = interpreter::logits(&model, &a).unwrap();
         prop_assert_eq!(logits(&both[0]), &alone[a.len() - 1][..]);
         prop_assert_eq!(logits(&both[1]), &flat(&interpreter::logits(&model, &b).unwrap())[..]);
+    }
+
+    /// Rows that hide how many tokens there are hold nothing of the stages before.
+    #[test]
+    fn padding_is_zero(toy in shapes(), text in tokens(9), padding in 1usize..7) {
+        let model = DecoderModel::open(&toy::artifact(&toy).unwrap()).unwrap();
+        let feeds = vec![feed(KvCache::new(), &text, Logits::Last)];
+        let rows = text.len() + padding;
+        let mut run = DecoderRun::start_padded(&model, feeds, rows).unwrap();
+        while let Some(pending) = run.pending() {
+            let spec = &model.stages()[usize::from(pending.stage.0)];
+            if pending.stage.0 as usize + 1 < model.stages().len() {
+                prop_assert_eq!(pending.rows, rows);
+                prop_assert!(pending.x[text.len() * spec.k..].iter().all(|&x| x == 0));
+            }
+            let y = PlainDecoder(&model).apply(pending.stage, pending.x, pending.rows);
+            run.resume(&y).unwrap();
+        }
     }
 
     /// One, two or as many shards as layers: the same bytes.

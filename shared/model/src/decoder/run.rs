@@ -256,9 +256,12 @@ impl DecoderRun {
     pub fn run(mut self, engine: &impl crate::Linear) -> Result<Vec<Fed>, ResumeError> {
         let mut y = Vec::new();
         while let Some(Pending { stage, rows, x }) = self.pending() {
-            y.resize(rows * self.spec().n, 0);
-            engine.apply_to(stage, x, rows, &mut y);
-            self.resume(&y)?;
+            let len = rows * self.spec().n;
+            if y.len() < len {
+                y.resize(len, 0);
+            }
+            engine.apply_to(stage, x, rows, &mut y[..len]);
+            self.resume(&y[..len])?;
         }
         Ok(self.into_output().unwrap_or_default())
     }
@@ -270,7 +273,7 @@ impl DecoderRun {
     /// Quantises what the last stage made as the input of the current one, which follows no norm.
     fn offer(&mut self) {
         let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
-        self.clear_input(k);
+        self.clear_input(self.scratch.offered.len() / k, k);
         let smooth = &self.model.stage(self.stage).smooth;
         let rows = self.scratch.offered.chunks_exact_mut(k).zip(self.x.chunks_exact_mut(k));
         for (row, x) in rows {
@@ -281,17 +284,17 @@ impl DecoderRun {
         }
     }
 
-    /// Makes room for the current stage's input; padding is zero.
-    fn clear_input(&mut self, k: usize) {
-        self.x.clear();
+    /// Makes room for the current stage's input of `rows` rows; the padding after them is zero.
+    fn clear_input(&mut self, rows: usize, k: usize) {
         self.x.resize(self.padded * k, 0);
+        self.x[rows * k..].fill(0);
         self.scales.clear();
     }
 
     /// Normalises and quantises the residual stream as the input of the current stage.
     fn offer_hidden(&mut self) {
         let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
-        self.clear_input(k);
+        self.clear_input(self.hidden.len() / k, k);
         let layer = self.stage / STAGES_PER_LAYER;
         let (gain, epsilon) = match self.model.head() {
             Some(head) if layer == usize::from(self.model.config().layers) => {
