@@ -70,3 +70,48 @@ fn from_a_folder_to_text() {
     let eval = nesa(home.path(), &eval);
     assert!(eval["perplexity_loss"].as_f64().unwrap().abs() < 0.02, "{eval}");
 }
+
+#[test]
+fn from_onnx_to_a_class() {
+    let home = tempfile::tempdir().unwrap();
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/digits");
+    let path = |name: &str| digits.join(name).display().to_string();
+    let (onnx, calibration) = (path("digits.onnx"), path("calibration.npy"));
+    let file = home.path().join("digits.nesa").display().to_string();
+
+    let compile = ["model", "compile", &onnx, "--out", &file, "--max-value", "16", "--json"];
+    let refused = run(home.path(), compile);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--samples"), "{}", show(&refused));
+    let compiled = nesa(home.path(), &[&compile[..], &["--samples", &calibration]].concat());
+    let info = nesa(home.path(), &["model", "info", &file, "--json"]);
+    assert_eq!((&info["digest"], &info["family"]), (&compiled["digest"], &json!("classifier")));
+    assert_eq!((&info["image"], &info["classes"]), (&json!([1, 8, 8]), &json!(10)));
+    let committed = nesa(home.path(), &["model", "info", &path("digits.nesa"), "--json"]);
+    assert_eq!(committed["digest"], compiled["digest"]);
+
+    let (samples, labels) = (path("held_out.npy"), path("held_out_labels.npy"));
+    let eval = ["model", "eval", &file, "--original", &onnx, "--samples", &samples, "--json"];
+    let eval = nesa(home.path(), &[&eval[..], &["--labels", &labels]].concat());
+    assert!(eval["exact"].as_f64().unwrap() > 0.98, "{eval}");
+
+    // The second held-out digit (the first fools the original, too), as rows of numbers and four times as large in PGM.
+    let first = &std::fs::read(&samples).unwrap()[128 + 64..128 + 128];
+    let label = std::fs::read(&labels).unwrap()[129];
+    let rows: Vec<Vec<String>> =
+        first.chunks(8).map(|r| r.iter().map(u8::to_string).collect()).collect();
+    let small = home.path().join("digit.txt");
+    std::fs::write(&small, rows.iter().map(|r| r.join(" ") + "\n").collect::<String>()).unwrap();
+    let large: Vec<u8> = (0..32 * 32).map(|i| first[i / 32 / 4 * 8 + i % 32 / 4]).collect();
+    let pgm = home.path().join("digit.pgm");
+    std::fs::write(&pgm, [b"P5 32 32 16\n", &large[..]].concat()).unwrap();
+    let classify = |image: &Path, more: &[&str]| {
+        let image = image.display().to_string();
+        let base = ["model", "classify", &file, "--json", "--image", &image];
+        nesa(home.path(), &[&base, more].concat())
+    };
+    assert_eq!(classify(&small, &[])["class"], label);
+    assert_eq!(classify(&pgm, &[])["logits"], classify(&small, &[])["logits"]);
+    assert_ne!(classify(&pgm, &["--invert"])["logits"], classify(&small, &[])["logits"]);
+    let absent = run(home.path(), ["model", "classify", &file, "--image", "absent.pgm"]);
+    assert!(String::from_utf8_lossy(&absent.stderr).contains("no picture"), "{}", show(&absent));
+}

@@ -75,6 +75,9 @@ pub enum CompileError {
     /// The source is unusable.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// An ONNX model, or its samples, are unusable.
+    #[error(transparent)]
+    Onnx(#[from] crate::onnx::OnnxError),
     /// A number does not fit the arithmetic.
     #[error("{what} does not fit the exact arithmetic")]
     Range {

@@ -1,4 +1,4 @@
-//! Compiles safetensors models to the exact form and measures their accuracy.
+//! Compiles safetensors and ONNX models to the exact form and measures their accuracy.
 //!
 //! Floats live here and nowhere behind: the compiler reads the published weights, chooses scales
 //! from a fixed calibration text, and writes integers. It uses IEEE operations in a fixed order and
@@ -13,6 +13,7 @@ mod compile;
 pub mod decoder;
 pub mod eval;
 mod linalg;
+pub mod onnx;
 mod parts;
 mod quantize;
 pub mod source;

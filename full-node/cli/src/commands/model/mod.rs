@@ -1,6 +1,8 @@
 //! `nesa model`: compiled exact models.
 
+mod classifier;
 mod decoder;
+mod image;
 
 pub(crate) use decoder::Generation;
 
@@ -29,6 +31,7 @@ Examples:
   nesa model eval models/all-minilm-l6-v2.nesa
   nesa model eval weights/all-MiniLM-L6-v2 --json
   nesa model bench --tokens 256
+  nesa model classify models/digits/digits.nesa --image seven.pgm
   nesa model compile checkpoints/my-llama --out my-llama.nesa
   nesa model generate my-llama.nesa --prompt \"A lighthouse is\" --temperature 0.8 --seed 1")]
 pub(crate) struct Model {
@@ -41,10 +44,11 @@ pub(crate) struct Model {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compile safetensors and tokenizer.json to the exact form; the same bytes on every machine
+    /// Compile safetensors and tokenizer.json, or an ONNX classifier, to the exact form; the same bytes
+    /// on every machine
     Compile {
-        /// Folder with model.safetensors, config.json and tokenizer.json.
-        #[arg(value_name = "DIR")]
+        /// Folder with model.safetensors, config.json and tokenizer.json; or an .onnx file.
+        #[arg(value_name = "DIR_OR_ONNX")]
         dir: PathBuf,
         /// Where the compiled model goes.
         #[arg(long, short, value_name = "FILE")]
@@ -52,15 +56,17 @@ enum Action {
         /// Longest sequence of a decoder, if shorter than the checkpoint's.
         #[arg(long, value_name = "N")]
         max_tokens: Option<NonZeroUsize>,
+        #[command(flatten)]
+        calibration: classifier::Calibration,
     },
     /// Compare the exact model with the f32 original: cosines and top-1 agreement of an encoder's
-    /// embeddings, perplexity and greedy agreement of a decoder
+    /// embeddings, perplexity and greedy agreement of a decoder, accuracy of a classifier
     Eval {
         /// Folder with the original weights; or a compiled model, which is compared with committed
         /// vectors of the original unless --original is given.
         #[arg(value_name = "DIR_OR_FILE")]
         path: PathBuf,
-        /// Folder with the original weights, when PATH is a compiled model.
+        /// Folder with the original weights (or .onnx file), when PATH is a compiled model.
         #[arg(long, value_name = "DIR")]
         original: Option<PathBuf>,
         /// Compare only the first N texts of the corpus.
@@ -69,6 +75,20 @@ enum Action {
         /// Held-out text for a decoder, one passage per line, instead of the built-in corpus.
         #[arg(long, value_name = "FILE")]
         text: Option<PathBuf>,
+        #[command(flatten)]
+        held_out: classifier::HeldOut,
+    },
+    /// Name the class of a picture with a compiled classifier, on this machine alone
+    Classify {
+        /// The compiled classifier.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// A PGM, or rows of numbers as text; larger ones are reduced to the model's size.
+        #[arg(long, value_name = "IMAGE")]
+        image: PathBuf,
+        /// The picture is dark on light, and the model's images light on dark.
+        #[arg(long)]
+        invert: bool,
     },
     /// Continue a prompt with a compiled decoder, on this machine alone
     Generate {
@@ -107,13 +127,18 @@ impl Model {
 
     pub(crate) fn run(self) -> Result<()> {
         let object = match &self.action {
-            Action::Compile { dir, out, max_tokens } if decoder::is_checkpoint(dir) => {
+            Action::Compile { dir, out, calibration, .. } if classifier::is_onnx(dir) => {
+                classifier::compile_file(dir, out, calibration)?
+            }
+            Action::Compile { dir, out, max_tokens, .. } if decoder::is_checkpoint(dir) => {
                 decoder::compile_file(dir, out, max_tokens.map(NonZeroUsize::get))?
             }
             Action::Compile { dir, out, .. } => compile_file(dir, out)?,
-            Action::Eval { path, original, texts, text } => {
+            Action::Eval { path, original, texts, text, held_out } => {
                 let folder = original.as_deref().unwrap_or(path);
-                if decoder::is_checkpoint(folder) {
+                if classifier::is_onnx(folder) {
+                    classifier::evaluate(path, folder, held_out)?
+                } else if decoder::is_checkpoint(folder) {
                     let compiled = original.as_ref().map(|_| &**path);
                     decoder::evaluate(folder, compiled, text.as_deref(), *texts)?
                 } else {
@@ -127,6 +152,7 @@ impl Model {
                 }
                 object
             }
+            Action::Classify { file, image, invert } => classifier::classify(file, image, *invert)?,
             Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
             Action::Bench { file, tokens, runs } => {
                 bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?
@@ -239,6 +265,9 @@ fn info(file: &Path) -> Result<Value> {
     let artifact = model::open(file)?;
     if artifact.header().manifest().decoder().is_some() {
         return decoder::info(file, &artifact);
+    }
+    if artifact.header().manifest().classifier().is_some() {
+        return classifier::info(file, &artifact);
     }
     let exact = Exact::open(&artifact)?;
     let header = artifact.header();
