@@ -1,13 +1,13 @@
 //! A chain of layers from an ONNX graph.
 
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use nesa_model::manifest::{Layer, Window};
 
 use super::OnnxError;
-use super::proto::{Graph, Model, Node, Tensor};
+use super::constants::{Constants, FLOAT, int, unsupported};
+use super::proto::{Graph, Model, Node};
 use crate::source::Dense;
 
 /// Largest file that is read; the classifiers meant here have some megabytes.
@@ -15,10 +15,6 @@ const MAX_FILE_BYTES: u64 = 1 << 26;
 
 /// Most outputs of a layer, as the exact form has them.
 const MAX_OUTPUTS: usize = 1 << 16;
-
-/// Tensors of 32-bit floats, and of 64-bit integers.
-const FLOAT: i32 = 1;
-const INT64: i32 = 7;
 
 /// What is supported, for errors.
 const OPERATORS: &str = "Conv, Relu, MaxPool, AveragePool, GlobalAveragePool, Flatten, Reshape, Gemm, MatMul with Add, \
@@ -73,7 +69,7 @@ fn parse(error: String) -> OnnxError {
 
 /// The chain so far.
 struct Reader<'a> {
-    constants: BTreeMap<&'a str, &'a Tensor>,
+    constants: Constants<'a>,
     image: [usize; 3],
     /// `[channels, height, width]` now.
     shape: [usize; 3],
@@ -86,18 +82,8 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(graph: &'a Graph) -> Result<Self, OnnxError> {
-        let mut constants: BTreeMap<&str, &Tensor> =
-            graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
-        for node in graph.node.iter().filter(|n| n.op_type == "Constant") {
-            let value = node.attribute.iter().find(|a| a.name == "value");
-            if let (Some(output), Some(value)) =
-                (node.output.first(), value.and_then(|v| v.t.as_ref()))
-            {
-                constants.insert(output, value);
-            }
-        }
-        let inputs: Vec<_> =
-            graph.input.iter().filter(|i| !constants.contains_key(i.name.as_str())).collect();
+        let constants = Constants::of(graph);
+        let inputs: Vec<_> = graph.input.iter().filter(|i| !constants.has(&i.name)).collect();
         let [input] = inputs[..] else {
             return Err(parse(format!("{} inputs, expected one of images", inputs.len())));
         };
@@ -130,15 +116,14 @@ impl<'a> Reader<'a> {
     }
 
     fn read(mut self, graph: &'a Graph, name: &str) -> Result<Classifier, OnnxError> {
-        let names: BTreeSet<&str> = self.constants.keys().copied().collect();
-        let input = graph.input.iter().find(|i| !names.contains(i.name.as_str()));
+        let input = graph.input.iter().find(|i| !self.constants.has(&i.name));
         let mut last = input.map(|i| i.name.as_str()).unwrap_or_default();
         for node in graph.node.iter().filter(|n| n.op_type != "Constant") {
             let takes: Vec<&str> = node
                 .input
                 .iter()
                 .map(String::as_str)
-                .filter(|i| !i.is_empty() && !names.contains(i))
+                .filter(|i| !i.is_empty() && !self.constants.has(i))
                 .collect();
             if takes != [last] {
                 return Err(unsupported(
@@ -234,7 +219,7 @@ impl<'a> Reader<'a> {
 
     fn reshape(&mut self, node: &Node) -> Result<(), OnnxError> {
         let values: usize = self.shape.iter().product();
-        let target = self.integers(node, 1)?;
+        let target = self.constants.integers(node, 1)?;
         let mut known = target.iter().skip(1).filter(|&&v| v > 0);
         let known = known.try_fold(1usize, |all, &v| all.checked_mul(usize::try_from(v).ok()?));
         let size = |v: &i64| match *v {
@@ -321,7 +306,7 @@ impl<'a> Reader<'a> {
     }
 
     fn convolution(&mut self, node: &'a Node) -> Result<(), OnnxError> {
-        let weight = self.constant(node, 1)?;
+        let weight = self.constants.get(node, 1)?;
         let [channels, ..] = self.shape;
         let (outputs, height, width) = match weight.dims[..] {
             [n, c, h, w] if c == channels as i64 && int(node, "group", 1) == 1 => (n, h, w),
@@ -346,8 +331,8 @@ impl<'a> Reader<'a> {
         let n = outputs_of(node, outputs)?;
         // A window's sides have 16 bits.
         let k = channels * kernel[0] * kernel[1];
-        let weight = self.floats(node, 1, n.saturating_mul(k))?;
-        let bias = self.bias(node, 2, n)?;
+        let weight = self.constants.floats(node, 1, n.saturating_mul(k))?;
+        let bias = self.constants.bias(node, 2, n)?;
         self.shape = self.after(node, &window, n)?;
         self.layers.push(Layer::Convolution { outputs: n as u32, window });
         self.linear.push(Dense { weight, bias, n, k });
@@ -362,7 +347,7 @@ impl<'a> Reader<'a> {
         }
         let n = self.dense(node, int(node, "transB", 0) != 0)?;
         if node.input.len() > 2 {
-            let bias = self.bias(node, 2, n)?;
+            let bias = self.constants.bias(node, 2, n)?;
             if let Some(dense) = self.linear.last_mut() {
                 dense.bias = bias;
             }
@@ -379,7 +364,7 @@ impl<'a> Reader<'a> {
     /// Takes the weight `[k, n]` (`[n, k]` if transposed); returns `n`.
     fn dense(&mut self, node: &'a Node, transposed: bool) -> Result<usize, OnnxError> {
         let k: usize = self.shape.iter().product();
-        let weight = self.constant(node, 1)?;
+        let weight = self.constants.get(node, 1)?;
         let n = match (weight.dims[..].as_ref(), transposed) {
             (&[rows, n], false) if rows == k as i64 => n,
             (&[n, columns], true) if columns == k as i64 => n,
@@ -392,7 +377,7 @@ impl<'a> Reader<'a> {
             }
         };
         let n = outputs_of(node, n)?;
-        let mut weight = self.floats(node, 1, n.saturating_mul(k))?;
+        let mut weight = self.constants.floats(node, 1, n.saturating_mul(k))?;
         if !transposed {
             weight = (0..n * k).map(|i| weight[i % k * n + i / k]).collect();
         }
@@ -403,80 +388,19 @@ impl<'a> Reader<'a> {
     }
 
     fn add(&mut self, node: &'a Node, product: Option<usize>) -> Result<(), OnnxError> {
-        let index = node.input.iter().position(|i| self.constants.contains_key(i.as_str()));
+        let index = node.input.iter().position(|i| self.constants.has(i));
         let (Some(dense), Some(index)) = (product.and_then(|p| self.linear.get(p)), index) else {
             return Err(unsupported(node, "not the bias of a MatMul before it".into(), OPERATORS));
         };
-        let bias = self.bias(node, index, dense.n)?;
+        let bias = self.constants.bias(node, index, dense.n)?;
         if let Some(dense) = self.linear.last_mut() {
             dense.bias = bias;
         }
         Ok(())
-    }
-
-    fn bias(&self, node: &'a Node, input: usize, n: usize) -> Result<Vec<f32>, OnnxError> {
-        match node.input.get(input).map(String::as_str) {
-            None | Some("") => Ok(vec![0.0; n]),
-            Some(_) => self.floats(node, input, n),
-        }
-    }
-
-    fn constant(&self, node: &Node, input: usize) -> Result<&'a Tensor, OnnxError> {
-        let name = node.input.get(input).map(String::as_str).unwrap_or_default();
-        let tensor = self.constants.get(name).copied();
-        tensor.ok_or_else(|| unsupported(node, format!("input {input} is computed"), "constants"))
-    }
-
-    fn floats(&self, node: &Node, input: usize, count: usize) -> Result<Vec<f32>, OnnxError> {
-        let tensor = self.constant(node, input)?;
-        let values: Vec<f32> = match tensor.raw_data.len() {
-            0 => tensor.float_data.clone(),
-            _ => {
-                tensor.raw_data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
-            }
-        };
-        let fits = tensor.data_type == FLOAT && tensor.data_location == 0 && values.len() == count;
-        if !fits || count == 0 {
-            let got =
-                format!("tensor {} of {} values, expected {count}", tensor.name, values.len());
-            return Err(unsupported(node, got, "32-bit floats inside the file"));
-        }
-        if values.iter().any(|v| !v.is_finite()) {
-            let got = format!("tensor {} holds a value that is not finite", tensor.name);
-            return Err(unsupported(node, got, "finite values"));
-        }
-        Ok(values)
-    }
-
-    fn integers(&self, node: &Node, input: usize) -> Result<Vec<i64>, OnnxError> {
-        let tensor = self.constant(node, input)?;
-        if tensor.data_type != INT64 {
-            return Err(unsupported(node, format!("tensor {}", tensor.name), "64-bit integers"));
-        }
-        Ok(match tensor.raw_data.len() {
-            0 => tensor.int64_data.clone(),
-            _ => {
-                tensor.raw_data.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b)).collect()
-            }
-        })
     }
 }
 
 fn outputs_of(node: &Node, given: i64) -> Result<usize, OnnxError> {
     let count = usize::try_from(given).ok().filter(|n| (1..=MAX_OUTPUTS).contains(n));
     count.ok_or_else(|| unsupported(node, format!("{given} outputs"), "1 to 65536"))
-}
-
-fn int(node: &Node, name: &str, default: i64) -> i64 {
-    node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
-}
-
-fn unsupported(node: &Node, got: String, supported: &'static str) -> OnnxError {
-    let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
-    OnnxError::Unsupported {
-        node: name.cloned().unwrap_or_default(),
-        operator: node.op_type.clone(),
-        got,
-        supported,
-    }
 }

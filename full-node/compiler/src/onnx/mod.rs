@@ -1,6 +1,7 @@
 //! Small image classifiers from ONNX: reading, the f32 original, compilation, accuracy.
 
 mod compile;
+mod constants;
 mod eval;
 mod forward;
 mod graph;
