@@ -95,6 +95,10 @@ impl OpenedReceipt {
                 let text = Text::new(decoder, &tokenizer, request, Listener::none());
                 replay.run(text, messages).await?
             }
+            // No query asks for one yet, so no receipt can be of one.
+            ExactModel::Classifier(_) => {
+                return Err(Failure::new("model", "a classifier", "an encoder or a decoder"));
+            }
         };
         note(format!("{products} products were recomputed; each is what its node signed"));
         note("every layer passed the range and Freivalds checks under a fresh r".into());
