@@ -1,7 +1,10 @@
 //! Generation with the exact engine beside llama.cpp (Q8_0) and PyTorch (f32): the same random weights, the
-//! same tokens, one thread each, by turns.
+//! same tokens, one thread each, by turns; and the exact engine as wasm in V8, which must give the same logits.
 
-use super::{peers::json_of, report};
+use super::{
+    peers::{json_of, web_engine},
+    report,
+};
 use crate::workspace::{NATIVE_PROFILE, cargo, native_binary, root, run, target};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
@@ -29,21 +32,32 @@ pub(crate) fn decode() -> Result<()> {
     let package = ["-p", "nesa-model", "--example", "decode"];
     cargo(&[&["build", "--locked", "--profile", NATIVE_PROFILE][..], &package].concat())?;
     let example = target().join(NATIVE_PROFILE).join("examples/decode");
-    let script = root().join("tools/bench/decode_peers.py");
+    let tools = root().join("tools/bench");
+    let (script, module) = (tools.join("decode_peers.py"), web_engine()?);
     let mut out = Map::new();
     for model in MODELS {
         let folder = models.join(model);
         let mut best: Map<String, Value> = Map::new();
         for _ in 0..TURNS {
             let file = folder.join("exact.nesa");
-            let exact = json_of(Command::new(&example).arg(file).args(WORK))?;
+            let exact = json_of(Command::new(&example).arg(&file).args(WORK))?;
             keep_greatest(&mut best, "exact", exact);
+            let web = json_of(
+                Command::new("node")
+                    .arg(tools.join("decode_wasm.mjs"))
+                    .arg(&module)
+                    .arg(&file)
+                    .args(&WORK[..3]),
+            )?;
+            keep_greatest(&mut best, "exact in V8", web);
             for peer in PEERS {
                 let turn =
                     json_of(Command::new(&python).arg(&script).arg(peer).arg(&folder).args(WORK))?;
                 keep_greatest(&mut best, peer, turn);
             }
         }
+        let (native, web) = (&best["exact"]["checksum"], &best["exact in V8"]["checksum"]);
+        ensure!(native == web, "{model}: logits differ, {native} natively, {web} in V8");
         let mut ratios = Map::new();
         for peer in PEERS {
             for rate in RATES {

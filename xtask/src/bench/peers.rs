@@ -94,26 +94,30 @@ struct Engines {
 
 /// Builds `tools/bench/engines`, a workspace of its own, with this one's versions.
 fn engines() -> Result<Engines> {
+    let native = build_engine("", &[])?.join("release/nesa-bench-engines");
+    Ok(Engines { native, web: web_engine()? })
+}
+
+/// Builds the bare wasm module alone.
+pub(super) fn web_engine() -> Result<PathBuf> {
+    let built = build_engine("-C target-feature=+simd128", &["--lib", "--target", WASM_TARGET])?;
+    Ok(built.join(WASM_TARGET).join("release/nesa_bench_engines.wasm"))
+}
+
+fn build_engine(flags: &str, more: &[&str]) -> Result<PathBuf> {
     let folder = root().join("tools/bench/engines");
     fs::copy(root().join("Cargo.lock"), folder.join("Cargo.lock"))
         .context("copying the lock file")?;
     let built = target().join("bench/engines");
     let manifest = folder.join("Cargo.toml").display().to_string();
-    let build = |flags: &str, more: &[&str]| {
-        let args = [&["build", "--release", "--manifest-path", &manifest], more].concat();
-        // `fuzzing` leaves out the dependencies that only make features equal (workspace-hack).
-        let envs = [
-            ("RUSTFLAGS", format!("--cfg fuzzing {flags}")),
-            ("CARGO_TARGET_DIR", built.display().to_string()),
-        ];
-        cargo_with(&args, &envs)
-    };
-    build("", &[])?;
-    build("-C target-feature=+simd128", &["--lib", "--target", WASM_TARGET])?;
-    Ok(Engines {
-        native: built.join("release/nesa-bench-engines"),
-        web: built.join(WASM_TARGET).join("release/nesa_bench_engines.wasm"),
-    })
+    let args = [&["build", "--release", "--manifest-path", &manifest], more].concat();
+    // `fuzzing` leaves out the dependencies that only make features equal (workspace-hack).
+    let envs = [
+        ("RUSTFLAGS", format!("--cfg fuzzing {flags}")),
+        ("CARGO_TARGET_DIR", built.display().to_string()),
+    ];
+    cargo_with(&args, &envs)?;
+    Ok(built)
 }
 
 /// Makes the peers' model files once, in a virtual environment under target/bench; or takes them from

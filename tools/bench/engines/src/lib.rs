@@ -8,6 +8,8 @@
 //! embed(32);         // first coordinate of the embedding of 32 fixed tokens
 //! ```
 
+pub mod decode;
+
 use nesa_model::{Artifact, EncoderRun, Model, ModelLimits, PlainEngine, TokenIds};
 use std::sync::Mutex;
 
