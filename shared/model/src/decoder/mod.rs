@@ -8,6 +8,7 @@
 //! A run covers new tokens of any number of sequences at once, each with its own [`KvCache`], and a
 //! contiguous range of layers: cut at any layer, the ranges in turn give the same bytes as the whole.
 
+mod attention;
 mod cache;
 mod feed;
 pub mod interpreter;

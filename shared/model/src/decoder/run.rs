@@ -1,9 +1,9 @@
 //! Decoding as a state machine: everything but the linear stages, which it hands out.
 
-use nesa_kernels::attention::{AttentionScratch, Cache, Look, attend};
+use nesa_kernels::attention::{AttentionScratch, Look};
 use nesa_kernels::decoder as ops;
-use nesa_kernels::ops::{Requantize, RowScale, narrow_row, quantize_row};
-use nesa_kernels::rotary::{Turns, rotate, turn};
+use nesa_kernels::ops::{Requantize, RowScale, quantize_row};
+use nesa_kernels::rotary::{Turns, turn};
 use std::ops::Range;
 
 use super::cache::HeadCache;
@@ -23,58 +23,43 @@ pub struct Pending<'a> {
     pub x: &'a [i32],
 }
 
-/// How a layer's rows divide into heads.
-#[derive(Clone, Copy)]
-struct HeadShape {
-    width: usize,
-    heads: usize,
-    kv_heads: usize,
-}
-
-impl HeadShape {
-    /// Channels of all queries.
-    fn queries(&self) -> usize {
-        self.heads * self.width
-    }
-}
-
-struct Sequence {
-    cache: KvCache,
-    rows: Range<usize>,
+pub(super) struct Sequence {
+    pub(super) cache: KvCache,
+    pub(super) rows: Range<usize>,
     logits: Logits,
 }
 
 /// A run over new tokens of several sequences; it never fails once started.
 pub struct DecoderRun {
-    model: DecoderModel,
-    sequences: Vec<Sequence>,
+    pub(super) model: DecoderModel,
+    pub(super) sequences: Vec<Sequence>,
     /// Rows handed out, padding included.
     padded: usize,
     /// `[rows, d_model]`
     hidden: Vec<i32>,
     /// `[rows, head_width / 2]`
-    turns: Turns,
+    pub(super) turns: Turns,
     stage: usize,
     x: Vec<i32>,
-    scales: Vec<RowScale>,
+    pub(super) scales: Vec<RowScale>,
     logits: Vec<i32>,
     finished: bool,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Memory that the stages of a run use one after another.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct Scratch {
     /// One row of a product, brought back to fixed point.
-    row: Vec<i32>,
+    pub(super) row: Vec<i32>,
     /// Queries of one sequence, `[kv_heads, tokens, heads / kv_heads, head_width]`.
-    queries: Vec<i16>,
-    looks: Vec<Look>,
+    pub(super) queries: Vec<i16>,
+    pub(super) looks: Vec<Look>,
     /// Contexts of one key-value head's queries.
-    contexts: Vec<i32>,
-    attention: AttentionScratch,
+    pub(super) contexts: Vec<i32>,
+    pub(super) attention: AttentionScratch,
     /// What the next stage takes before it is quantised: `[rows, k]`.
-    offered: Vec<i32>,
+    pub(super) offered: Vec<i32>,
 }
 
 impl DecoderRun {
@@ -316,7 +301,14 @@ impl DecoderRun {
     }
 
     /// Requantises columns `columns` of row `t` of the current stage's product.
-    fn requantize(&self, y: &[i32], t: usize, columns: Range<usize>, limit: i32, out: &mut [i32]) {
+    pub(super) fn requantize(
+        &self,
+        y: &[i32],
+        t: usize,
+        columns: Range<usize>,
+        limit: i32,
+        out: &mut [i32],
+    ) {
         let params = self.model.stage(self.stage);
         let n = self.spec().n;
         let to = Requantize {
@@ -357,100 +349,6 @@ impl DecoderRun {
             ops::swiglu_row(gate, up, self.model.silu(), out);
         }
         self.scratch = scratch;
-    }
-
-    /// Rotates and caches the new keys, caches the values, and lets every new query attend.
-    fn attention(&mut self, y: &[i32], layer: usize) {
-        let c = *self.model.config();
-        let shape = HeadShape {
-            width: usize::from(c.head_width),
-            heads: usize::from(c.heads),
-            kv_heads: usize::from(c.kv_heads),
-        };
-        let first = (layer - self.model.layers().start) * shape.kv_heads;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut sequences = std::mem::take(&mut self.sequences);
-        scratch.offered.resize(self.scales.len() * shape.queries(), 0);
-        for s in &mut sequences {
-            let caches = &mut s.cache.heads[first..first + shape.kv_heads];
-            self.remember(y, s.rows.clone(), shape, caches, &mut scratch);
-            self.look_back(layer, s.rows.clone(), s.cache.tokens, shape, caches, &mut scratch);
-        }
-        self.sequences = sequences;
-        self.scratch = scratch;
-    }
-
-    /// Brings a sequence's new queries to `scratch`, its keys and values to the caches.
-    fn remember(
-        &self,
-        y: &[i32],
-        rows: Range<usize>,
-        shape: HeadShape,
-        caches: &mut [HeadCache],
-        scratch: &mut Scratch,
-    ) {
-        let HeadShape { width, heads, kv_heads } = shape;
-        let (q_end, k_end) = (shape.queries(), shape.queries() + kv_heads * width);
-        let n = k_end + kv_heads * width;
-        let limit = ops::query_key_limit(width);
-        let (tokens, group) = (rows.len(), heads / kv_heads);
-        let Scratch { row, queries, .. } = scratch;
-        row.resize(n, 0);
-        queries.resize(tokens * q_end, 0);
-        for (i, t) in rows.enumerate() {
-            self.requantize(y, t, 0..k_end, limit, &mut row[..k_end]);
-            self.requantize(y, t, k_end..n, ops::VALUE_LIMIT, &mut row[k_end..]);
-            let turns = self.turns.view(t * width / 2..(t + 1) * width / 2);
-            for head in row[..k_end].chunks_exact_mut(width) {
-                rotate(head, turns);
-            }
-            for (g, query) in row[..q_end].chunks_exact(group * width).enumerate() {
-                narrow_row(query, &mut queries[(g * tokens + i) * group * width..]);
-            }
-            let (keys, values) = row[q_end..].split_at(kv_heads * width);
-            let keys = keys.chunks_exact(width).zip(values.chunks_exact(width));
-            for (cache, (key, value)) in caches.iter_mut().zip(keys) {
-                cache.keys.extend(key.iter().map(|&v| v as i16));
-                cache.values.extend(value.iter().map(|&v| v as i16));
-            }
-        }
-    }
-
-    /// Contexts of a sequence's new queries, which are in `scratch`, to the rows that are offered next.
-    /// The caches hold `before` older tokens.
-    fn look_back(
-        &self,
-        layer: usize,
-        rows: Range<usize>,
-        before: usize,
-        shape: HeadShape,
-        caches: &[HeadCache],
-        scratch: &mut Scratch,
-    ) {
-        let HeadShape { width, heads, kv_heads } = shape;
-        let (tokens, group) = (rows.len(), heads / kv_heads);
-        let window = match self.model.config().window as usize {
-            0 => usize::MAX,
-            window => window,
-        };
-        let Scratch { queries, looks, contexts, attention, offered, .. } = scratch;
-        contexts.resize(tokens * group * width, 0);
-        let heads = caches.iter().zip(self.model.layer(layer).scores.chunks_exact(group));
-        let heads = heads.zip(queries.chunks_exact(tokens * group * width));
-        for (g, ((cache, scores), queries)) in heads.enumerate() {
-            looks.clear();
-            for i in 0..tokens {
-                let seen = before + i + 1;
-                let seen = seen.saturating_sub(window)..seen;
-                looks.extend(scores.iter().map(|&score| Look { seen: seen.clone(), score }));
-            }
-            let cache = Cache { keys: &cache.keys, values: &cache.values };
-            attend(queries, looks, cache, self.model.exp(), attention, contexts);
-            for (t, context) in rows.clone().zip(contexts.chunks_exact(group * width)) {
-                let at = t * shape.queries() + g * group * width;
-                offered[at..at + group * width].copy_from_slice(context);
-            }
-        }
     }
 
     /// Before the head, drops the rows nobody asked for.
