@@ -23,7 +23,7 @@ use nesa_masked::{
     server::{self, Received, Terms},
     transcript::Transcript,
 };
-use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, toy::ToyDecoder};
+use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, Written, toy::ToyDecoder};
 use nesa_model::{
     Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainDecoder, PlainEngine,
     TokenIds, toy,
@@ -111,6 +111,16 @@ fn query<R: Run>(
     passes: Vec<Pass<R>>,
     liar: Option<Link>,
 ) -> (Vec<R::Output>, Transcript) {
+    let (outputs, transcript, _) = observed(model, passes, liar);
+    (outputs, transcript)
+}
+
+/// The same, and what somebody who watches both links sees: whom each frame goes to, and its size.
+fn observed<R: Run>(
+    model: &ExactModel,
+    passes: Vec<Pass<R>>,
+    liar: Option<Link>,
+) -> (Vec<R::Output>, Transcript, Vec<(Link, usize)>) {
     let mut rng = StdRng::seed_from_u64(7);
     let client_key = SecretKey::from_seed(&[55; 32]);
     let lane = Lane::of_model(model.served_stages()).unwrap();
@@ -132,7 +142,7 @@ fn query<R: Run>(
 
     let mut nodes: HashMap<Link, Node> = HashMap::new();
     let mut actions: VecDeque<_> = session.start().into();
-    let mut outputs = Vec::new();
+    let (mut outputs, mut seen) = (Vec::new(), Vec::new());
     while let Some(action) = actions.pop_front() {
         match action {
             // A driver dials here and queues frames until the stream stands.
@@ -140,6 +150,7 @@ fn query<R: Run>(
             Action::Rejected { .. } | Action::Replaced(_) => assert!(liar.is_some()),
             Action::Send { link, message } => {
                 assert!(message.len() <= session.max_message());
+                seen.push((link, message.len()));
                 let node = nodes.entry(link).or_insert_with(|| {
                     Node::accept(&message, link, model, &client_key, liar == Some(link))
                 });
@@ -148,7 +159,7 @@ fn query<R: Run>(
                 }
             }
             Action::PassDone { output, .. } => outputs.push(output),
-            Action::Done(transcript) => return (outputs, *transcript),
+            Action::Done(transcript) => return (outputs, *transcript, seen),
             Action::Prepare => panic!("the preparation is right"),
             Action::Failed(error) => panic!("{error}"),
         }
@@ -242,6 +253,49 @@ fn a_toy_decoder_writes_end_to_end() {
         };
         check(&ExactModel::Decoder(model.clone()), passes, &plain);
     }
+}
+
+/// Prompts of one bucket, texts that end in the same stretch of 16: nobody outside can tell them apart.
+#[test]
+fn texts_of_one_length_class_look_the_same() {
+    let model = decoder::toy::artifact(&ToyDecoder { layers: 1, ..ToyDecoder::default() }).unwrap();
+    let model = DecoderModel::open(&model).unwrap();
+    let prompts: [&[u32]; 2] = [&[5], &[9, 8, 7, 6, 5, 4, 3, 9, 8, 7, 6, 5]];
+    let request = |seed: u8, pad_to| WriteRequest {
+        prompt: prompts[usize::from(seed % 2)].to_vec(),
+        tokens: 32,
+        sampling: Sampling { temperature: 3 << 16, top_k: 0, top_p: 1 << 16 },
+        seed: [seed; 32],
+        pad_to,
+        piece: 256,
+    };
+    let ends = |seed: u8| {
+        let mut alone = Writing::start(&model, request(seed, 1)).unwrap();
+        let mut at = 0;
+        loop {
+            if let Some(Written::End(_)) = alone.run(&PlainDecoder(&model)).unwrap() {
+                return Some(at);
+            }
+            at += 1;
+            if !alone.goes_on() {
+                return None;
+            }
+            alone.advance().unwrap();
+        }
+    };
+    // Two texts that end at different places of the first stretch.
+    let early: Vec<(u8, usize)> =
+        (0..=255).filter_map(|seed| Some((seed, ends(seed).filter(|&end| end < 16)?))).collect();
+    let first = early[0];
+    let other = early.iter().find(|(s, end)| s % 2 != first.0 % 2 && *end != first.1).unwrap();
+    let trace = |seed: u8, pad_to| {
+        let request = request(seed, pad_to);
+        let tokens = text_passes(&request)[0];
+        let run = Writing::start(&model, request).unwrap();
+        observed(&ExactModel::Decoder(model.clone()), vec![Pass { run, tokens }], None).2
+    };
+    assert!(trace(first.0, 16) == trace(other.0, 16));
+    assert!(trace(first.0, 1) != trace(other.0, 1), "what padding is for");
 }
 
 #[test]
