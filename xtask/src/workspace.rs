@@ -17,9 +17,11 @@ pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 pub(crate) const BROWSER_PACKAGES: [&str; 4] =
     ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-verifier"];
 
-/// The repository root.
+/// The repository root: of the checkout that `cargo xtask` is called in, which is not the one this
+/// program was compiled in when two checkouts share a target directory.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// Cargo's target directory.

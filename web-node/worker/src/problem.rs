@@ -68,7 +68,7 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
-            Self::Tokenizer(_) | Self::Write(_) => {
+            Self::Tokenizer { .. } | Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
             }
             Self::Family(_) => {

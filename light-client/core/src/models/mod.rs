@@ -41,7 +41,6 @@ use nesa_platform::{
     time::Instant,
 };
 use nesa_primitives::Hash;
-use nesa_tokenizer::{Limits, TextTokenizer, TokenizerError};
 
 use crate::client::{lock, since};
 
@@ -73,9 +72,6 @@ pub enum ModelStoreError {
     /// The model's stages cannot be served masked.
     #[error(transparent)]
     Lane(#[from] SpecError),
-    /// The model's own tokenizer cannot be used.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
     /// The weights break what the header promises.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
@@ -117,8 +113,6 @@ impl<F: Fn(LoadProgress) + MaybeSend + MaybeSync> LoadListener for F {
 pub struct Prepared {
     /// Everything but the linear stages.
     pub model: ExactModel,
-    /// The tokenizer of a model that brings its own.
-    pub tokenizer: Option<Arc<TextTokenizer>>,
     /// The linear stages.
     pub lane: Arc<Lane>,
     /// The secrets that check them.
@@ -149,21 +143,14 @@ impl Prepared {
         self.model.encoder().ok_or(FamilyError { got, expected: "encoder" })
     }
 
-    /// The decoder and its tokenizer.
+    /// The decoder.
     ///
     /// # Errors
     /// [`FamilyError`] when it is another kind of model.
-    pub fn decoder(&self) -> Result<(&DecoderModel, &Arc<TextTokenizer>), FamilyError> {
+    pub fn decoder(&self) -> Result<&DecoderModel, FamilyError> {
         let got = self.model.header().manifest().family();
-        let both = self.model.decoder().zip(self.tokenizer.as_ref());
-        both.ok_or(FamilyError { got, expected: "decoder" })
+        self.model.decoder().ok_or(FamilyError { got, expected: "decoder" })
     }
-}
-
-/// The tokenizer a decoder carries, read within limits.
-pub(crate) fn text_tokenizer(model: &DecoderModel) -> Result<TextTokenizer, TokenizerError> {
-    let json = model.tokenizer().map(|json| &json[..]).unwrap_or_default();
-    TextTokenizer::from_json(json, model.config().vocab, Limits::default())
 }
 
 /// The models of one device.
@@ -208,17 +195,13 @@ impl ModelStore {
         let local = local.finish_local()?;
         let opened = task::compute(move || ExactModel::open_local(&local)).await?;
         let lane = Arc::new(Lane::of_model(opened.served_stages())?);
-        let tokenizer = match opened.decoder() {
-            Some(decoder) => Some(Arc::new(text_tokenizer(decoder)?)),
-            None => None,
-        };
 
         let (preparation, cached) = match self.unseal(model, &lane).await? {
             Some(kept) => (kept, true),
             None => (self.fold(model, &header, &lane, sources, &mut meter).await?, false),
         };
         let preparation = Arc::new(preparation);
-        Ok(Prepared { model: opened, tokenizer, lane, preparation, cached, ms: since(start) })
+        Ok(Prepared { model: opened, lane, preparation, cached, ms: since(start) })
     }
 
     /// Streams every weight row once, keeping only s = rᵀW for a fresh r, and seals it.

@@ -17,6 +17,10 @@ use nesa_platform::{
 use nesa_primitives::Address;
 use serde_json::json;
 
+#[cfg(not(feature = "text"))]
+use super::NO_TEXT;
+#[cfg(feature = "text")]
+use super::text::Text;
 use super::{
     Planned, QueryClient, QueryError, QueryOptions,
     links::{Input, Links},
@@ -25,7 +29,7 @@ use super::{
         Answer, BytesMoved, NodeRef, Phase, Progress, Rejected, SideName, StageProgress, Timings,
     },
     settle::Evidence,
-    work::{Gather, Text, Vectors, Work},
+    work::{Gather, Vectors, Work},
 };
 use crate::{
     client::since,
@@ -85,11 +89,14 @@ impl QueryClient {
                 let gather = Vectors::new(prepared.encoder()?, texts, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
-            Work::Write { request } => {
-                let (model, tokenizer) = prepared.decoder()?;
-                let gather = Text::new(model, tokenizer, request, options.listener.clone());
+            #[cfg(feature = "text")]
+            Work::Write { request, tokenizer } => {
+                let listener = options.listener.clone();
+                let gather = Text::new(prepared.decoder()?, tokenizer, request, listener);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
+            #[cfg(not(feature = "text"))]
+            Work::Write { .. } => Err(QueryError::Tokenizer { reason: NO_TEXT.into() }),
         }
     }
 

@@ -19,6 +19,8 @@ mod links;
 mod pay;
 pub mod report;
 mod settle;
+#[cfg(feature = "text")]
+pub(crate) mod text;
 pub(crate) mod work;
 
 use std::{sync::Arc, time::Duration};
@@ -56,6 +58,10 @@ const BASE_DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN_DEADLINE: Duration = Duration::from_millis(25);
 /// Time allowed for each token that is written besides: tens of round trips, one after another.
 const WRITTEN_TOKEN_DEADLINE: Duration = Duration::from_millis(1_000);
+
+/// Why a program without the feature `text` cannot work with texts that a model writes.
+#[cfg(not(feature = "text"))]
+pub(crate) const NO_TEXT: &str = "this program has no tokenizers for models that write text";
 
 /// Choices for one query.
 #[derive(Clone, Default)]
@@ -135,8 +141,11 @@ pub enum QueryError {
     #[error(transparent)]
     Family(#[from] FamilyError),
     /// The model's tokenizer refuses the text, or its own tokens.
-    #[error(transparent)]
-    Tokenizer(#[from] nesa_tokenizer::TokenizerError),
+    #[error("{reason}")]
+    Tokenizer {
+        /// In its words.
+        reason: String,
+    },
     /// The model cannot continue the prompt.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -212,7 +221,8 @@ pub struct QueryOutcome {
 
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
-pub use work::Prompt;
+#[cfg(feature = "text")]
+pub use text::Prompt;
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]
@@ -295,21 +305,6 @@ impl QueryClient {
         Ok(self.plan(prepared, work, texts.to_vec(), options).await?.quote)
     }
 
-    /// What continuing `prompt` would cost and move at most, without sending anything.
-    ///
-    /// # Errors
-    /// [`QueryError`] when the model cannot continue it.
-    pub async fn write_quote(
-        &self,
-        prepared: &Prepared,
-        prompt: &Prompt,
-        options: &QueryOptions,
-    ) -> Result<Quote, QueryError> {
-        let (model, tokenizer) = prepared.decoder()?;
-        let work = Work::write(model, tokenizer, prompt)?;
-        Ok(self.plan(prepared, work, prompt.committed(), options).await?.quote)
-    }
-
     /// Embeds `texts`: one unit vector each, every layer checked by this device.
     ///
     /// # Errors
@@ -323,24 +318,6 @@ impl QueryClient {
     ) -> Result<QueryOutcome, QueryError> {
         let work = || Work::embed(prepared.encoder()?, texts);
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
-    }
-
-    /// Continues `prompt`; every token is heard as [`Progress::Text`] once all its layers are checked.
-    ///
-    /// # Errors
-    /// As [`QueryClient::embed`].
-    pub async fn write(
-        &self,
-        prepared: &Prepared,
-        wallet: &SecretKey,
-        prompt: &Prompt,
-        options: &QueryOptions,
-    ) -> Result<QueryOutcome, QueryError> {
-        let work = || {
-            let (model, tokenizer) = prepared.decoder()?;
-            Work::write(model, tokenizer, prompt)
-        };
-        self.ask(prepared, wallet, work, prompt.committed(), options).await
     }
 
     async fn ask(

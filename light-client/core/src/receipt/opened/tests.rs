@@ -9,7 +9,6 @@ use nesa_chain::{
     tx::Tx,
 };
 use nesa_crypto::SecretKey;
-use nesa_kernels::sample::Sampling;
 use nesa_masked::{
     client::{self, Candidate, Committee, Config},
     preparation::Preparation,
@@ -18,20 +17,15 @@ use nesa_masked::{
 };
 use nesa_model::{
     ExactModel, Model,
-    decoder::{self, DecoderModel, toy::ToyDecoder},
     toy::{self, ToyConfig},
 };
 use nesa_primitives::{Amount, Denom};
 use rand::{SeedableRng as _, rngs::StdRng};
 
 use super::*;
-use crate::{
-    models::text_tokenizer,
-    query::{
-        Prompt, commitment,
-        report::Listener,
-        work::{Gather, Text, Vectors, Work},
-    },
+use crate::query::{
+    commitment,
+    work::{Gather, Vectors, Work},
 };
 use nesa_verify::receipt::Failure;
 
@@ -52,33 +46,6 @@ fn fixture() -> Fixture {
     let Work::Embed { texts: tokens, plan } = &work else { panic!("vectors") };
     let gather = Vectors::new(&model, tokens, plan);
     run(ExactModel::Encoder(model.clone()), texts(), gather)
-}
-
-fn words() -> &'static [u8] {
-    let vocab: serde_json::Map<_, _> =
-        (0..50).map(|i| (format!("w{i}"), serde_json::json!(i))).collect();
-    let json = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null,
-        "decoder": null, "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
-    });
-    json.to_string().leak().as_bytes()
-}
-
-fn prompt() -> Prompt {
-    let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
-    Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32] }
-}
-
-/// A prompt continued; the model's head is tied or not.
-fn written(tied: bool) -> Fixture {
-    let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
-    let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
-    let tokenizer = text_tokenizer(&model).unwrap();
-    let work = Work::write(&model, &tokenizer, &prompt()).unwrap();
-    let Work::Write { request } = &work else { panic!("a text") };
-    let gather = Text::new(&model, &tokenizer, request, Listener::none());
-    run(ExactModel::Decoder(model.clone()), prompt().committed(), gather)
 }
 
 /// Runs one query through the lane in memory; nothing is skipped but the chain and the links.
@@ -199,31 +166,6 @@ async fn an_honest_opening_verifies_and_survives_its_file() {
 }
 
 #[tokio::test]
-async fn a_written_text_verifies_and_its_parameters_are_part_of_it() {
-    for tied in [false, true] {
-        let fixture = written(tied);
-        let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
-        let text = report.summary.text.unwrap();
-        assert!((1..=5).contains(&text.split_whitespace().count()), "{text:?}");
-        assert_eq!(report.summary.vectors.len(), 0);
-        assert_eq!(Prompt::from_committed(&fixture.receipt.texts), Some(prompt()));
-
-        let changes: [fn(&mut OpenedReceipt); 5] = [
-            |r| r.texts[0].push_str(" w9"),
-            |r| r.texts[1] = r.texts[1].replace("\"tokens\":5", "\"tokens\":4"),
-            |r| r.texts.truncate(1),
-            |r| r.answer.0[0] ^= 1,
-            |r| r.messages.truncate(r.messages.len() - 1),
-        ];
-        for (i, change) in changes.into_iter().enumerate() {
-            let mut changed = fixture.receipt.clone();
-            change(&mut changed);
-            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
-        }
-    }
-}
-
-#[tokio::test]
 async fn neither_r_nor_s_nor_the_prompt_prints() {
     let fixture = fixture();
     let shown = format!("{:?}", fixture.receipt);
@@ -308,4 +250,64 @@ fn files_are_bounded_and_have_no_room() {
     let other = file.replace(OPENED_FORMAT, "nesa-opened-receipt/2");
     assert!(matches!(OpenedReceipt::from_json(&other), Err(OpenedError::Format { .. })));
     assert!(OpenedReceipt::from_json("").is_err());
+}
+
+#[cfg(feature = "text")]
+mod written_texts {
+    use nesa_kernels::sample::Sampling;
+    use nesa_model::decoder::{self, DecoderModel, toy::ToyDecoder};
+
+    use super::*;
+    use crate::query::{Prompt, report::Listener, text::Text};
+
+    fn words() -> &'static [u8] {
+        let vocab: serde_json::Map<_, _> =
+            (0..50).map(|i| (format!("w{i}"), serde_json::json!(i))).collect();
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null,
+            "decoder": null, "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
+        });
+        json.to_string().leak().as_bytes()
+    }
+
+    fn prompt() -> Prompt {
+        let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
+        Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32] }
+    }
+
+    /// A prompt continued; the model's head is tied or not.
+    fn written(tied: bool) -> Fixture {
+        let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
+        let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
+        let work = Work::write(&model, &prompt()).unwrap();
+        let Work::Write { request, tokenizer } = &work else { panic!("a text") };
+        let gather = Text::new(&model, tokenizer, request, Listener::none());
+        run(ExactModel::Decoder(model.clone()), prompt().committed(), gather)
+    }
+
+    #[tokio::test]
+    async fn a_written_text_verifies_and_its_parameters_are_part_of_it() {
+        for tied in [false, true] {
+            let fixture = written(tied);
+            let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+            let text = report.summary.text.unwrap();
+            assert!((1..=5).contains(&text.split_whitespace().count()), "{text:?}");
+            assert_eq!(report.summary.vectors.len(), 0);
+            assert_eq!(Prompt::from_committed(&fixture.receipt.texts), Some(prompt()));
+
+            let changes: [fn(&mut OpenedReceipt); 5] = [
+                |r| r.texts[0].push_str(" w9"),
+                |r| r.texts[1] = r.texts[1].replace("\"tokens\":5", "\"tokens\":4"),
+                |r| r.texts.truncate(1),
+                |r| r.answer.0[0] ^= 1,
+                |r| r.messages.truncate(r.messages.len() - 1),
+            ];
+            for (i, change) in changes.into_iter().enumerate() {
+                let mut changed = fixture.receipt.clone();
+                change(&mut changed);
+                assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+            }
+        }
+    }
 }

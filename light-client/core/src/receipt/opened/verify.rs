@@ -13,13 +13,14 @@ use nesa_verify::receipt::{Check, Failure, Report};
 use std::collections::VecDeque;
 
 use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage::StageCheck};
-use crate::{
-    models::text_tokenizer,
-    query::{
-        Prompt, QueryError, commitment,
-        report::{Answer, Listener},
-        work::{Gather, Text, Vectors, Work},
-    },
+#[cfg(not(feature = "text"))]
+use crate::query::NO_TEXT;
+#[cfg(feature = "text")]
+use crate::query::{Prompt, report::Listener, text::Text};
+use crate::query::{
+    QueryError, commitment,
+    report::Answer,
+    work::{Gather, Vectors, Work},
 };
 
 /// What an opened receipt does not show, whatever its checks say.
@@ -86,14 +87,17 @@ impl OpenedReceipt {
                 let Work::Embed { texts, plan } = &work else { return Err(not_committed()) };
                 replay.run(Vectors::new(encoder, texts, plan), messages).await?
             }
+            #[cfg(feature = "text")]
             ExactModel::Decoder(decoder) => {
                 let prompt = Prompt::from_committed(&self.texts).ok_or_else(not_committed)?;
-                let tokenizer = text_tokenizer(decoder)
-                    .map_err(|error| Failure::new("tokenizer", error, "one that can be read"))?;
-                let work = Work::write(decoder, &tokenizer, &prompt).map_err(unfit)?;
-                let Work::Write { request } = &work else { return Err(not_committed()) };
-                let text = Text::new(decoder, &tokenizer, request, Listener::none());
+                let work = Work::write(decoder, &prompt).map_err(unfit)?;
+                let Work::Write { request, tokenizer } = &work else { return Err(not_committed()) };
+                let text = Text::new(decoder, tokenizer, request, Listener::none());
                 replay.run(text, messages).await?
+            }
+            #[cfg(not(feature = "text"))]
+            ExactModel::Decoder(_) => {
+                return Err(Failure::new("model", NO_TEXT, "check it with `nesa receipt verify`"));
             }
             // No query asks for one yet, so no receipt can be of one.
             ExactModel::Classifier(_) => {
