@@ -8,7 +8,8 @@ const CONTEXT: usize = 8;
 /// Tokens held back at most: a stranger's model may never complete a character.
 const HELD: usize = 8;
 
-/// Of them, those that may still be the beginning of a character, which has at most four bytes.
+/// Of them, those that may still be the beginning of a character, which has at most four bytes: so
+/// that a character ends behind one of the last four tokens.
 const PARTIAL: usize = 3;
 
 /// Turns tokens into text one at a time, never half a character.
@@ -57,8 +58,7 @@ impl TextStream {
         } else if self.tokens.len() - self.out < HELD {
             return Ok(String::new());
         } else {
-            let out = self.tokens.len() - PARTIAL;
-            let some = self.tokenizer.decode(&self.tokens[..out])?;
+            let (out, some) = self.most_whole()?;
             (after(&before, &some).to_owned(), out)
         };
         if new.is_empty() {
@@ -69,6 +69,20 @@ impl TextStream {
             self.out = out - self.out;
         }
         Ok(new)
+    }
+
+    /// Where to cut what can be held no longer, and the text up to there. A cut inside a character
+    /// shows as replacements that a cut beside it does not have; of equals, the last.
+    fn most_whole(&self) -> Result<(usize, String), TokenizerError> {
+        let (mut out, mut best) = (0, (usize::MAX, String::new()));
+        for end in self.tokens.len() - PARTIAL..=self.tokens.len() {
+            let text = self.tokenizer.decode(&self.tokens[..end])?;
+            let broken = text.matches(char::REPLACEMENT_CHARACTER).count();
+            if broken <= best.0 {
+                (out, best) = (end, (broken, text));
+            }
+        }
+        Ok((out, best.1))
     }
 
     /// What is still held back, incomplete characters replaced.

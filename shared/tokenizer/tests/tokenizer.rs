@@ -161,9 +161,10 @@ proptest! {
         prop_assert_eq!(bytes.decode(&tokens).unwrap(), text);
     }
 
-    /// What a stream gives in pieces is what the tokens mean together.
+    /// What a stream gives in pieces is what the tokens mean together, also where the text itself
+    /// has replacement characters.
     #[test]
-    fn pieces_join_to_the_whole(text in "\\PC{0,30}", cut in 0usize..30) {
+    fn pieces_join_to_the_whole(text in "(\\PC|\u{FFFD}){0,30}", cut in 0usize..30) {
         for tokenizer in both() {
             let all = tokenizer.encode(&text, false).unwrap();
             let at = cut.min(all.len());
