@@ -27,11 +27,14 @@ impl TextStream {
     /// A stream that begins after `before`, whose text is not repeated.
     pub fn new(tokenizer: TextTokenizer, before: &[u32]) -> Self {
         let first = before.len().saturating_sub(CONTEXT);
-        let whole = |tail: &&[u32]| {
-            tokenizer.decode(tail).is_ok_and(|text| !text.starts_with(char::REPLACEMENT_CHARACTER))
+        let last = (first + PARTIAL).min(before.len());
+        // A cut inside a character shows as replacements that a cut beside it does not have.
+        let broken = |at: &usize| {
+            let text = tokenizer.decode(&before[*at..]);
+            text.map_or(usize::MAX, |text| text.matches(char::REPLACEMENT_CHARACTER).count())
         };
-        let context = (first..before.len()).map(|at| &before[at..]).find(whole);
-        let tokens = context.unwrap_or_default().to_vec();
+        let at = (first..=last).min_by_key(broken).unwrap_or(last);
+        let tokens = before[at..].to_vec();
         Self { out: tokens.len(), tokenizer, tokens }
     }
 
@@ -61,7 +64,10 @@ impl TextStream {
             let (out, some) = self.most_whole()?;
             (after(&before, &some).to_owned(), out)
         };
-        if new.is_empty() {
+        if new.is_empty() && out <= CONTEXT {
+            // A text's first space may show only in the next token's.
+            self.out = out;
+        } else if new.is_empty() {
             // Special tokens, say: no context for anything.
             self.tokens.drain(self.out..out);
         } else {
@@ -71,8 +77,8 @@ impl TextStream {
         Ok(new)
     }
 
-    /// Where to cut what can be held no longer, and the text up to there. A cut inside a character
-    /// shows as replacements that a cut beside it does not have; of equals, the last.
+    /// Where to cut what can be held no longer, beside a character and not inside one, and the text
+    /// up to there; of equals, the last.
     fn most_whole(&self) -> Result<(usize, String), TokenizerError> {
         let (mut out, mut best) = (0, (usize::MAX, String::new()));
         for end in self.tokens.len() - PARTIAL..=self.tokens.len() {

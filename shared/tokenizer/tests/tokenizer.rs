@@ -167,10 +167,10 @@ proptest! {
     fn pieces_join_to_the_whole(text in "(\\PC|\u{FFFD}){0,30}", cut in 0usize..30) {
         for tokenizer in both() {
             let all = tokenizer.encode(&text, false).unwrap();
-            let at = cut.min(all.len());
             // A prompt ends between characters.
+            let prompt: String = text.chars().take(cut).collect();
+            let at = tokenizer.encode(&prompt, false).unwrap().len();
             let whole = tokenizer.decode(&all[..at]).unwrap();
-            prop_assume!(!whole.ends_with(char::REPLACEMENT_CHARACTER));
             let (pieces, rest) = stream(&tokenizer, &all[..at], &all[at..]);
             prop_assert_eq!(whole + &pieces.concat() + &rest, tokenizer.decode(&all).unwrap());
         }
