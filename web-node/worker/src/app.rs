@@ -18,7 +18,11 @@ use nesa_messages::{
 };
 use nesa_platform::{storage::Store, task};
 
-use crate::{donate::Donation, port::Port, problem::Shown as _};
+use crate::{
+    donate::Donation,
+    port::Port,
+    problem::{Shown as _, not_ready},
+};
 
 /// The database of everything this origin keeps.
 const DATABASE: &str = "nesa";
@@ -181,6 +185,14 @@ impl App {
             ToWorker::DonateStop => {
                 Self::run(self, |app| async move { app.donate_stop().await });
             }
+            ToWorker::Models
+            | ToWorker::PrepareModel { .. }
+            | ToWorker::Conversations
+            | ToWorker::OpenConversation { .. }
+            | ToWorker::SaveConversation { .. }
+            | ToWorker::DeleteConversation { .. }
+            | ToWorker::ExportConversation { .. }
+            | ToWorker::ImportConversation { .. } => self.port.fail(None, None, not_ready()),
             ToWorker::ProbeAdapter => {
                 Self::run(self, |app| async move { app.probe_adapter().await });
             }

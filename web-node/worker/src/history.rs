@@ -77,6 +77,8 @@ impl App {
             .rev()
             .map(|view| HistoryItem {
                 id: view.id,
+                kind: view.kind,
+                conversation: view.conversation,
                 started_ms: view.started_ms,
                 question: view.question.clone(),
                 documents: view.documents.len() as u32,

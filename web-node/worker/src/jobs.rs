@@ -76,10 +76,11 @@ impl App {
         let question = match &task {
             Task::Search { question, .. } => question.clone(),
             Task::Embed { texts } => texts.first().cloned().unwrap_or_default(),
+            Task::Chat { .. } | Task::Digit { .. } => String::new(),
         };
         let titles = match &task {
             Task::Search { documents, .. } => documents.iter().map(|d| d.title.clone()).collect(),
-            Task::Embed { .. } => Vec::new(),
+            _ => Vec::new(),
         };
         let mut ladder = Step::ladder();
         if let Some(bottom) = ladder.last_mut() {
@@ -118,7 +119,7 @@ impl App {
                     Task::Search { documents, .. } => {
                         documents.iter().map(|d| d.id.clone()).collect()
                     }
-                    Task::Embed { .. } => Vec::new(),
+                    _ => Vec::new(),
                 };
                 let found = chain
                     .queries

@@ -53,7 +53,7 @@ pub(crate) fn documents(task: &Task) -> Option<(Vec<LightDocument>, String)> {
                 .collect(),
             question.clone(),
         )),
-        Task::Embed { .. } => None,
+        _ => None,
     }
 }
 
@@ -119,6 +119,8 @@ impl App {
             passages: passages as u32,
             cached: cached as u32,
             padded_tokens: quote.padded_tokens as u32,
+            prompt_tokens: 0,
+            max_tokens: 0,
             truncated: quote.truncated.iter().filter_map(|i| texts.get(*i).cloned()).collect(),
             bytes_up: quote.bytes_up,
             bytes_down: quote.bytes_down,
