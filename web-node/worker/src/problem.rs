@@ -1,6 +1,8 @@
 //! Errors in the four parts a person needs.
 
-use nesa_light::{AskError, QueryError, models::ModelStoreError, wallet::WalletError};
+use nesa_light::{
+    AskError, QueryError, models::ModelStoreError, query::engine::TextError, wallet::WalletError,
+};
 use nesa_messages::Problem;
 
 /// Errors that can be shown.
@@ -68,7 +70,8 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
-            Self::Tokenizer { .. } | Self::Write(_) => {
+            Self::Text(error) => error.problem(),
+            Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
             }
             Self::Family(_) => {
@@ -105,6 +108,20 @@ impl Shown for QueryError {
             )
             .with(got, expected),
         }
+    }
+}
+
+impl Shown for TextError {
+    fn problem(&self) -> Problem {
+        let (code, next) = match self {
+            Self::Refused(_) => ("prompt", "Change the prompt, and ask again."),
+            Self::Stopped(_) => ("tokenizer-stopped", "Ask again, or choose another model."),
+            Self::Slow { .. } => {
+                ("tokenizer-slow", "Ask something shorter, or choose another model.")
+            }
+            Self::Absent | Self::NoTokenizer => ("no-tokenizer", "Choose another model."),
+        };
+        Problem::new(code, format!("{self}."), next)
     }
 }
 
@@ -175,5 +192,23 @@ pub(crate) fn not_ready() -> Problem {
         "not-ready",
         "The network or the model is not ready yet.",
         "Wait for the status in the header to say ready.",
+    )
+}
+
+/// The model of a task is not ready in this worker.
+pub(crate) fn not_prepared() -> Problem {
+    Problem::new(
+        "model-not-prepared",
+        "The model is not ready on this device yet, so what it would cost cannot be told.",
+        "Prepare the model; asking does so by itself.",
+    )
+}
+
+/// Classifiers are not asked through the lane yet.
+pub(crate) fn no_digits() -> Problem {
+    Problem::new(
+        "no-classifiers",
+        "This page cannot ask classifiers through the network yet.",
+        "Use `nesa model classify` on a machine of your own.",
     )
 }

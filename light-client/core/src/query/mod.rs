@@ -14,12 +14,14 @@
 //! that tells the query's fate. Masks live in the session alone and die with it.
 
 mod drive;
+pub mod engine;
 pub mod journal;
 mod links;
+#[cfg(feature = "text")]
+mod native;
 mod pay;
 pub mod report;
 mod settle;
-#[cfg(feature = "text")]
 pub(crate) mod text;
 pub(crate) mod work;
 
@@ -44,6 +46,7 @@ use crate::{
     models::{FamilyError, ModelStore, ModelStoreError, PieceSource, Prepared},
     receipt::{OpenedReceipt, PaymentReceipt},
 };
+use engine::{TextEngine, TextError};
 use journal::{Fate, Journal};
 use report::{
     Answer, BytesMoved, Cost, Listener, NodeRef, Phase, Progress, Quote, Rejected, Timings,
@@ -58,10 +61,6 @@ const BASE_DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN_DEADLINE: Duration = Duration::from_millis(25);
 /// Time allowed for each token that is written besides: tens of round trips, one after another.
 const WRITTEN_TOKEN_DEADLINE: Duration = Duration::from_millis(1_000);
-
-/// Why a program without the feature `text` cannot work with texts that a model writes.
-#[cfg(not(feature = "text"))]
-pub(crate) const NO_TEXT: &str = "this program has no tokenizers for models that write text";
 
 /// Choices for one query.
 #[derive(Clone, Default)]
@@ -140,12 +139,9 @@ pub enum QueryError {
     /// The model does not do this kind of work.
     #[error(transparent)]
     Family(#[from] FamilyError),
-    /// The model's tokenizer refuses the text, or its own tokens.
-    #[error("{reason}")]
-    Tokenizer {
-        /// In its words.
-        reason: String,
-    },
+    /// The model's tokenizer or chat template refuses the prompt, or its own tokens.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The model cannot continue the prompt.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -219,10 +215,11 @@ pub struct QueryOutcome {
     pub pending: Option<Pending>,
 }
 
+#[cfg(feature = "text")]
+pub use native::NativeText;
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
-#[cfg(feature = "text")]
-pub use text::Prompt;
+pub use text::{Fitted, Message, Prompt, Role, Said, SamplingError, sampling, seed};
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]
@@ -233,6 +230,7 @@ pub struct QueryClient {
     journal: Journal,
     models: ModelStore,
     sources: Arc<Vec<Arc<dyn PieceSource>>>,
+    text: Option<Arc<dyn TextEngine>>,
 }
 
 /// What is known of a query before it is paid.
@@ -263,7 +261,19 @@ impl QueryClient {
             journal,
             models: ModelStore::new(store),
             sources: Arc::new(sources),
+            text: engine::built_in(),
         }
+    }
+
+    /// This client with another engine for the tokenizers that models bring.
+    #[must_use]
+    pub fn with_text(mut self, engine: Arc<dyn TextEngine>) -> Self {
+        self.text = Some(engine);
+        self
+    }
+
+    pub(crate) fn engine(&self) -> Option<&dyn TextEngine> {
+        self.text.as_deref()
     }
 
     /// The journal of this device's queries.
@@ -316,7 +326,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = || Work::embed(prepared.encoder()?, texts);
+        let work = async { Work::embed(prepared.encoder()?, texts) };
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 
@@ -324,7 +334,7 @@ impl QueryClient {
         &self,
         prepared: &Prepared,
         wallet: &SecretKey,
-        work: impl FnOnce() -> Result<Work, QueryError>,
+        work: impl Future<Output = Result<Work, QueryError>>,
         texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
@@ -338,7 +348,7 @@ impl QueryClient {
             serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }),
         ));
         say.say(Progress::Phase(Phase::Tokenizing));
-        let planned = self.plan(prepared, work()?, texts, options).await?;
+        let planned = self.plan(prepared, work.await?, texts, options).await?;
         say.say(Progress::Quote(planned.quote.clone()));
 
         let planning_ms = since(start);

@@ -6,12 +6,12 @@ use nesa_masked::{
     client::Pass,
 };
 use nesa_model::{Embedding, EncoderRun, Model, TokenIds, decoder::WriteRequest};
+use nesa_platform::MaybeSend;
 use nesa_primitives::Hash;
 
-#[cfg(feature = "text")]
-use super::text::Tokenizer;
 use super::{
     MAX_TEXTS, QueryError,
+    engine::SharedCodec,
     report::{Answer, Content},
 };
 
@@ -20,12 +20,7 @@ pub(crate) enum Work {
     /// One vector per text.
     Embed { texts: Vec<TokenIds>, plan: Plan },
     /// One text.
-    #[cfg_attr(not(feature = "text"), expect(dead_code))]
-    Write {
-        request: WriteRequest,
-        #[cfg(feature = "text")]
-        tokenizer: Tokenizer,
-    },
+    Write { request: WriteRequest, codec: SharedCodec },
 }
 
 impl Work {
@@ -76,7 +71,12 @@ pub(crate) trait Gather {
     fn passes(&self) -> Result<Vec<Pass<Self::Run>>, QueryError>;
     /// Takes what a pass gave.
     fn take(&mut self, pass: u32, output: <Self::Run as Run>::Output) -> Result<(), QueryError>;
-    /// The answer, once the last pass is done.
+    /// Works off what was taken, where that takes time; all of it after the `last` pass.
+    fn flush(&mut self, last: bool) -> impl Future<Output = Result<(), QueryError>> + MaybeSend {
+        let _ = last;
+        std::future::ready(Ok(()))
+    }
+    /// The answer, once the last pass is done and flushed.
     fn answer(self, model: &Hash) -> Result<Answer, QueryError>;
 }
 

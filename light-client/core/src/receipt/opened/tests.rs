@@ -258,7 +258,7 @@ mod written_texts {
     use nesa_model::decoder::{self, DecoderModel, toy::ToyDecoder};
 
     use super::*;
-    use crate::query::{Prompt, report::Listener, text::Text};
+    use crate::query::{Message, NativeText, Prompt, Role, Said, report::Listener, text::Text};
 
     fn words() -> &'static [u8] {
         let vocab: serde_json::Map<_, _> =
@@ -273,23 +273,31 @@ mod written_texts {
 
     fn prompt() -> Prompt {
         let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
-        Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32] }
+        let said = Said::Text("w7 w8 w9".into());
+        Prompt { said, tokens: 5, sampling, seed: [6; 32] }
+    }
+
+    /// A chat as a model without a template reads it: of the same tokens as [`prompt`].
+    fn chat() -> Prompt {
+        let turns = [(Role::System, "w1"), (Role::User, "w7 w8 w9")];
+        let turns = turns.map(|(role, text)| Message::new(role, text));
+        Prompt { said: Said::Chat(turns.to_vec()), ..prompt() }
     }
 
     /// A prompt continued; the model's head is tied or not.
-    fn written(tied: bool) -> Fixture {
+    async fn written(tied: bool, prompt: Prompt) -> Fixture {
         let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
         let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
-        let work = Work::write(&model, &prompt()).unwrap();
-        let Work::Write { request, tokenizer } = &work else { panic!("a text") };
-        let gather = Text::new(&model, tokenizer, request, Listener::none());
-        run(ExactModel::Decoder(model.clone()), prompt().committed(), gather)
+        let work = Work::write(&model, &prompt, Some(&NativeText)).await.unwrap();
+        let Work::Write { request, codec } = &work else { panic!("a text") };
+        let gather = Text::new(&model, codec, request, Listener::none());
+        run(ExactModel::Decoder(model.clone()), prompt.committed(), gather)
     }
 
     #[tokio::test]
     async fn a_written_text_verifies_and_its_parameters_are_part_of_it() {
         for tied in [false, true] {
-            let fixture = written(tied);
+            let fixture = written(tied, prompt()).await;
             let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
             let text = report.summary.text.unwrap();
             assert!((1..=5).contains(&text.split_whitespace().count()), "{text:?}");
@@ -309,5 +317,34 @@ mod written_texts {
                 assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
             }
         }
+    }
+
+    /// A chat's receipt opens to the turns that were committed to; who said what cannot be changed.
+    #[tokio::test]
+    async fn a_chat_verifies_and_its_turns_are_part_of_it() {
+        let (fixture, alone) = (written(false, chat()).await, written(false, prompt()).await);
+        assert_eq!(fixture.receipt.answer, alone.receipt.answer, "the last question alone is read");
+        fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        assert_eq!(fixture.receipt.texts[..2], ["w1", "w7 w8 w9"]);
+        assert_eq!(Prompt::from_committed(&fixture.receipt.texts), Some(chat()));
+        let changes: [fn(&mut OpenedReceipt); 4] = [
+            |r| r.texts[0] = "w2".into(),
+            |r| r.texts[2] = r.texts[2].replace("system", "assistant"),
+            |r| drop(r.texts.remove(0)),
+            |r| r.texts = prompt().committed(),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut changed = fixture.receipt.clone();
+            change(&mut changed);
+            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+        }
+    }
+
+    /// A program without an engine says so instead of guessing.
+    #[tokio::test]
+    async fn without_an_engine_nothing_is_claimed() {
+        let fixture = written(false, prompt()).await;
+        let verdict = fixture.receipt.verify_with(&fixture.chain, &fixture.model, None).await;
+        assert!(verdict.unwrap_err().got.contains("no tokenizers"));
     }
 }
