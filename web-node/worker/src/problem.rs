@@ -68,6 +68,11 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
+            Self::Images { .. } | Self::Image(_) => Problem::new(
+                "image",
+                format!("{self}."),
+                "Give an image of the model's size, and ask again.",
+            ),
             Self::Tokenizer { .. } | Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
             }
@@ -95,7 +100,7 @@ impl Shown for QueryError {
                 "Allow this page to keep data on this device, then try again.",
             ),
             Self::ModelStore(error) => error.problem(),
-            Self::Model { .. } | Self::Lane(_) | Self::Run(_) | Self::Start(_) => {
+            Self::Model { .. } | Self::Windows { .. } | Self::Lane(_) | Self::Run(_) | Self::Start(_) => {
                 Problem::new("model", format!("{self}."), "Reload the page.")
             }
             Self::Record { got, expected, .. } => Problem::new(

@@ -23,6 +23,7 @@ use super::NO_TEXT;
 use super::text::Text;
 use super::{
     Planned, QueryClient, QueryError, QueryOptions,
+    classify::Classes,
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
@@ -87,6 +88,10 @@ impl QueryClient {
         match &planned.work {
             Work::Embed { texts, plan } => {
                 let gather = Vectors::new(prepared.encoder()?, texts, plan);
+                self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
+            }
+            Work::Classify { images, passes, rows } => {
+                let gather = Classes::new(prepared.classifier()?, images, passes, *rows);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
             #[cfg(feature = "text")]

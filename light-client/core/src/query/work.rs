@@ -1,4 +1,4 @@
-//! What a query computes: vectors of texts, or the continuation of one.
+//! What a query computes: vectors of texts, the continuation of one, or classes of images.
 
 use nesa_masked::{
     Run,
@@ -12,6 +12,7 @@ use nesa_primitives::Hash;
 use super::text::Tokenizer;
 use super::{
     MAX_TEXTS, QueryError,
+    classify::padded,
     report::{Answer, Content},
 };
 
@@ -26,6 +27,8 @@ pub(crate) enum Work {
         #[cfg(feature = "text")]
         tokenizer: Tokenizer,
     },
+    /// The class of each image; how many are in each pass, and the rows that each is in a stage.
+    Classify { images: Vec<Vec<u8>>, passes: Vec<usize>, rows: usize },
 }
 
 impl Work {
@@ -45,18 +48,21 @@ impl Work {
         match self {
             Self::Embed { plan, .. } => plan.passes.iter().map(|pass| pass.tokens).collect(),
             Self::Write { request, .. } => text_passes(request),
+            Self::Classify { passes, rows, .. } => {
+                passes.iter().map(|images| padded(*images, *rows)).collect()
+            }
         }
     }
 
     /// Tokens that come one after another, each through every stage.
     pub(super) fn written(&self) -> u32 {
         match self {
-            Self::Embed { .. } => 0,
+            Self::Embed { .. } | Self::Classify { .. } => 0,
             Self::Write { request, .. } => request.tokens as u32,
         }
     }
 
-    /// Texts, and the places of those that were cut at the model's limit.
+    /// Texts or images, and the places of those that were cut at the model's limit.
     pub(super) fn texts(&self) -> (usize, Vec<usize>) {
         match self {
             Self::Embed { texts, .. } => {
@@ -64,6 +70,7 @@ impl Work {
                 (texts.len(), cut)
             }
             Self::Write { .. } => (1, Vec::new()),
+            Self::Classify { images, .. } => (images.len(), Vec::new()),
         }
     }
 }

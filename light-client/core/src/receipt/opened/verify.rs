@@ -18,7 +18,9 @@ use crate::query::NO_TEXT;
 #[cfg(feature = "text")]
 use crate::query::{Prompt, report::Listener, text::Text};
 use crate::query::{
-    QueryError, commitment,
+    QueryError,
+    classify::{Classes, from_committed},
+    commitment,
     report::Answer,
     work::{Gather, Vectors, Work},
 };
@@ -99,9 +101,13 @@ impl OpenedReceipt {
             ExactModel::Decoder(_) => {
                 return Err(Failure::new("model", NO_TEXT, "check it with `nesa receipt verify`"));
             }
-            // No query asks for one yet, so no receipt can be of one.
-            ExactModel::Classifier(_) => {
-                return Err(Failure::new("model", "a classifier", "an encoder or a decoder"));
+            ExactModel::Classifier(classifier) => {
+                let images = from_committed(&self.texts).ok_or_else(not_committed)?;
+                let work = Work::classify(classifier, &images).map_err(unfit)?;
+                let Work::Classify { images, passes, rows } = &work else {
+                    return Err(not_committed());
+                };
+                replay.run(Classes::new(classifier, images, passes, *rows), messages).await?
             }
         };
         note(format!("{products} products were recomputed; each is what its node signed"));
@@ -114,6 +120,7 @@ impl OpenedReceipt {
             texts: self.texts.clone(),
             vectors: answer.vectors().iter().map(nesa_model::Embedding::to_f32).collect(),
             text: answer.text().map(|text| text.text.clone()),
+            classes: answer.classes().to_vec(),
             products,
             nodes: servers.values().map(|server| server.node).collect(),
         };
