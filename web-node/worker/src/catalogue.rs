@@ -17,6 +17,7 @@ use nesa_primitives::{Hash, decode_exact};
 
 use crate::{
     app::{App, Chain},
+    digits,
     problem::{Shown as _, not_ready},
 };
 
@@ -122,10 +123,8 @@ impl App {
 
     fn count_classes(&self, digest: &Hash, offer: &mut ModelOffer) {
         let ready = self.ready.borrow();
-        let model = ready.get(digest).and_then(|ready| ready.model.classifier());
-        if let (Some(image), Some(model)) = (&mut offer.image, model) {
-            image.classes = model.classes() as u32;
-        }
+        let shape = ready.get(digest).and_then(|ready| digits::shape(&ready.model));
+        offer.image = shape.or(offer.image);
     }
 
     /// Where a model's preparation stands in this worker.

@@ -10,6 +10,7 @@ use nesa_light::{
 };
 use nesa_messages::{
     ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Passage, Problem, Step, Task,
+    TaskKind,
 };
 use nesa_platform::time;
 
@@ -17,7 +18,8 @@ use crate::{
     app::{App, Chain},
     chat,
     conversations::called,
-    problem::{Shown as _, no_digits, not_ready},
+    digits,
+    problem::{Shown as _, not_ready},
     progress::life,
     quote::{documents, options},
     view,
@@ -104,6 +106,9 @@ impl App {
             view.conversation = *conversation;
             view.model = model.clone();
         }
+        if let Task::Digit { model, .. } = &task {
+            view.model = model.clone();
+        }
         self.views.borrow_mut().insert(id, view.clone());
         self.keep_job(&view).await;
         self.begin_turn(id, &task).await;
@@ -113,13 +118,15 @@ impl App {
         let chain = self.chain().ok_or_else(not_ready)?;
         match &task {
             Task::Search { .. } | Task::Embed { .. } => {}
-            Task::Chat { .. } => {
-                let (mut outcome, listener) = self.chat_job(&chain, id, &task, &choices).await?;
+            Task::Chat { .. } | Task::Digit { .. } => {
+                let (mut outcome, listener) = match task.kind() {
+                    TaskKind::Chat => self.chat_job(&chain, id, &task, &choices).await?,
+                    _ => self.digit_job(&chain, id, &task, &choices).await?,
+                };
                 self.answered(id, &task, &outcome, Vec::new()).await;
                 self.settle_job(&chain, id, &mut outcome, &listener).await;
                 return Ok(());
             }
-            Task::Digit { .. } => return Err(no_digits()),
         }
         let prepared = self.prepared().ok_or_else(not_ready)?;
         let wallet = self.open_wallet()?;
@@ -196,6 +203,7 @@ impl App {
             if let Some(text) = outcome.answer.text() {
                 chat::whole(view, text);
             }
+            digits::found(view, outcome);
             view.attempts = outcome.attempts;
             view.timings = Some(view::timings(&outcome.timings));
             view.cost = Some(view::cost(&outcome.cost));

@@ -23,6 +23,7 @@ mod boot;
 mod catalogue;
 mod chat;
 mod conversations;
+mod digits;
 mod donate;
 mod explore;
 mod feed;

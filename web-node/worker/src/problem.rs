@@ -70,6 +70,11 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
+            Self::Images { .. } | Self::Image(_) => Problem::new(
+                "image",
+                format!("{self}."),
+                "Give an image of the model's size, and ask again.",
+            ),
             Self::Text(error) => error.problem(),
             Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
@@ -98,9 +103,11 @@ impl Shown for QueryError {
                 "Allow this page to keep data on this device, then try again.",
             ),
             Self::ModelStore(error) => error.problem(),
-            Self::Model { .. } | Self::Lane(_) | Self::Run(_) | Self::Start(_) => {
-                Problem::new("model", format!("{self}."), "Reload the page.")
-            }
+            Self::Model { .. }
+            | Self::Windows { .. }
+            | Self::Lane(_)
+            | Self::Run(_)
+            | Self::Start(_) => Problem::new("model", format!("{self}."), "Reload the page."),
             Self::Record { got, expected, .. } => Problem::new(
                 "query-record",
                 "The chain's record of this query is not what was paid for.",
@@ -201,14 +208,5 @@ pub(crate) fn not_prepared() -> Problem {
         "model-not-prepared",
         "The model is not ready on this device yet, so what it would cost cannot be told.",
         "Prepare the model; asking does so by itself.",
-    )
-}
-
-/// Classifiers are not asked through the lane yet.
-pub(crate) fn no_digits() -> Problem {
-    Problem::new(
-        "no-classifiers",
-        "This page cannot ask classifiers through the network yet.",
-        "Use `nesa model classify` on a machine of your own.",
     )
 }

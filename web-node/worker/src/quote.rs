@@ -13,8 +13,8 @@ use nesa_primitives::{Address, Amount, Denom};
 
 use crate::{
     app::App,
-    chat,
-    problem::{Shown as _, no_digits, not_prepared, not_ready},
+    chat, digits,
+    problem::{Shown as _, not_prepared, not_ready},
     view,
 };
 
@@ -95,7 +95,11 @@ impl App {
                     .map_err(|e| e.problem())?;
                 (quote, Vec::new(), 0, 0)
             }
-            None if matches!(task, Task::Digit { .. }) => return Err(no_digits()),
+            None if matches!(task, Task::Digit { .. }) => {
+                let Task::Digit { image, .. } = task else { return Err(not_ready()) };
+                let quote = digits::price(&chain, &prepared, image, &options).await?;
+                (quote, Vec::new(), 0, 0)
+            }
             Some((documents, question)) => {
                 let plan = SearchPlan::new(&prepared, &chain.cache, &documents, &question)
                     .await

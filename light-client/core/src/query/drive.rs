@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::{
     Planned, QueryClient, QueryError, QueryOptions,
+    classify::Classes,
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
@@ -84,6 +85,10 @@ impl QueryClient {
         match &planned.work {
             Work::Embed { texts, plan } => {
                 let gather = Vectors::new(prepared.encoder()?, texts, plan);
+                self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
+            }
+            Work::Classify { images, passes, rows } => {
+                let gather = Classes::new(prepared.classifier()?, images, passes, *rows);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
             Work::Write { request, codec } => {

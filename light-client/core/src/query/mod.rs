@@ -13,6 +13,7 @@
 //! Every await may be the last: dropping the future closes the links and leaves a journal entry
 //! that tells the query's fate. Masks live in the session alone and die with it.
 
+pub(crate) mod classify;
 mod drive;
 pub mod engine;
 pub mod journal;
@@ -32,9 +33,9 @@ use nesa_crypto::SecretKey;
 use nesa_masked::{
     batch::LengthError,
     client::{SessionError, StartError},
-    spec::SpecError,
+    spec::{MAX_PASS_TOKENS, SpecError},
 };
-use nesa_model::{Embedding, decoder::WriteError};
+use nesa_model::{Embedding, classifier::ImageError, decoder::WriteError};
 use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
 use nesa_primitives::{Amount, Hash};
 
@@ -55,6 +56,8 @@ use work::Work;
 
 /// Texts of one query at most: a search over a few documents fits.
 pub const MAX_TEXTS: usize = 512;
+/// Images of one query at most.
+pub const MAX_IMAGES: usize = 256;
 /// Time allowed for the draw, the links and the commitments of a query.
 const BASE_DEADLINE: Duration = Duration::from_secs(20);
 /// Time allowed for each padded token besides: 40 tokens a second is a slow link.
@@ -142,6 +145,21 @@ pub enum QueryError {
     /// The model's tokenizer or chat template refuses the prompt, or its own tokens.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// No image, or too many for one query.
+    #[error("{got} images; one query takes 1 to {MAX_IMAGES}")]
+    Images {
+        /// How many were given.
+        got: usize,
+    },
+    /// An image does not fit the model.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// One image is more rows of a stage than a pass has.
+    #[error("a layer of the model has {got} windows; {MAX_PASS_TOKENS} can be sent masked")]
+    Windows {
+        /// The windows of one image.
+        got: usize,
+    },
     /// The model cannot continue the prompt.
     #[error(transparent)]
     Write(#[from] WriteError),

@@ -1,4 +1,4 @@
-//! What a query computes: vectors of texts, or the continuation of one.
+//! What a query computes: vectors of texts, the continuation of one, or classes of images.
 
 use nesa_masked::{
     Run,
@@ -11,6 +11,7 @@ use nesa_primitives::Hash;
 
 use super::{
     MAX_TEXTS, QueryError,
+    classify::padded,
     engine::SharedCodec,
     report::{Answer, Content},
 };
@@ -21,6 +22,8 @@ pub(crate) enum Work {
     Embed { texts: Vec<TokenIds>, plan: Plan },
     /// One text.
     Write { request: WriteRequest, codec: SharedCodec },
+    /// The class of each image; how many are in each pass, and the rows that each is in a stage.
+    Classify { images: Vec<Vec<u8>>, passes: Vec<usize>, rows: usize },
 }
 
 impl Work {
@@ -40,18 +43,21 @@ impl Work {
         match self {
             Self::Embed { plan, .. } => plan.passes.iter().map(|pass| pass.tokens).collect(),
             Self::Write { request, .. } => text_passes(request),
+            Self::Classify { passes, rows, .. } => {
+                passes.iter().map(|images| padded(*images, *rows)).collect()
+            }
         }
     }
 
     /// Tokens that come one after another, each through every stage.
     pub(super) fn written(&self) -> u32 {
         match self {
-            Self::Embed { .. } => 0,
+            Self::Embed { .. } | Self::Classify { .. } => 0,
             Self::Write { request, .. } => request.tokens as u32,
         }
     }
 
-    /// Texts, and the places of those that were cut at the model's limit.
+    /// Texts or images, and the places of those that were cut at the model's limit.
     pub(super) fn texts(&self) -> (usize, Vec<usize>) {
         match self {
             Self::Embed { texts, .. } => {
@@ -59,6 +65,7 @@ impl Work {
                 (texts.len(), cut)
             }
             Self::Write { .. } => (1, Vec::new()),
+            Self::Classify { images, .. } => (images.len(), Vec::new()),
         }
     }
 }

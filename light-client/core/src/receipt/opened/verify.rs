@@ -14,7 +14,9 @@ use std::collections::VecDeque;
 
 use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage::StageCheck};
 use crate::query::{
-    Prompt, QueryError, commitment,
+    Prompt, QueryError,
+    classify::{Classes, from_committed},
+    commitment,
     engine::{self, TextEngine},
     report::{Answer, Listener},
     text::Text,
@@ -105,9 +107,13 @@ impl OpenedReceipt {
                 let text = Text::new(decoder, codec, request, Listener::none());
                 replay.run(text, messages).await?
             }
-            // No query asks for one yet, so no receipt can be of one.
-            ExactModel::Classifier(_) => {
-                return Err(Failure::new("model", "a classifier", "an encoder or a decoder"));
+            ExactModel::Classifier(classifier) => {
+                let images = from_committed(&self.texts).ok_or_else(not_committed)?;
+                let work = Work::classify(classifier, &images).map_err(unfit)?;
+                let Work::Classify { images, passes, rows } = &work else {
+                    return Err(not_committed());
+                };
+                replay.run(Classes::new(classifier, images, passes, *rows), messages).await?
             }
         };
         note(format!("{products} products were recomputed; each is what its node signed"));
@@ -120,6 +126,7 @@ impl OpenedReceipt {
             texts: self.texts.clone(),
             vectors: answer.vectors().iter().map(nesa_model::Embedding::to_f32).collect(),
             text: answer.text().map(|text| text.text.clone()),
+            classes: answer.classes().to_vec(),
             products,
             nodes: servers.values().map(|server| server.node).collect(),
         };
