@@ -73,13 +73,13 @@ pub struct ImageShape {
     pub classes: u32,
 }
 
-/// An image, and what a classifier said of it once every layer was checked.
+/// What a classifier said of an image; every layer was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DigitView {
-    /// The class with the greatest logit, the lowest of equals; `None` until it is known.
-    pub class: Option<u32>,
-    /// One exact integer for each class; none until they are known.
+    /// The class with the greatest logit, the lowest of equals.
+    pub class: u32,
+    /// One exact integer for each class.
     pub logits: Vec<i32>,
     /// The image, so that it can be shown again.
     pub image: Vec<u8>,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use nesa_light::{QueryOptions, QueryOutcome, models::Prepared, query::report::Listener};
-use nesa_messages::{DigitView, ImageShape, JobId, JobOptions, JobView, Problem, Task};
+use nesa_messages::{DigitView, ImageShape, JobId, JobOptions, Problem, Task};
 use nesa_model::ExactModel;
 
 use crate::{
@@ -49,11 +49,6 @@ impl App {
         let Task::Digit { model, image } = task else { return Err(not_ready()) };
         let wallet = self.open_wallet()?;
         let prepared = self.clone().ready_or_prepare(model).await?;
-        let shape = shape(&prepared.model).unwrap_or_default();
-        self.change_job(id, |view| {
-            view.digit = Some(DigitView { image: image.clone(), shape, ..DigitView::default() });
-        })
-        .await;
         let listener = self.clone().listener(id, prepared.lane.stages().len() as u32);
         let options = options(choices, listener.clone())?;
         let outcome = chain
@@ -65,10 +60,17 @@ impl App {
     }
 }
 
-/// The checked class.
-pub(crate) fn found(view: &mut JobView, outcome: &QueryOutcome) {
-    let Some(first) = outcome.answer.classes().first() else { return };
-    let digit = view.digit.get_or_insert_default();
-    digit.class = Some(first.class as u32);
-    digit.logits = first.logits.clone();
+/// The checked class of an image that `prepared` looked at.
+pub(crate) fn found(
+    outcome: &QueryOutcome,
+    image: &[u8],
+    prepared: Option<&Prepared>,
+) -> Option<DigitView> {
+    let first = outcome.answer.classes().first()?;
+    Some(DigitView {
+        class: first.class as u32,
+        logits: first.logits.clone(),
+        image: image.to_vec(),
+        shape: prepared.and_then(|prepared| shape(&prepared.model)).unwrap_or_default(),
+    })
 }

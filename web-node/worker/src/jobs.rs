@@ -193,6 +193,13 @@ impl App {
         }
         let opened = outcome.opened.as_ref().and_then(|opened| opened.to_json().ok());
         let kept = self.keep_receipts(id, None, opened.as_deref()).await;
+        let digit = match task {
+            Task::Digit { model, image } => {
+                let prepared = self.ready_model(model).ok().flatten();
+                digits::found(outcome, image, prepared.as_ref())
+            }
+            _ => None,
+        };
         self.change_job(id, |view| {
             view.state = JobState::Answered;
             view.progress.phase = JobPhase::Settling;
@@ -203,7 +210,7 @@ impl App {
             if let Some(text) = outcome.answer.text() {
                 chat::whole(view, text);
             }
-            digits::found(view, outcome);
+            view.digit = digit;
             view.attempts = outcome.attempts;
             view.timings = Some(view::timings(&outcome.timings));
             view.cost = Some(view::cost(&outcome.cost));
