@@ -8,6 +8,8 @@ const streams = new Map();
 let model;
 
 const calls = {
+  // Answered once the module is here.
+  ready: () => undefined,
   open: (tokenizer, template, vocab, start, ends) => {
     model = Model.open(tokenizer, template, vocab, start, ends);
   },

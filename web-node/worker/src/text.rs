@@ -286,7 +286,9 @@ impl Link {
         let id = self.next.get();
         self.next.set(id.wrapping_add(1));
         let message = Array::of2(&id.into(), &call.into());
-        with.iter().for_each(|argument| drop(message.push(argument)));
+        for argument in &with {
+            message.push(argument);
+        }
         let (sender, receiver) = oneshot::channel();
         self.state.waiting.borrow_mut().insert(id, sender);
         match self.worker.post_message(&message) {

@@ -1,8 +1,8 @@
-// Chats through the worker itself, without the page: streamed, stopped, interrupted, kept, moved to a file
-// and back; and a model whose tokenizer never ends.
+// Chats and digits through the worker itself, without the page: streamed, stopped, interrupted, kept, moved
+// to a file and back; and a model whose tokenizer never ends.
 import test, { after, before } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, up } from '../lib/network.mjs';
@@ -14,6 +14,7 @@ import { until } from '../lib/wait.mjs';
 const TEMPLATE = '{% for m in messages %}{{ bos_token + m.role + \':\' + m.content|trim + eos_token }}{% endfor %}'
   + '{% if add_generation_prompt %}{{ bos_token }}{% endif %}';
 const QUESTION = 'What is a light</s>house?';
+const DIGITS = join(root, 'models/digits/digits.nesa');
 const HOW = { temperature: 1, maxTokens: 24, seed: 5 };
 
 let folder, network, browser, page, digests, alone;
@@ -29,7 +30,7 @@ before(async () => {
   const written = await Promise.all([tiny, plain].map((file) => nesa(['model', 'generate', file, ...said, ...how])));
   alone = written.map(({ out, err }) => { assert.ok(out, err); return JSON.parse(out); });
   const encoder = join(root, 'models/all-minilm-l6-v2.nesa');
-  const models = [encoder, tiny, plain, hostile].flatMap((file) => ['--model', file]);
+  const models = [encoder, tiny, plain, hostile, DIGITS].flatMap((file) => ['--model', file]);
   network = await up({ dir: join(folder, 'net'), args: models });
   digests = network.models;
   browser = await launch();
@@ -38,7 +39,7 @@ before(async () => {
   await start();
   await send({ t: 'wallet', command: { c: 'create', passphrase: null } });
   await until(() => see((seen) => seen.wallet?.wallet.state === 'ready'), 60, 'a wallet');
-  await until(() => see((seen) => seen.models?.models.length === 4), 60, 'four models');
+  await until(() => see((seen) => seen.models?.models.length === 5), 60, 'five models');
   await send({ t: 'wallet', command: { c: 'faucet' } });
   await until(() => see((seen) => Number(seen.wallet.wallet.balances[0]?.amount) > 0), 60, 'money');
 });
@@ -92,8 +93,8 @@ async function ask(model, messages, { conversation = null, sampling = HOW, wait 
 
 test('a chat is the one that this machine alone would write, token by token', async () => {
   const offers = (await see((seen) => seen.models)).models;
-  assert.deepEqual(offers.map((m) => m.family), ['encoder', 'decoder', 'decoder', 'decoder']);
-  assert.deepEqual(offers.map((m) => m.chatTemplate), [false, true, false, false]);
+  assert.deepEqual(offers.map((m) => m.family), ['encoder', 'decoder', 'decoder', 'decoder', 'classifier']);
+  assert.deepEqual(offers.map((m) => m.chatTemplate), [false, true, false, false, false]);
   assert.ok(offers.every((m) => m.nodes >= 2 && m.operators >= 2 && m.lanes.includes('masked')));
 
   const quote = { t: 'quote', request: 7, options: {}, task: { kind: 'chat', model: digests[1], messages: CHAT, sampling: HOW } };
@@ -139,6 +140,30 @@ test('a tokenizer that never ends costs an answer, not the worker', async () => 
   assert.equal(lost.query, null, 'nothing was paid');
   const next = await job(await ask(digests[1], CHAT));
   assert.equal(next.written.text, alone[0].text);
+});
+
+test('a digit has the class and the logits that this machine alone gives it', async () => {
+  const { image: shape } = (await see((seen) => seen.models)).models[4];
+  assert.deepEqual([shape.channels, shape.height, shape.width, shape.greatest], [1, 8, 8, 16]);
+  const held = await readFile(join(root, 'models/digits/held_out.npy'));
+  const image = [...held.subarray(10 + held.readUInt16LE(8)).subarray(0, 64)];
+  const file = join(folder, 'digit.pgm');
+  await writeFile(file, `P2 8 8 16\n${image.join(' ')}\n`);
+  const { out, err } = await nesa(['model', 'classify', DIGITS, file, '--json'], { dir: folder });
+  assert.ok(out, err);
+  const here = JSON.parse(out);
+  const run = async (id, values) => {
+    await send({ t: 'run', job: id, task: { kind: 'digit', model: digests[4], image: values }, options: {} });
+    await until(async () => !['running', undefined].includes((await job(id))?.state), 120, 'the end of a digit');
+    return job(id);
+  };
+  const found = await run(jobs++, image);
+  assert.equal(found.state, 'answered', JSON.stringify(found.problem));
+  assert.deepEqual([found.digit.class, found.digit.logits], [here.class, here.logits]);
+  assert.deepEqual([found.digit.image, found.digit.shape.classes], [image, 10]);
+  for (const bad of [[], image.slice(1), image.map(() => 17)]) {
+    assert.equal((await run(jobs++, bad)).problem.code, 'image');
+  }
 });
 
 test('stopping and reloading keep what was checked', async () => {
