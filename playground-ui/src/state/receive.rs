@@ -44,6 +44,10 @@ impl App {
                     all.insert(job, progress);
                 });
             }
+            FromWorker::Written { .. }
+            | FromWorker::Models { .. }
+            | FromWorker::Conversations { .. }
+            | FromWorker::Conversation { .. } => {}
             FromWorker::History { items } => self.history.set(Some(items)),
             FromWorker::Draft { draft } => {
                 // What was typed while the worker was starting wins over what was stored.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdapterReport, BlockDetail, BlockRow, ConflictView, DonateView, Draft, HistoryItem, JobId,
-    JobView, NetworkView, Problem, Progress, Quote, ReceiptReport, RequestId, Status, WalletView,
+    AdapterReport, BlockDetail, BlockRow, ConflictView, Conversation, ConversationItem, DonateView,
+    Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView, Problem, Progress, Quote,
+    ReceiptReport, RequestId, Status, WalletView, WrittenView,
 };
 
 /// One report. Sent as `[json, Uint8Array?]`.
@@ -59,6 +60,31 @@ pub enum FromWorker {
         /// How far.
         progress: Progress,
     },
+    /// A chat's answer as far as it is written, several times a second at most. The job's view has it
+    /// too, when it comes.
+    Written {
+        /// Which.
+        job: JobId,
+        /// Replaces [`JobView::written`].
+        written: WrittenView,
+    },
+    /// The models offered, in the order of the network.
+    Models {
+        /// Replaces the previous ones.
+        models: Vec<ModelOffer>,
+    },
+    /// The conversations kept on this device, latest first.
+    Conversations {
+        /// Replaces the previous ones.
+        items: Vec<ConversationItem>,
+    },
+    /// One conversation, whole: when it was asked for, and when the worker changed it.
+    Conversation {
+        /// The import it answers.
+        request: Option<RequestId>,
+        /// Replaces the previous one of the same id.
+        conversation: Box<Conversation>,
+    },
     /// The history rail, latest first.
     History {
         /// Replaces the previous one.
@@ -105,7 +131,10 @@ pub enum FromWorker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{JobOptions, Task, ToWorker, Unes, WalletCommand};
+    use crate::{
+        ChatMessage, ChatRole, ChatSampling, JobOptions, StopReason, Task, TaskKind, ToWorker,
+        Unes, WalletCommand,
+    };
 
     #[test]
     fn json_is_camel_case_and_tagged() {
@@ -127,6 +156,37 @@ mod tests {
         let FromWorker::Job { job } = serde_json::from_str(job).unwrap() else { panic!("job") };
         assert_eq!(job.id, 3);
         assert!(job.ladder.is_empty());
+    }
+
+    #[test]
+    fn a_chat_task_round_trips() {
+        let turns = [(ChatRole::System, "Be brief."), (ChatRole::User, "What is a lighthouse?")];
+        let run = ToWorker::Run {
+            job: 8,
+            task: Task::Chat {
+                model: "ab".into(),
+                messages: turns.map(|(role, text)| ChatMessage::new(role, text)).to_vec(),
+                sampling: ChatSampling { temperature: 0.8, seed: Some(7), ..Default::default() },
+                conversation: Some(3),
+            },
+            options: JobOptions::default(),
+        };
+        let json = serde_json::to_value(&run).unwrap();
+        assert_eq!(json["task"]["kind"], "chat");
+        assert_eq!(json["task"]["messages"][0]["role"], "system");
+        assert_eq!(json["task"]["sampling"]["maxTokens"], 128);
+        assert_eq!(serde_json::from_value::<ToWorker>(json).unwrap(), run);
+    }
+
+    #[test]
+    fn jobs_of_earlier_versions_are_searches_without_a_text() {
+        let job: JobView = serde_json::from_str(r#"{"id":3,"question":"q"}"#).unwrap();
+        assert_eq!((job.kind, job.written), (TaskKind::Search, None));
+        let written = r#"{"t":"written","job":4,"written":{"text":"a","stop":"end"}}"#;
+        let FromWorker::Written { written, .. } = serde_json::from_str(written).unwrap() else {
+            panic!("written")
+        };
+        assert_eq!((written.text.as_str(), written.stop), ("a", Some(StopReason::End)));
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Collusion, JobId, Problem, RequestId, Step, Unes};
+use crate::{
+    ChatDraft, ChatMessage, ChatSampling, Collusion, ConversationId, DigitView, JobId, Problem,
+    RequestId, Step, Unes, WrittenView,
+};
 
 /// A document as the user added it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +20,7 @@ pub struct Document {
 }
 
 /// What is to be computed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Task {
     /// Rank the passages of documents by closeness to a question.
@@ -32,6 +35,54 @@ pub enum Task {
         /// One vector each.
         texts: Vec<String>,
     },
+    /// The next answer of a conversation, written token by token.
+    Chat {
+        /// Digest of a decoder the network offers, hex.
+        model: String,
+        /// The conversation up to the answer: an optional system message, then turns of which the
+        /// last is the user's. See [`ChatMessage`] for what the model reads of them.
+        messages: Vec<ChatMessage>,
+        /// How the answer is written.
+        sampling: ChatSampling,
+        /// Where it is kept; `None` keeps the job alone.
+        #[serde(default)]
+        conversation: Option<ConversationId>,
+    },
+    /// The class of an image.
+    Digit {
+        /// Digest of a classifier the network offers, hex.
+        model: String,
+        /// Values `[channels, height, width]` of 0 to the model's greatest, in the shape that
+        /// [`crate::ModelOffer::image`] names.
+        image: Vec<u8>,
+    },
+}
+
+impl Task {
+    /// Which kind it is.
+    pub const fn kind(&self) -> TaskKind {
+        match self {
+            Self::Search { .. } => TaskKind::Search,
+            Self::Embed { .. } => TaskKind::Embed,
+            Self::Chat { .. } => TaskKind::Chat,
+            Self::Digit { .. } => TaskKind::Digit,
+        }
+    }
+}
+
+/// The kinds of [`Task`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TaskKind {
+    /// Ranked passages.
+    #[default]
+    Search,
+    /// Vectors.
+    Embed,
+    /// A written answer.
+    Chat,
+    /// The class of an image.
+    Digit,
 }
 
 /// Choices the user may make before sending.
@@ -76,8 +127,13 @@ pub struct Quote {
     pub passages: u32,
     /// Passages whose vectors this device already has: nothing is sent for them.
     pub cached: u32,
-    /// Tokens after padding to the length bucket; what the nodes bill and see.
+    /// Tokens after padding to the length bucket; what the nodes bill and see. Of a chat, with the
+    /// most tokens that may be written.
     pub padded_tokens: u32,
+    /// Tokens of a chat's prompt, as the model reads it.
+    pub prompt_tokens: u32,
+    /// Most tokens of a chat's answer, lowered to what the model's context leaves.
+    pub max_tokens: u32,
     /// Texts cut at the model's limit.
     pub truncated: Vec<String>,
     /// Bytes to the nodes.
@@ -186,7 +242,9 @@ pub struct JobView {
     pub id: JobId,
     /// Milliseconds since the epoch.
     pub started_ms: f64,
-    /// The question, or the first text.
+    /// What was asked.
+    pub kind: TaskKind,
+    /// The question, the first text, or the last message of a chat.
     pub question: String,
     /// Titles of the documents searched.
     pub documents: Vec<String>,
@@ -214,6 +272,16 @@ pub struct JobView {
     pub passages: Vec<Passage>,
     /// Vectors computed (embed).
     pub vectors: Vec<Vec<f32>>,
+    /// The conversation it belongs to (chat).
+    pub conversation: Option<ConversationId>,
+    /// The messages sent (chat).
+    pub messages: Vec<ChatMessage>,
+    /// The sampling used, its seed and most tokens filled in (chat).
+    pub sampling: Option<ChatSampling>,
+    /// The answer as far as it is written (chat).
+    pub written: Option<WrittenView>,
+    /// The class found (digit).
+    pub digit: Option<DigitView>,
     /// Texts cut at the model's limit.
     pub truncated: Vec<String>,
     /// Where the time went.
@@ -222,6 +290,9 @@ pub struct JobView {
     pub cost: Option<Cost>,
     /// Events in the life of the query, for the timeline.
     pub life: Vec<LifeEvent>,
+    /// Whether it came from a file: no money of this device was in it, and what its ladder says was
+    /// found out here from the receipts in the file.
+    pub imported: bool,
     /// Whether a payment receipt can be exported.
     pub has_payment_receipt: bool,
     /// Whether an opened receipt can be exported (needs `keep_opening`).
@@ -338,6 +409,10 @@ pub struct LifeEvent {
 pub struct HistoryItem {
     /// The job.
     pub id: JobId,
+    /// What was asked.
+    pub kind: TaskKind,
+    /// The conversation it belongs to (chat).
+    pub conversation: Option<ConversationId>,
     /// Milliseconds since the epoch.
     pub started_ms: f64,
     /// The question.
@@ -351,7 +426,7 @@ pub struct HistoryItem {
 }
 
 /// What is in the input right now, kept on the device so that a reload loses nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Draft {
     /// Documents added.
@@ -360,6 +435,8 @@ pub struct Draft {
     pub question: String,
     /// Options chosen.
     pub options: JobOptions,
+    /// The chat's input.
+    pub chat: ChatDraft,
 }
 
 #[cfg(test)]

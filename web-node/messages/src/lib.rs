@@ -15,18 +15,21 @@
 //!
 //! The worker sends *views*: a [`JobView`] or [`WalletView`] replaces the previous one. That makes a
 //! reload trivial (the worker sends what it has stored), and a lost message harmless. Only
-//! [`FromWorker::Progress`] and [`FromWorker::Blocks`] are increments.
+//! [`FromWorker::Progress`] and [`FromWorker::Blocks`] are increments; [`FromWorker::Written`], which
+//! comes for every few tokens, is a view of one part of a job.
 //!
 //! The page claims nothing by itself: it shows a step as verified only when the worker reported
 //! [`StepState::Verified`] for it.
 #![deny(missing_docs)]
 
 mod chain;
+mod chat;
 mod claim;
 mod donate;
 mod from_worker;
 mod job;
 mod ladder;
+mod model;
 mod problem;
 mod receipt;
 mod status;
@@ -35,14 +38,19 @@ mod units;
 mod wallet;
 
 pub use chain::{BlockDetail, BlockRow, Collusion, ConflictView, NetworkView, NodeRow, TxRow};
+pub use chat::{
+    ChatDraft, ChatMessage, ChatRole, ChatSampling, Conversation, ConversationId, ConversationItem,
+    StopReason, WrittenView,
+};
 pub use claim::{Claim, claim};
 pub use donate::{AdapterReport, DonateLimits, DonatePhase, DonateView, SelfTest};
 pub use from_worker::FromWorker;
 pub use job::{
     Caught, Cost, Document, Draft, HistoryItem, JobOptions, JobPhase, JobState, JobView, LifeEvent,
-    NamedNode, NodeRef, Passage, Progress, Quote, Side, Task, Timings,
+    NamedNode, NodeRef, Passage, Progress, Quote, Side, Task, TaskKind, Timings,
 };
 pub use ladder::{NOT_PROVEN, Step, StepId, StepState};
+pub use model::{DigitView, ImageShape, ModelFamily, ModelOffer};
 pub use problem::Problem;
 pub use receipt::{ReceiptCheck, ReceiptKind, ReceiptReport};
 pub use status::{

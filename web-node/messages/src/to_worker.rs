@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DonateLimits, Draft, JobId, JobOptions, RequestId, Task, Unes};
+use crate::{
+    Conversation, ConversationId, DonateLimits, Draft, JobId, JobOptions, RequestId, Task, Unes,
+};
 
 /// One request. Sent as `[json, Uint8Array?]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +34,17 @@ pub enum ToWorker {
         command: WalletCommand,
     },
 
-    /// What would this cost and expose? Answered by `Quote`, or `Failed` with the same request.
+    /// Send the models offered. Answered by `Models`, which also comes by itself once the network is
+    /// there and whenever something of it changes.
+    Models,
+    /// Fetch, check and prepare a model now. `Models` tells how far it is. A job does so by itself.
+    PrepareModel {
+        /// Its digest, hex.
+        model: String,
+    },
+
+    /// What would this cost and expose? Answered by `Quote`, or `Failed` with the same request: with
+    /// the code `model-not-prepared` for a chat or a digit whose model is not ready in this worker.
     Quote {
         /// Echoed in the answer.
         request: RequestId,
@@ -76,6 +88,46 @@ pub enum ToWorker {
     SaveDraft {
         /// The draft.
         draft: Draft,
+    },
+
+    /// Send the list of conversations. Answered by `Conversations`, which also comes after `Start` and
+    /// whenever the list changes.
+    Conversations,
+    /// Send one conversation. Answered by `Conversation`.
+    OpenConversation {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Keep a conversation as it is here: a new title, other settings, edited turns. Not needed to
+    /// ask; see [`Conversation`].
+    SaveConversation {
+        /// All of it.
+        conversation: Box<Conversation>,
+    },
+    /// Delete a conversation with its jobs and everything kept for them. Running ones are stopped.
+    DeleteConversation {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Answered by `File`: the conversation, its jobs and their payment receipts. Contains every
+    /// prompt and answer.
+    ExportConversation {
+        /// Which.
+        conversation: ConversationId,
+        /// Also the opened receipts that were kept, with which others can check every layer.
+        openings: bool,
+        /// Must be true: the user agreed in words that the file shows what was said.
+        consent: bool,
+    },
+    /// Read a file that an export wrote; its bytes travel beside the JSON. Answered by `Conversation`
+    /// and `Conversations`, or `Failed` with the same request. It gets a new id, and so do its jobs.
+    /// What its ladders said is not believed: a rung is verified only if its receipt is, here and
+    /// now.
+    ImportConversation {
+        /// Echoed.
+        request: RequestId,
+        /// File name, for showing.
+        name: String,
     },
 
     /// Answered by `File` with the receipt's bytes.
