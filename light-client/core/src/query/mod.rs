@@ -15,7 +15,7 @@
 
 mod drive;
 pub mod journal;
-mod links;
+pub(crate) mod links;
 mod pay;
 pub mod report;
 mod settle;
