@@ -12,7 +12,7 @@
 
 use bytes::{BufMut, Bytes};
 use commonware_codec::{Buf, EncodeSize, Error, RangeCfg, Read, ReadExt as _, Write};
-use nesa_chain::Voucher;
+use nesa_chain::ShardVoucher;
 use nesa_crypto::{
     Signature,
     seal::{Binding, Envelope, EnvelopeLimits, Prekey, Role},
@@ -175,7 +175,7 @@ impl fmt::Debug for Stepped {
 /// A node's commitment to all it answered in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Commitment {
-    /// H(blind ‖ root over the digests).
+    /// [`blind`](nesa_chain::committee::blind) of the root over the digests.
     pub blinded_root: Hash,
     /// Tokens served.
     pub served_tokens: u32,
@@ -188,7 +188,7 @@ codec_struct!(Commitment { blinded_root, served_tokens, signature });
 /// What [`Commitment::signature`] covers, beside the chain.
 pub fn commitment_message(query: &Hash, role: Role, root: &Hash, served_tokens: u32) -> Vec<u8> {
     let mut bytes = query.0.to_vec();
-    bytes.extend_from_slice(&[role.shard, role.replica]);
+    bytes.extend_from_slice(&[role.shard, role.seat]);
     bytes.extend_from_slice(&root.0);
     bytes.extend_from_slice(&served_tokens.to_be_bytes());
     bytes
@@ -208,7 +208,7 @@ pub enum Request {
         tokens: u32,
     },
     /// A running total; sent when replicas agree.
-    Voucher(Voucher),
+    Voucher(ShardVoucher),
     /// No more steps: asks for the commitment, blinded with these bytes.
     Finish {
         /// 32 random bytes.
@@ -424,7 +424,7 @@ impl Read for Request {
         match u8::read(buf)? {
             0 => Ok(Self::Step(Step::read_cfg(buf, limits)?)),
             1 => Ok(Self::Truncate { tokens: u32::read(buf)? }),
-            2 => Ok(Self::Voucher(Voucher::read(buf)?)),
+            2 => Ok(Self::Voucher(ShardVoucher::read(buf)?)),
             3 => Ok(Self::Finish { blind: Hash::read(buf)? }),
             tag => Err(Error::InvalidEnum(tag)),
         }

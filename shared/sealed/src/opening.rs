@@ -1,6 +1,7 @@
 //! What the client and the node agree on before the first step.
 
 use commonware_codec::Encode as _;
+use nesa_chain::committee::Admission;
 use nesa_crypto::{
     SecretKey, Signature,
     seal::{Binding, Role},
@@ -50,6 +51,13 @@ impl Choice {
 /// The content of an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
+    /// The replica whose place the node takes: for a spare another number than its seat.
+    pub replica: u8,
+    /// For a spare: the word that it was asked to, which its commitment on chain needs.
+    pub admission: Option<Signature>,
+    /// Secret, the same for all nodes of a query: without it a revealed root would tell anybody who
+    /// guesses the text that he is right.
+    pub salt: Hash,
     /// How the model is cut; the envelope's role says which shard is meant.
     pub plan: ShardPlan,
     /// Most tokens that the sequence may hold: the node keeps memory for so many.
@@ -60,38 +68,64 @@ pub struct Opening {
     pub signature: Signature,
 }
 
-codec_struct!(Opening { plan, max_tokens, choice, signature });
+codec_struct!(Opening { replica, admission, salt, plan, max_tokens, choice, signature });
 
 impl Opening {
-    /// Signs an opening for the envelope bound to `binding`.
+    /// Signs an opening for the envelope bound to `binding`, whose node takes the place of `replica`.
     pub fn sign(
         key: &SecretKey,
         binding: &Binding,
+        (replica, salt): (u8, Hash),
         plan: ShardPlan,
         max_tokens: u32,
         choice: Choice,
     ) -> Self {
-        let message = message(binding, &plan, max_tokens, &choice);
-        let signature = key.sign(TAG, &binding.chain, &message);
-        Self { plan, max_tokens, choice, signature }
+        let Binding { chain, role, .. } = binding;
+        let spare = role.seat != replica;
+        let admission = spare.then(|| admission(binding, replica).sign(key, chain));
+        let mut opening = Self {
+            replica,
+            admission,
+            salt,
+            plan,
+            max_tokens,
+            choice,
+            signature: Signature([0; 64]),
+        };
+        opening.signature = key.sign(TAG, chain, &opening.message(binding));
+        opening
     }
 
-    /// Checks that the query's client signed it for this binding.
+    /// Checks that the query's client signed it for this binding, and admits the spare if it is one.
     ///
     /// # Errors
     /// [`VerifyError`].
     pub fn verify(&self, client_key: &Address, binding: &Binding) -> Result<(), VerifyError> {
-        let message = message(binding, &self.plan, self.max_tokens, &self.choice);
-        verify_strict(client_key, TAG, &binding.chain, &message, &self.signature)
+        let message = self.message(binding);
+        verify_strict(client_key, TAG, &binding.chain, &message, &self.signature)?;
+        match &self.admission {
+            Some(word) => admission(binding, self.replica).verify(client_key, &binding.chain, word),
+            None if binding.role.seat == self.replica => Ok(()),
+            None => Err(VerifyError::Mismatch { signer: *client_key }),
+        }
+    }
+
+    /// The binding and all fields but the signature.
+    fn message(&self, binding: &Binding) -> Vec<u8> {
+        let mut bytes = binding.encode().to_vec();
+        bytes.extend_from_slice(&self.replica.encode());
+        bytes.extend_from_slice(&self.admission.encode());
+        bytes.extend_from_slice(&self.salt.encode());
+        bytes.extend_from_slice(&self.plan.encode());
+        bytes.extend_from_slice(&self.max_tokens.encode());
+        bytes.extend_from_slice(&self.choice.encode());
+        bytes
     }
 }
 
-fn message(binding: &Binding, plan: &ShardPlan, max_tokens: u32, choice: &Choice) -> Vec<u8> {
-    let mut bytes = binding.encode().to_vec();
-    bytes.extend_from_slice(&plan.encode());
-    bytes.extend_from_slice(&max_tokens.encode());
-    bytes.extend_from_slice(&choice.encode());
-    bytes
+fn admission(binding: &Binding, replica: u8) -> Admission {
+    let Binding { query, role, node, .. } = *binding;
+    Admission { query, shard: role.shard, replica, node }
 }
 
 /// What the chain says about a node's part in a query; the node proves it with its own light client.
@@ -107,8 +141,10 @@ pub struct Terms {
     pub client_key: Address,
     /// The part this node was drawn for.
     pub role: Role,
-    /// Shards that the query was paid for.
-    pub shards: u8,
+    /// Layers at which the model is cut, without 0 and the number of layers.
+    pub cuts: Vec<u16>,
+    /// Replicas of each shard; seats from this number on are spares.
+    pub replicas: u8,
     /// Price of one token through one shard.
     pub price_per_token: Amount,
     /// Most that the node can earn.

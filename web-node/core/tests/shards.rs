@@ -55,16 +55,17 @@ fn client_key() -> SecretKey {
 }
 
 fn node_key(link: Link) -> SecretKey {
-    SecretKey::from_seed(&[100 + link.shard * 10 + link.replica; 32])
+    SecretKey::from_seed(&[100 + link.shard * 10 + link.seat; 32])
 }
 
-fn link(shard: u8, replica: u8) -> Link {
-    Link { shard, replica }
+fn link(shard: u8, seat: u8) -> Link {
+    Link { shard, seat }
 }
 
 /// Terms on paper, in the place of a chain: the query drew every node for what it is asked for.
 struct Paper {
-    shards: u8,
+    cuts: Vec<u16>,
+    replicas: u8,
     model: Hash,
     settled: Arc<Mutex<Vec<(Role, Option<Outcome>)>>>,
 }
@@ -85,7 +86,8 @@ impl ShardChain for Paper {
                 model: self.model,
                 client_key: client_key().public(),
                 role: binding.role,
-                shards: self.shards,
+                cuts: self.cuts.clone(),
+                replicas: self.replicas,
                 price_per_token: Amount(5),
                 budget: Amount(1 << 40),
                 max_tokens: 64,
@@ -113,10 +115,15 @@ struct Node {
 
 struct World {
     artifact: Artifact,
+    replicas: u8,
     plan: ShardPlan,
     nodes: BTreeMap<Link, Node>,
     settled: Arc<Mutex<Vec<(Role, Option<Outcome>)>>>,
+    seed: u8,
 }
+
+/// Tokens that are written.
+const TOKENS: usize = 24;
 
 async fn listening(key: &SecretKey) -> Network {
     let mut config = NetConfig::client(*key.seed());
@@ -125,21 +132,28 @@ async fn listening(key: &SecretKey) -> Network {
 }
 
 impl World {
-    fn new(cuts: &[u16]) -> Self {
+    fn new(cuts: &[u16], replicas: u8) -> Self {
         let toy = ToyDecoder { layers: 4, seed: 3, ..ToyDecoder::default() };
-        Self {
+        let mut world = Self {
             artifact: toy::artifact(&toy).unwrap(),
+            replicas,
             plan: ShardPlan::from_cuts(cuts.to_vec()).unwrap(),
             nodes: BTreeMap::new(),
             settled: Arc::default(),
+            seed: 0,
+        };
+        // A text that does not end before it is as long as may be.
+        while world.alone().len() < TOKENS {
+            world.seed += 1;
         }
+        world
     }
 
     /// Nodes for `seats` candidates of every shard, each with the whole model.
     async fn fill(&mut self, seats: u8, faults: &[(Link, Fault)]) {
         for shard in 0..self.plan.len() as u8 {
-            for replica in 0..seats {
-                let link = link(shard, replica);
+            for seat in 0..seats {
+                let link = link(shard, seat);
                 let fault = faults.iter().find(|(l, _)| *l == link).map(|(_, f)| *f);
                 let whole = vec![self.artifact.clone()];
                 let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
@@ -153,7 +167,8 @@ impl World {
         let network = listening(&key).await;
         let address = network.listen_addresses().remove(0);
         let ledger = Arc::new(Paper {
-            shards: self.plan.len() as u8,
+            cuts: self.plan.cuts()[1..self.plan.len()].to_vec(),
+            replicas: self.replicas,
             model: self.artifact.digest(),
             settled: self.settled.clone(),
         });
@@ -165,9 +180,9 @@ impl World {
     fn request(&self) -> WriteRequest {
         WriteRequest {
             prompt: vec![2, 9, 16, 23, 30, 37, 4],
-            tokens: 24,
+            tokens: TOKENS,
             sampling: Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 },
-            seed: [9; 32],
+            seed: [self.seed; 32],
             pad_to: 1,
             piece: 5,
         }
@@ -190,7 +205,6 @@ impl World {
 
     async fn ask(
         &self,
-        replicas: usize,
         listener: Arc<dyn SealedListener>,
     ) -> Result<(Transcript, SealedTimings), SealedError> {
         let network = Network::start(NetConfig::client([99; 32])).await.unwrap();
@@ -202,7 +216,7 @@ impl World {
             d_model: 0,
             context: 0,
             ends: Vec::new(),
-            replicas,
+            replicas: self.replicas.into(),
             price_per_token: Amount(5),
             client_key: client_key(),
             disclose: false,
@@ -212,7 +226,7 @@ impl World {
         let mut addresses = BTreeMap::new();
         for (link, one) in &self.nodes {
             let node = node_key(*link).public();
-            let operator = Address([link.replica; 32]);
+            let operator = Address([link.seat; 32]);
             seats[usize::from(link.shard)].push(Candidate { node, operator });
             addresses.insert(node, vec![one.address.clone()]);
         }
@@ -231,7 +245,7 @@ fn quiet() -> Arc<dyn SealedListener> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_two_and_four_shards_write_the_same_text_over_streams() {
     for cuts in [&[0, 4][..], &[0, 2, 4], &[0, 1, 2, 3, 4]] {
-        let mut world = World::new(cuts);
+        let mut world = World::new(cuts, 2);
         world.fill(2, &[]).await;
         let expected = world.alone();
         let shown = Arc::new(Mutex::new((Vec::new(), 0)));
@@ -240,15 +254,16 @@ async fn one_two_and_four_shards_write_the_same_text_over_streams() {
             SealedEvent::Token(token) => heard.lock().unwrap().0.push(token),
             SealedEvent::Agreed(tokens) => heard.lock().unwrap().1 = tokens,
             SealedEvent::Replaced { .. } => panic!("nobody is replaced"),
+            _ => {}
         };
-        let (done, timings) = world.ask(2, Arc::new(listener)).await.unwrap();
+        let (done, timings) = world.ask(Arc::new(listener)).await.unwrap();
         assert_eq!(done.tokens, expected);
         assert_eq!(*shown.lock().unwrap(), (expected.clone(), expected.len()));
         assert!(timings.first_token_ms <= timings.total_ms && timings.bytes_up > 0);
         // Every node settles what it told the client.
         for served in &done.served {
             let commitment = served.commitment.unwrap();
-            let role = Role { shard: served.link.shard, replica: served.link.replica };
+            let role = Role { shard: served.link.shard, seat: served.link.seat };
             let outcome = wait_for(|| {
                 let settled = world.settled.lock().unwrap();
                 settled.iter().find(|(r, _)| *r == role).and_then(|(_, o)| o.clone())
@@ -273,7 +288,7 @@ async fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_is_replaced_and_the_text_goes_on() {
     for shard in 0..2 {
-        let mut world = World::new(&[0, 2, 4]);
+        let mut world = World::new(&[0, 2, 4], 2);
         world.fill(3, &[]).await;
         let expected = world.alone();
         let victim = world.nodes[&link(shard, 0)].network.clone();
@@ -291,9 +306,9 @@ async fn a_killed_node_is_replaced_and_the_text_goes_on() {
                 }
             }
             SealedEvent::Replaced { link, .. } => noted.lock().unwrap().push(link),
-            SealedEvent::Agreed(_) => {}
+            _ => {}
         };
-        let (done, timings) = world.ask(2, Arc::new(listener)).await.unwrap();
+        let (done, timings) = world.ask(Arc::new(listener)).await.unwrap();
         assert!(killed.load(Ordering::SeqCst));
         assert_eq!(done.tokens, expected, "shard {shard}");
         assert_eq!(done.agreed, expected.len());
@@ -308,24 +323,24 @@ async fn a_killed_node_is_replaced_and_the_text_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
-    let mut world = World::new(&[0, 2, 4]);
+    let mut world = World::new(&[0, 2, 4], 2);
     let die = |after| Fault::DieMidQuery { after };
     world.fill(3, &[(link(0, 0), die(9)), (link(1, 1), die(3))]).await;
-    let (done, _) = world.ask(2, quiet()).await.unwrap();
+    let (done, _) = world.ask(quiet()).await.unwrap();
     assert_eq!(done.tokens, world.alone());
     let nodes: Vec<Link> = done.served.iter().map(|served| served.link).collect();
     assert_eq!(nodes, [link(0, 1), link(0, 2), link(1, 0), link(1, 2)]);
 
-    let mut world = World::new(&[0, 2, 4]);
+    let mut world = World::new(&[0, 2, 4], 2);
     world.fill(2, &[(link(1, 0), die(4))]).await;
-    let failed = world.ask(2, quiet()).await.unwrap_err();
+    let failed = world.ask(quiet()).await.unwrap_err();
     assert!(matches!(failed, SealedError::Relay(RelayError::NoSpare { shard: 1, .. })), "{failed}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
     for liar in [link(0, 1), link(1, 0)] {
-        let mut world = World::new(&[0, 2, 4]);
+        let mut world = World::new(&[0, 2, 4], 2);
         world.fill(2, &[(liar, Fault::FlipOneBit { product: 10 })]).await;
         let expected = world.alone();
         let agreed = Arc::new(Mutex::new(0));
@@ -335,7 +350,7 @@ async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
                 *heard.lock().unwrap() = tokens;
             }
         };
-        let failed = world.ask(2, Arc::new(listener)).await.unwrap_err();
+        let failed = world.ask(Arc::new(listener)).await.unwrap_err();
         let SealedError::Relay(RelayError::Disputed(dispute)) = failed else { panic!("{failed}") };
         assert_eq!((dispute.shard, dispute.step), (liar.shard, 10));
         assert!(*agreed.lock().unwrap() < expected.len());
@@ -344,7 +359,7 @@ async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
-    let mut world = World::new(&[0, 1, 4]);
+    let mut world = World::new(&[0, 1, 4], 1);
     let digest = world.artifact.digest();
     // Two peers with the weights, and one that lies about every piece.
     let mut guards = Vec::new();
@@ -369,7 +384,7 @@ async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
         networks.push(network);
         stores.push(store);
     }
-    let (done, _) = world.ask(1, quiet()).await.unwrap();
+    let (done, _) = world.ask(quiet()).await.unwrap();
     assert_eq!(done.tokens, world.alone());
     // The store of the first node has its shard, and not what belongs to the second alone.
     let offline: [Arc<dyn PieceSource>; 0] = [];
@@ -395,20 +410,20 @@ impl PieceSource for Liar {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
-    let mut world = World::new(&[0, 4]);
+    let mut world = World::new(&[0, 4], 1);
     let whole = vec![world.artifact.clone()];
     let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
     let limits = Limits { cache_bytes: 1000, ..Limits::default() };
     world.add(link(0, 0), shelf, None, limits).await;
-    let failed = world.ask(1, quiet()).await.unwrap_err();
+    let failed = world.ask(quiet()).await.unwrap_err();
     let SealedError::Relay(RelayError::NoSpare { reason, .. }) = failed else { panic!("{failed}") };
     assert_eq!(reason.to_string(), Refusal::Unavailable.to_string());
     assert!(world.settled.lock().unwrap().is_empty(), "nothing was served");
 
-    let mut world = World::new(&[0, 4]);
+    let mut world = World::new(&[0, 4], 1);
     let shelf = Shelf::new(Vec::new(), Vec::new(), Store::memory(), Vec::new());
     world.add(link(0, 0), shelf, None, Limits::default()).await;
-    let failed = world.ask(1, quiet()).await.unwrap_err();
+    let failed = world.ask(quiet()).await.unwrap_err();
     let SealedError::Relay(RelayError::NoSpare { reason, .. }) = failed else { panic!("{failed}") };
     assert_eq!(reason.to_string(), Refusal::NotDrawn.to_string());
 }

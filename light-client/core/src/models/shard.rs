@@ -31,12 +31,15 @@ impl ModelStore {
         let header = self.header(model, sources).await?;
         let mut shard = Shard::new(header.clone(), layers)?;
         let total = shard.total_bytes() + header.bytes().len();
-        let mut meter =
-            Meter { done: header.bytes().len() as u64, total: total as u64, listener };
+        let mut meter = Meter { done: header.bytes().len() as u64, total: total as u64, listener };
         for range in runs(shard.missing().collect()) {
-            self.read(&header, range, sources, &mut meter, |piece| {
-                Ok(shard.insert_checked(piece)?)
-            })
+            self.read(
+                &header,
+                range,
+                sources,
+                &mut meter,
+                |piece| Ok(shard.insert_checked(piece)?),
+            )
             .await?;
         }
         Ok(task::compute(move || DecoderModel::open_shard(&shard)).await?)

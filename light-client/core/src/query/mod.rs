@@ -16,7 +16,7 @@
 mod drive;
 pub mod journal;
 pub(crate) mod links;
-mod pay;
+pub(crate) mod pay;
 pub mod report;
 mod settle;
 #[cfg(feature = "text")]
@@ -269,6 +269,11 @@ impl QueryClient {
     /// The journal of this device's queries.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// The network behind it.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The light client behind it.

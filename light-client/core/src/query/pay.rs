@@ -381,7 +381,7 @@ where
 }
 
 /// The chain's record must say what was signed, and draw where the rules say.
-fn check_record(
+pub(crate) fn check_record(
     record: &QueryRecord,
     signed: &SignedTx,
     pay: &PayForQuery,

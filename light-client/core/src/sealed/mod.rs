@@ -12,6 +12,12 @@
 //! The links tell the relay what arrives and what breaks; clocks live here. Dropping the future closes
 //! every stream, which cancels what the nodes compute.
 
+#[cfg(feature = "text")]
+mod query;
+
+#[cfg(feature = "text")]
+pub use query::{SealedOptions, SealedOutcome, SealedQueryError, Standing};
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nesa_platform::{
@@ -20,7 +26,7 @@ use nesa_platform::{
     task,
     time::{self, Instant},
 };
-use nesa_primitives::Address;
+use nesa_primitives::{Address, Amount, Hash};
 use nesa_sealed::client::{Action, Candidate, Link, Lost, Relay, RelayError, Transcript};
 use nesa_wire::Protocol;
 use rand_core::CryptoRng;
@@ -35,8 +41,17 @@ const OPEN_LIMIT: Duration = Duration::from_secs(60);
 /// What happens while a text is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SealedEvent {
+    /// The payment is final.
+    Paid {
+        /// The query's id.
+        query: Hash,
+        /// What was escrowed.
+        escrow: Amount,
+    },
     /// A token, from the fastest replicas: not yet verified.
     Token(u32),
+    /// The text that tokens so far make, not told before: not yet verified.
+    Text(String),
     /// All replicas agree on so many tokens.
     Agreed(usize),
     /// A node was given up and another one asked.

@@ -25,11 +25,11 @@ const MAX_CONTENT: usize = 1 << 24;
 pub struct Role {
     /// Which shard of the model, from 0.
     pub shard: u8,
-    /// Which of the nodes drawn for it, from 0; spares count on.
-    pub replica: u8,
+    /// Which of the candidates drawn for it, from 0; spares count on.
+    pub seat: u8,
 }
 
-codec_struct!(Role { shard, replica });
+codec_struct!(Role { shard, seat });
 
 /// What an envelope is for. It opens under exactly this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

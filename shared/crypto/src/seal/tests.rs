@@ -49,7 +49,7 @@ fn binding() -> Binding {
         query: Hash([2; 32]),
         model: Hash([3; 32]),
         node: node(7).public(),
-        role: Role { shard: 1, replica: 2 },
+        role: Role { shard: 1, seat: 2 },
         epoch: 5,
     }
 }
@@ -79,7 +79,7 @@ fn an_envelope_opens_for_its_recipient_and_carries_both_directions() {
 fn any_other_recipient_query_model_role_epoch_or_chain_is_refused() {
     let envelope = sealed(b"text").envelope;
     let b = binding();
-    let role = |shard, replica| Binding { role: Role { shard, replica }, ..b };
+    let role = |shard, seat| Binding { role: Role { shard, seat }, ..b };
     let others = [
         Binding { chain: Hash([9; 32]), ..b },
         Binding { query: Hash([9; 32]), ..b },
@@ -254,8 +254,8 @@ proptest! {
     }
 
     #[test]
-    fn bindings_survive(query: [u8; 32], node: [u8; 32], shard: u8, replica: u8, epoch: u64) {
-        let role = Role { shard, replica };
+    fn bindings_survive(query: [u8; 32], node: [u8; 32], shard: u8, seat: u8, epoch: u64) {
+        let role = Role { shard, seat };
         let (query, node) = (Hash(query), Address(node));
         let binding = Binding { query, node, role, epoch, ..binding() };
         prop_assert_eq!(decode_exact::<Binding>(&binding.encode(), &()).unwrap(), binding);

@@ -13,7 +13,7 @@
 //! Every row fed to a shard is kept until the end: at most `max_tokens · d_model · 4` bytes per shard.
 
 use bytes::Bytes;
-use nesa_chain::Voucher;
+use nesa_chain::ShardVoucher;
 use nesa_crypto::SecretKey;
 use nesa_model::decoder::{DecoderModel, ShardPlan, WriteRequest};
 use nesa_primitives::{Address, Amount, Hash};
@@ -43,8 +43,8 @@ const PAY_EVERY: usize = 16;
 pub struct Link {
     /// The shard.
     pub shard: u8,
-    /// The candidate's number within the shard.
-    pub replica: u8,
+    /// The candidate's number within the shard; spares count on.
+    pub seat: u8,
 }
 
 /// A node drawn for a shard.
@@ -170,12 +170,16 @@ pub enum RelayError {
 /// A node's part in a query that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
-    /// Its place.
+    /// Its stream.
     pub link: Link,
+    /// The replica whose place it took.
+    pub replica: u8,
     /// Who.
     pub candidate: Candidate,
     /// Its commitment, if it gave one.
     pub commitment: Option<Commitment>,
+    /// What that is blinded with.
+    pub blind: Hash,
     /// The total of the vouchers it holds.
     pub paid: Amount,
 }
@@ -191,8 +195,6 @@ pub struct Transcript {
     pub agreed: usize,
     /// The nodes at the end.
     pub served: Vec<Served>,
-    /// The blind of each shard's commitments.
-    pub blinds: Vec<Hash>,
     /// Set where replicas disagreed.
     pub dispute: Option<Dispute>,
 }
@@ -249,6 +251,7 @@ enum Phase {
 pub struct Relay<R> {
     config: Config,
     choice: Choice,
+    salt: Hash,
     rng: R,
     shards: Vec<Shard>,
     /// Pieces of the prompt not fed yet, the next one last.
@@ -263,7 +266,6 @@ pub struct Relay<R> {
     ended: bool,
     stopped: bool,
     agreed: usize,
-    blinds: Vec<Hash>,
     dispute: Option<Dispute>,
     phase: Phase,
 }
@@ -302,14 +304,10 @@ impl<R: CryptoRng> Relay<R> {
         let piece = request.piece.clamp(1, MAX_STEP);
         let pieces: Vec<Vec<u32>> =
             request.prompt.chunks(piece).rev().map(<[u32]>::to_vec).collect();
-        let blinds = (0..count)
-            .map(|_| {
-                let mut blind = [0; 32];
-                rng.fill_bytes(&mut blind);
-                Hash(blind)
-            })
-            .collect();
+        let mut salt = [0; 32];
+        rng.fill_bytes(&mut salt);
         Ok(Self {
+            salt: Hash(salt),
             choice: Choice::new(request.sampling, request.seed),
             config,
             rng,
@@ -323,7 +321,6 @@ impl<R: CryptoRng> Relay<R> {
             ended: false,
             stopped: false,
             agreed: 0,
-            blinds,
             dispute: None,
             phase: Phase::Writing,
         })
@@ -333,8 +330,8 @@ impl<R: CryptoRng> Relay<R> {
     pub fn start(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         for shard in 0..self.shards.len() {
-            for _ in 0..self.config.replicas {
-                self.hire(shard, &mut actions);
+            for place in (0..=u8::MAX).take(self.config.replicas) {
+                self.hire(shard, place, &mut actions);
             }
         }
         self.advance(&mut actions);
@@ -346,7 +343,7 @@ impl<R: CryptoRng> Relay<R> {
         let mut actions = Vec::new();
         let key = &self.config.client_key;
         let shard = usize::from(link.shard);
-        let Some(replica) = self.shards.get_mut(shard).and_then(|s| s.replica(link.replica)) else {
+        let Some(replica) = self.shards.get_mut(shard).and_then(|s| s.replica(link.seat)) else {
             return actions;
         };
         if replica.done || self.phase == Phase::Over {
@@ -360,7 +357,7 @@ impl<R: CryptoRng> Relay<R> {
                 replica.done = true;
                 actions.push(Action::Close { link });
             }
-            Ok(Event::Stepped(stepped)) => match self.shards[shard].take(link.replica, &stepped) {
+            Ok(Event::Stepped(stepped)) => match self.shards[shard].take(link.seat, &stepped) {
                 Ok(news) => {
                     let Some(next) = self.shards.get_mut(shard + 1) else {
                         self.chosen(news.steps, &mut actions);
@@ -408,7 +405,7 @@ impl<R: CryptoRng> Relay<R> {
         let mut links = Vec::new();
         for shard in &self.shards {
             for replica in shard.replicas.iter().filter(|r| !r.done && r.session.is_waiting()) {
-                links.push(Link { shard: shard.index, replica: replica.index });
+                links.push(Link { shard: shard.index, seat: replica.index });
             }
         }
         links
@@ -420,22 +417,26 @@ impl<R: CryptoRng> Relay<R> {
     }
 
     /// Connects to a shard's next candidate, if there is one.
-    fn hire(&mut self, shard: usize, actions: &mut Vec<Action>) -> bool {
+    fn hire(&mut self, shard: usize, place: u8, actions: &mut Vec<Action>) -> bool {
+        let mut blind = [0; 32];
+        self.rng.fill_bytes(&mut blind);
         let Some(one) = self.shards.get_mut(shard) else { return false };
         let Some((index, candidate)) = one.spares.pop_front() else { return false };
-        let link = Link { shard: one.index, replica: index };
+        let link = Link { shard: one.index, seat: index };
         let (session, hello) = Session::start(Purpose {
             chain: self.config.chain,
             query: self.config.query,
             model: self.config.model,
             node: candidate.node,
             role: one.role(index),
+            replica: place,
+            salt: self.salt,
             plan: self.config.plan.clone(),
             d_model: self.config.d_model,
             max_tokens: self.max_tokens,
             choice: self.choice,
         });
-        one.replicas.push(Replica::new(index, candidate, session));
+        one.replicas.push(Replica::new(index, place, Hash(blind), candidate, session));
         actions.push(Action::Connect { link, candidate });
         actions.push(Action::Send { link, frame: hello });
         true
@@ -445,7 +446,7 @@ impl<R: CryptoRng> Relay<R> {
     fn replace(&mut self, link: Link, reason: Lost, actions: &mut Vec<Action>) {
         let shard = usize::from(link.shard);
         let Some(one) = self.shards.get_mut(shard) else { return };
-        let Some(at) = one.replicas.iter().position(|r| r.index == link.replica) else { return };
+        let Some(at) = one.replicas.iter().position(|r| r.index == link.seat) else { return };
         if one.replicas[at].done || self.phase == Phase::Over {
             return;
         }
@@ -457,7 +458,7 @@ impl<R: CryptoRng> Relay<R> {
         }
         let gone = one.replicas.remove(at);
         let candidate = gone.candidate;
-        if self.hire(shard, actions) {
+        if self.hire(shard, gone.place, actions) {
             actions.push(Action::Replaced { link, candidate, reason });
         } else {
             self.fail(RelayError::NoSpare { shard: link.shard, reason }, actions);
@@ -482,7 +483,7 @@ impl<R: CryptoRng> Relay<R> {
         self.phase = Phase::Over;
         for shard in &self.shards {
             for replica in shard.replicas.iter().filter(|r| !r.done) {
-                let link = Link { shard: shard.index, replica: replica.index };
+                let link = Link { shard: shard.index, seat: replica.index };
                 actions.push(Action::Close { link });
             }
         }
@@ -564,7 +565,7 @@ impl<R: CryptoRng> Relay<R> {
             let one = &mut self.shards[shard];
             let replicas: Vec<u8> = one.replicas.iter().map(|r| r.index).collect();
             for replica in replicas {
-                let link = Link { shard: one.index, replica };
+                let link = Link { shard: one.index, seat: replica };
                 while let Some(frame) = one.pump(replica, next_has) {
                     actions.push(Action::Send { link, frame });
                 }
@@ -590,10 +591,11 @@ impl<R: CryptoRng> Relay<R> {
                     continue;
                 }
                 let node = replica.candidate.node;
-                let voucher = Voucher::sign(client_key, chain, *query, node, total);
+                let place = (shard.index, replica.place);
+                let voucher = ShardVoucher::sign(client_key, chain, *query, place, node, total);
                 if let Some(frame) = replica.session.voucher(voucher) {
                     replica.paid = total;
-                    let link = Link { shard: shard.index, replica: replica.index };
+                    let link = Link { shard: shard.index, seat: replica.index };
                     actions.push(Action::Send { link, frame });
                 }
             }
@@ -607,12 +609,12 @@ impl<R: CryptoRng> Relay<R> {
             self.phase = Phase::Finishing;
         }
         let mut waiting = false;
-        for (shard, blind) in self.shards.iter_mut().zip(&self.blinds) {
+        for shard in &mut self.shards {
             for replica in shard.replicas.iter_mut().filter(|r| !r.done) {
-                let link = Link { shard: shard.index, replica: replica.index };
+                let link = Link { shard: shard.index, seat: replica.index };
                 if replica.session.is_ready() {
                     // In a dispute, steps may still be owed: their answers come first.
-                    if let Some(frame) = replica.session.finish(*blind) {
+                    if let Some(frame) = replica.session.finish(replica.blind) {
                         actions.push(Action::Send { link, frame });
                     }
                 }
@@ -625,9 +627,11 @@ impl<R: CryptoRng> Relay<R> {
         self.close(actions);
         let served = self.shards.iter().flat_map(|shard| {
             shard.replicas.iter().map(|replica| Served {
-                link: Link { shard: shard.index, replica: replica.index },
+                link: Link { shard: shard.index, seat: replica.index },
+                replica: replica.place,
                 candidate: replica.candidate,
                 commitment: replica.commitment,
+                blind: replica.blind,
                 paid: replica.paid,
             })
         });
@@ -636,7 +640,6 @@ impl<R: CryptoRng> Relay<R> {
             ended: self.ended,
             agreed: self.agreed,
             served: served.collect(),
-            blinds: self.blinds.clone(),
             dispute: self.dispute.clone(),
         })));
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use nesa_chain::Voucher;
+use nesa_chain::ShardVoucher;
 use nesa_crypto::{
     SecretKey,
     seal::{Binding, Envelope, Opener, Role, Sealer},
@@ -31,6 +31,10 @@ pub(crate) struct Purpose {
     pub(crate) model: Hash,
     pub(crate) node: Address,
     pub(crate) role: Role,
+    /// The replica whose place the node takes.
+    pub(crate) replica: u8,
+    /// What inputs and roots of this query are salted with.
+    pub(crate) salt: Hash,
     pub(crate) plan: ShardPlan,
     pub(crate) d_model: usize,
     pub(crate) max_tokens: u32,
@@ -196,7 +200,9 @@ impl Session {
                 let (chain, query, model) = (p.chain, p.query, p.model);
                 let (node, role, epoch) = (p.node, p.role, prekey.epoch);
                 let binding = Binding { chain, query, model, node, role, epoch };
-                let opening = Opening::sign(key, &binding, p.plan.clone(), p.max_tokens, p.choice);
+                let (plan, tokens) = (p.plan.clone(), p.max_tokens);
+                let opening =
+                    Opening::sign(key, &binding, (p.replica, p.salt), plan, tokens, p.choice);
                 let sealed = Envelope::seal(&prekey, &binding, &opening.encode(), rng)
                     .map_err(|_| wrong("a prekey that cannot be sealed to"))?;
                 let (sealer, opener) = (sealed.sealer, sealed.opener);
@@ -302,7 +308,7 @@ impl Session {
     }
 
     /// The frame that pays; `None` unless the session stands.
-    pub(crate) fn voucher(&mut self, voucher: Voucher) -> Option<Bytes> {
+    pub(crate) fn voucher(&mut self, voucher: ShardVoucher) -> Option<Bytes> {
         self.say(&Request::Voucher(voucher))
     }
 

@@ -32,7 +32,12 @@ pub(super) struct Known {
 }
 
 pub(super) struct Replica {
+    /// The candidate's number.
     pub(super) index: u8,
+    /// The replica whose place it takes.
+    pub(super) place: u8,
+    /// What its commitment is blinded with.
+    pub(super) blind: Hash,
     pub(super) candidate: Candidate,
     pub(super) session: Session,
     /// Steps sent.
@@ -48,9 +53,17 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(index: u8, candidate: Candidate, session: Session) -> Self {
+    pub(super) fn new(
+        index: u8,
+        place: u8,
+        blind: Hash,
+        candidate: Candidate,
+        session: Session,
+    ) -> Self {
         Self {
             index,
+            place,
+            blind,
             candidate,
             session,
             sent: 0,
@@ -107,8 +120,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn role(&self, replica: u8) -> Role {
-        Role { shard: self.index, replica }
+    pub(super) fn role(&self, seat: u8) -> Role {
+        Role { shard: self.index, seat }
     }
 
     pub(super) fn replica(&mut self, index: u8) -> Option<&mut Replica> {

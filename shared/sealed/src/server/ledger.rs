@@ -1,6 +1,6 @@
 //! Who owes what: tokens served, and the latest running total signed by the client.
 
-use nesa_chain::Voucher;
+use nesa_chain::ShardVoucher;
 use nesa_primitives::Amount;
 
 use crate::{CREDIT, opening::Terms};
@@ -11,7 +11,7 @@ pub(super) struct Ledger {
     budget: Amount,
     max_tokens: u32,
     served: u32,
-    voucher: Option<Voucher>,
+    voucher: Option<ShardVoucher>,
 }
 
 /// A step that may not begin.
@@ -20,7 +20,7 @@ pub(super) struct Unpaid;
 
 impl Ledger {
     pub(super) fn new(terms: &Terms) -> Self {
-        let Terms { price_per_token: price, budget, max_tokens, .. } = *terms;
+        let &Terms { price_per_token: price, budget, max_tokens, .. } = terms;
         Self { price, budget, max_tokens, served: 0, voucher: None }
     }
 
@@ -38,7 +38,7 @@ impl Ledger {
     }
 
     /// Takes a voucher whose signature has been checked; only the largest counts.
-    pub(super) fn credit(&mut self, voucher: Voucher) {
+    pub(super) fn credit(&mut self, voucher: ShardVoucher) {
         if voucher.total > self.paid() {
             self.voucher = Some(voucher);
         }
@@ -52,7 +52,7 @@ impl Ledger {
         self.served
     }
 
-    pub(super) fn voucher(&self) -> Option<&Voucher> {
+    pub(super) fn voucher(&self) -> Option<&ShardVoucher> {
         self.voucher.as_ref()
     }
 }

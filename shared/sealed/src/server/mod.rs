@@ -15,7 +15,7 @@ mod session;
 
 pub use door::{Asked, Door, EPOCH_MS, Greeting};
 pub use job::{Canceller, Done, Job, kv_bytes, run};
-pub use session::{Outcome, Received, ServeError, Session, blinded_root_of};
+pub use session::{Outcome, Received, ServeError, Session};
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;

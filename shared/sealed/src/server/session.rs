@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use nesa_chain::Voucher;
+use nesa_chain::{ShardVoucher, committee};
 use nesa_crypto::{
-    SecretKey, merkle,
+    SecretKey, Signature, merkle,
     seal::{Opener, Role, Sealer},
 };
 use nesa_kernels::decoder::RESIDUAL_LIMIT;
@@ -32,6 +32,10 @@ pub struct Session {
     model: DecoderModel,
     key: SecretKey,
     choice: Choice,
+    /// The replica whose place this node takes, and the word for it.
+    replica: u8,
+    admission: Option<Signature>,
+    salt: Hash,
     /// Tokens that the sequence may hold.
     max_tokens: usize,
     limits: Limits,
@@ -77,12 +81,20 @@ pub enum Received {
 /// What a session leaves behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    /// The replica whose place was taken.
+    pub replica: u8,
+    /// For a spare, the client's word for that.
+    pub admission: Option<Signature>,
+    /// Salted root over the digests of all answers.
+    pub root: Hash,
+    /// What it is blinded with.
+    pub blind: Hash,
     /// The commitment.
     pub blinded_root: Hash,
     /// Tokens served.
     pub served_tokens: u32,
     /// The largest running total.
-    pub voucher: Option<Voucher>,
+    pub voucher: Option<ShardVoucher>,
 }
 
 /// Why a client is refused. The session is over then.
@@ -162,9 +174,14 @@ impl Session {
             return Err(wrong("another query or role"));
         }
         opening.verify(&terms.client_key, &binding).map_err(|_| wrong("the signature"))?;
+        let (replica, seat) = (opening.replica, terms.role.seat);
+        if replica >= terms.replicas || (seat < terms.replicas && seat != replica) {
+            return Err(wrong("the place"));
+        }
         let layers = opening.plan.layers(terms.role.shard.into());
+        let inner = opening.plan.cuts().get(1..opening.plan.len());
         let whole = usize::from(model.config().layers);
-        if opening.plan.len() != usize::from(terms.shards) || opening.plan.end() != whole {
+        if inner != Some(&terms.cuts[..]) || opening.plan.end() != whole {
             return Err(wrong("the plan"));
         }
         if layers != Some(model.layers()) || model.digest() != terms.model || !model.has_weights() {
@@ -179,6 +196,9 @@ impl Session {
             terms,
             key,
             choice: opening.choice,
+            replica,
+            admission: opening.admission,
+            salt: opening.salt,
             max_tokens: opening.max_tokens as usize,
             limits: Limits::of_width(model.config().d_model as usize),
             model,
@@ -226,7 +246,8 @@ impl Session {
                 self.reply(&Response::Truncated { tokens })
             }
             Request::Voucher(voucher) => {
-                let ours = voucher.query == self.terms.query && voucher.node == self.key.public();
+                let ours = (voucher.query, voucher.node) == (self.terms.query, self.key.public())
+                    && (voucher.shard, voucher.replica) == (self.terms.role.shard, self.replica);
                 let signed = voucher.verify(&self.terms.client_key, &self.terms.chain);
                 if !ours || signed.is_err() {
                     return Err(ServeError::Voucher);
@@ -236,7 +257,7 @@ impl Session {
             }
             Request::Finish { blind } => {
                 let outcome = self.outcome(&blind);
-                let Outcome { blinded_root, served_tokens, .. } = outcome;
+                let Outcome { blinded_root, served_tokens, .. } = outcome.clone();
                 let Terms { chain, query, role, .. } = &self.terms;
                 let message = commitment_message(query, *role, &blinded_root, served_tokens);
                 let signature = self.key.sign(COMMITMENT_TAG, chain, &message);
@@ -364,7 +385,7 @@ impl Session {
     }
 
     /// The largest running total received so far.
-    pub fn latest_voucher(&self) -> Option<&Voucher> {
+    pub fn latest_voucher(&self) -> Option<&ShardVoucher> {
         self.ledger.voucher()
     }
 
@@ -393,9 +414,24 @@ impl Session {
         self.over
     }
 
+    /// The salted root over all digests: equal for nodes that gave the same answers in one query.
+    fn root(&self) -> Hash {
+        let mut hasher = domain("shard trail", &self.terms.chain);
+        hasher.update(&self.salt.0);
+        hasher.update(&merkle::root_of_hashes(&self.trail).0);
+        hasher.finalize().into()
+    }
+
     fn outcome(&self, blind: &Hash) -> Outcome {
+        let Terms { chain, query, role, .. } = &self.terms;
+        let root = self.root();
+        let place = (role.shard, self.replica);
         Outcome {
-            blinded_root: blinded_root_of(&self.terms.chain, blind, &self.trail),
+            replica: self.replica,
+            admission: self.admission,
+            root,
+            blind: *blind,
+            blinded_root: committee::blind(chain, query, place, &root, blind),
             served_tokens: self.ledger.served(),
             voucher: self.ledger.voucher().cloned(),
         }
@@ -427,12 +463,4 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.cancel.cancel();
     }
-}
-
-/// H(blind ‖ Merkle root of the digests, in the order answered).
-pub fn blinded_root_of(chain: &Hash, blind: &Hash, trail: &[Hash]) -> Hash {
-    let mut hasher = domain("shard trail", chain);
-    hasher.update(&blind.0);
-    hasher.update(&merkle::root_of_hashes(trail).0);
-    hasher.finalize().into()
 }

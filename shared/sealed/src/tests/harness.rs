@@ -30,7 +30,7 @@ pub(super) fn client_key() -> SecretKey {
 }
 
 pub(super) fn node_key(link: Link) -> SecretKey {
-    SecretKey::from_seed(&[100 + link.shard * 10 + link.replica; 32])
+    SecretKey::from_seed(&[100 + link.shard * 10 + link.seat; 32])
 }
 
 pub(super) fn model(layers: u16) -> Artifact {
@@ -48,6 +48,12 @@ pub(super) fn request(prompt: usize, tokens: usize) -> WriteRequest {
     }
 }
 
+/// A request whose text does not end before `tokens` are written.
+pub(super) fn long(artifact: &Artifact, prompt: usize, tokens: usize) -> WriteRequest {
+    let seeded = |seed| WriteRequest { seed: [seed; 32], ..request(prompt, tokens) };
+    (0..=255).map(seeded).find(|request| alone(artifact, request).len() == tokens).unwrap()
+}
+
 /// The text of one machine alone.
 pub(super) fn alone(artifact: &Artifact, request: &WriteRequest) -> Vec<u32> {
     let model = DecoderModel::open(artifact).unwrap();
@@ -62,6 +68,11 @@ pub(super) fn alone(artifact: &Artifact, request: &WriteRequest) -> Vec<u32> {
         }
         writing.advance().unwrap();
     }
+}
+
+/// The cuts that the chain knows.
+pub(super) fn inner(plan: &ShardPlan) -> Vec<u16> {
+    plan.cuts()[1..plan.len()].to_vec()
 }
 
 /// What a node of the harness does wrong.
@@ -87,19 +98,20 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(artifact: &Artifact, plan: &ShardPlan, link: Link) -> Self {
+    pub(super) fn new(artifact: &Artifact, plan: &ShardPlan, link: Link, replicas: u8) -> Self {
         let key = node_key(link);
         let layers = plan.layers(link.shard.into()).unwrap();
         let shard = Shard::of_artifact(artifact, layers).unwrap();
         let mut door = Door::new(CHAIN, key.clone());
-        door.turn(NOW, &mut StdRng::seed_from_u64(u64::from(link.replica)));
+        door.turn(NOW, &mut StdRng::seed_from_u64(u64::from(link.seat)));
         let terms = Terms {
             chain: CHAIN,
             query: QUERY,
             model: artifact.digest(),
             client_key: client_key().public(),
-            role: nesa_crypto::seal::Role { shard: link.shard, replica: link.replica },
-            shards: plan.len() as u8,
+            role: nesa_crypto::seal::Role { shard: link.shard, seat: link.seat },
+            cuts: inner(plan),
+            replicas,
             price_per_token: PRICE,
             budget: Amount(1 << 40),
             max_tokens: 64,
@@ -201,9 +213,9 @@ pub(super) fn config(
 pub(super) fn seats(plan: &ShardPlan, count: usize) -> Vec<Vec<Candidate>> {
     (0..plan.len() as u8)
         .map(|shard| {
-            let seat = |replica| {
-                let node = node_key(Link { shard, replica }).public();
-                Candidate { node, operator: Address([replica; 32]) }
+            let seat = |seat| {
+                let node = node_key(Link { shard, seat }).public();
+                Candidate { node, operator: Address([seat; 32]) }
             };
             (0..count as u8).map(seat).collect()
         })
@@ -233,7 +245,7 @@ pub(super) fn run(artifact: &Artifact, request: &WriteRequest, setting: Setting<
             match action {
                 Action::Connect { link, candidate } => {
                     assert_eq!(candidate.node, node_key(link).public());
-                    ran.nodes.insert(link, Node::new(artifact, plan, link));
+                    ran.nodes.insert(link, Node::new(artifact, plan, link, replicas as u8));
                 }
                 Action::Send { link, frame } => wire.push_back((link, frame)),
                 Action::Close { link } => {

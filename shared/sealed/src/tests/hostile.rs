@@ -9,7 +9,7 @@ use crate::{
 };
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use nesa_chain::Voucher;
+use nesa_chain::ShardVoucher;
 use nesa_crypto::SecretKey;
 use nesa_model::{
     Artifact, PlainDecoder,
@@ -18,7 +18,7 @@ use nesa_model::{
 use nesa_primitives::{Amount, Hash, decode_exact};
 use rand::{SeedableRng as _, rngs::StdRng};
 
-const LINK: Link = Link { shard: 0, replica: 0 };
+const LINK: Link = Link { shard: 0, seat: 0 };
 
 struct Pair {
     client: Client,
@@ -26,14 +26,15 @@ struct Pair {
     model: DecoderModel,
 }
 
-fn terms(artifact: &Artifact, link: Link, shards: u8) -> crate::Terms {
+fn terms(artifact: &Artifact, link: Link, plan: &ShardPlan) -> crate::Terms {
     crate::Terms {
         chain: CHAIN,
         query: QUERY,
         model: artifact.digest(),
         client_key: client_key().public(),
-        role: nesa_crypto::seal::Role { shard: link.shard, replica: link.replica },
-        shards,
+        role: nesa_crypto::seal::Role { shard: link.shard, seat: link.seat },
+        cuts: inner(plan),
+        replicas: 2,
         price_per_token: PRICE,
         budget: Amount(1 << 40),
         max_tokens: 1 << 20,
@@ -64,7 +65,7 @@ fn open(
         panic!("no opening")
     };
     let Ok(Greeting::Asked(asked)) = door.receive(&opening) else { panic!("not asked") };
-    let mut terms = terms(artifact, link, plan.len() as u8);
+    let mut terms = terms(artifact, link, &plan);
     bend(&mut terms);
     let (node, accept) = Session::start(*asked, terms, model.clone(), key)?;
     let event = client.receive(&accept, &client_key(), NOW, &mut rng());
@@ -105,14 +106,15 @@ fn a_session_needs_the_terms_of_the_chain() {
     let open =
         |bend: fn(&mut crate::Terms)| super::hostile::open(&artifact, &[0, 1, 2], LINK, bend);
     assert!(open(|_| ()).is_ok());
-    let wrong: [fn(&mut crate::Terms); 7] = [
+    let wrong: [fn(&mut crate::Terms); 8] = [
         |t| t.query = Hash([9; 32]),
         |t| t.model = Hash([9; 32]),
         |t| t.client_key = node_key(LINK).public(),
-        |t| t.role.replica = 1,
+        |t| t.role.seat = 1,
         |t| t.role.shard = 1,
-        |t| t.shards = 3,
+        |t| t.cuts = vec![],
         |t| t.max_tokens = 5,
+        |t| t.replicas = 0,
     ];
     for bend in wrong {
         assert!(matches!(open(bend), Err(ServeError::Opening { .. })));
@@ -150,7 +152,7 @@ fn steps_that_the_shard_cannot_take_end_the_session() {
         (Input::Rows(Bytes::new()), 0, Want::All),
     ];
     for (input, n, want) in second {
-        let link = Link { shard: 1, replica: 0 };
+        let link = Link { shard: 1, seat: 0 };
         let mut pair = open(&artifact, &[0, 1, 2], link, |_| ()).unwrap();
         assert!(matches!(pair.step(input, n, want), Err(ServeError::Step { .. })));
     }
@@ -202,12 +204,15 @@ fn only_so_much_is_served_on_credit() {
 fn vouchers_of_others_are_refused_and_good_ones_extend_the_credit() {
     let artifact = model(1);
     let node = node_key(LINK).public();
-    let sign = |key: SecretKey, query, to| Voucher::sign(&key, &CHAIN, query, to, Amount(50));
+    let sign =
+        |key: SecretKey, query, to| ShardVoucher::sign(&key, &CHAIN, query, (0, 0), to, Amount(50));
     let bad = [
         sign(node_key(LINK), QUERY, node),
         sign(client_key(), Hash([9; 32]), node),
         sign(client_key(), QUERY, client_key().public()),
-        Voucher { total: Amount(51), ..sign(client_key(), QUERY, node) },
+        ShardVoucher { replica: 1, ..sign(client_key(), QUERY, node) },
+        ShardVoucher::sign(&client_key(), &CHAIN, QUERY, (1, 0), node, Amount(50)),
+        ShardVoucher { total: Amount(51), ..sign(client_key(), QUERY, node) },
     ];
     for voucher in bad {
         let mut pair = open(&artifact, &[0, 1], LINK, |_| ()).unwrap();
@@ -220,7 +225,7 @@ fn vouchers_of_others_are_refused_and_good_ones_extend_the_credit() {
     pair.give(&frame).unwrap();
     assert_eq!(pair.node.latest_voucher(), Some(&good));
     // A smaller total changes nothing.
-    let less = Voucher::sign(&client_key(), &CHAIN, QUERY, node, Amount(5));
+    let less = ShardVoucher::sign(&client_key(), &CHAIN, QUERY, (0, 0), node, Amount(5));
     let frame = pair.client.voucher(less).unwrap();
     pair.give(&frame).unwrap();
     assert_eq!(pair.node.latest_voucher(), Some(&good));
@@ -324,7 +329,7 @@ fn answers_of_another_size_or_number_are_noticed() {
     let artifact = model(2);
     let bends: [fn(&mut Stepped); 5] = [
         |s| s.seq = 1,
-        |s| drop(s.digests.pop()),
+        |s| s.digests.truncate(2),
         |s| s.digests.push(Hash::ZERO),
         |s| s.tokens.push(1),
         |s| s.rows = s.rows.slice(..s.rows.len() - 4),
@@ -368,7 +373,7 @@ fn a_door_turns_with_the_hours_and_forgets_old_keys() {
             query: QUERY,
             model: Hash::ZERO,
             node: key.public(),
-            role: nesa_crypto::seal::Role { shard: 0, replica: 0 },
+            role: nesa_crypto::seal::Role { shard: 0, seat: 0 },
             epoch: prekey.epoch,
         };
         let sealed = nesa_crypto::seal::Envelope::seal(prekey, &binding, b"no opening", &mut rng());
@@ -394,7 +399,7 @@ fn a_prekey_of_another_node_or_hour_is_not_sealed_to() {
     let plan = ShardPlan::from_cuts(vec![0, 1]).unwrap();
     let honest = node_key(LINK).public();
     let start = || Client::start(purpose_for_tests(&artifact, &plan, LINK, honest)).0;
-    let thief = node_key(Link { shard: 3, replica: 3 });
+    let thief = node_key(Link { shard: 3, seat: 3 });
     let mut door = Door::new(CHAIN, thief.clone());
     door.turn(NOW, &mut rng());
     let hello = Frame::Hello { chain: CHAIN, node: thief.public() }.encode();

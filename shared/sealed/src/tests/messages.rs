@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use nesa_chain::Voucher;
+use nesa_chain::ShardVoucher;
 use nesa_crypto::{
     SecretKey,
     seal::{Binding, Role},
@@ -44,8 +44,10 @@ fn requests() -> impl Strategy<Value = Request> {
         }),
         any::<u32>().prop_map(|tokens| Request::Truncate { tokens }),
         any::<u64>().prop_map(|total| {
-            let node = node_key(Link { shard: 0, replica: 0 }).public();
-            Request::Voucher(Voucher::sign(&client_key(), &CHAIN, QUERY, node, Amount(total)))
+            let node = node_key(Link { shard: 0, seat: 0 }).public();
+            let voucher =
+                ShardVoucher::sign(&client_key(), &CHAIN, QUERY, (1, 2), node, Amount(total));
+            Request::Voucher(voucher)
         }),
         any::<[u8; 32]>().prop_map(|blind| Request::Finish { blind: Hash(blind) }),
     ]
@@ -125,13 +127,13 @@ fn limits_hold_on_every_list() {
 
 #[test]
 fn an_opening_is_bound_to_everything_it_says() {
-    let role = Role { shard: 0, replica: 1 };
-    let node = node_key(Link { shard: 0, replica: 1 }).public();
+    let role = Role { shard: 0, seat: 1 };
+    let node = node_key(Link { shard: 0, seat: 1 }).public();
     let binding =
         Binding { chain: CHAIN, query: QUERY, model: Hash([3; 32]), node, role, epoch: 1 };
     let plan = ShardPlan::from_cuts(vec![0, 2, 4]).unwrap();
     let choice = Choice { temperature: 1, top_k: 2, top_p: 3, seed: [4; 32] };
-    let opening = Opening::sign(&client_key(), &binding, plan, 40, choice);
+    let opening = Opening::sign(&client_key(), &binding, (1, Hash([6; 32])), plan, 40, choice);
     assert_eq!(decode_exact::<Opening>(&opening.encode(), &()).unwrap(), opening);
     let key = client_key().public();
     assert!(opening.verify(&key, &binding).is_ok());
@@ -141,14 +143,24 @@ fn an_opening_is_bound_to_everything_it_says() {
         Binding { query: Hash([9; 32]), ..binding },
         Binding { model: Hash([9; 32]), ..binding },
         Binding { node: stranger, ..binding },
-        Binding { role: Role { shard: 1, replica: 1 }, ..binding },
+        Binding { role: Role { shard: 1, seat: 1 }, ..binding },
         Binding { epoch: 2, ..binding },
     ];
     assert!(others.iter().all(|other| opening.verify(&key, other).is_err()));
     let bent = [
         Opening { plan: ShardPlan::from_cuts(vec![0, 1, 4]).unwrap(), ..opening.clone() },
         Opening { max_tokens: 41, ..opening.clone() },
+        Opening { replica: 0, ..opening.clone() },
+        Opening { salt: Hash::ZERO, ..opening.clone() },
+        Opening { admission: Some(opening.signature), ..opening.clone() },
         Opening { choice: Choice { seed: [5; 32], ..choice }, ..opening.clone() },
     ];
     assert!(bent.iter().all(|bent| bent.verify(&key, &binding).is_err()));
+    // A spare needs the word that it was asked, and that word is for one place and one node.
+    let plan = ShardPlan::from_cuts(vec![0, 2, 4]).unwrap();
+    let spare = Opening::sign(&client_key(), &binding, (0, Hash([6; 32])), plan, 40, choice);
+    assert!(spare.admission.is_some() && spare.verify(&key, &binding).is_ok());
+    let none = Opening { admission: None, ..spare.clone() };
+    assert!(none.verify(&key, &binding).is_err());
+    assert_eq!(decode_exact::<Opening>(&spare.encode(), &()).unwrap(), spare);
 }

@@ -2,10 +2,9 @@ use super::harness::*;
 use crate::{
     client::{Link, Lost, RelayError},
     message::Refusal,
-    server::blinded_root_of,
 };
+use nesa_chain::committee::blind;
 use nesa_model::decoder::ShardPlan;
-use nesa_primitives::Amount;
 use proptest::prelude::*;
 
 fn plan(cuts: &[u16]) -> ShardPlan {
@@ -16,8 +15,8 @@ fn setting(plan: &ShardPlan) -> Setting<'_> {
     Setting { plan, replicas: 2, seats: 4, faults: &[], disclose: false, order: 0 }
 }
 
-fn link(shard: u8, replica: u8) -> Link {
-    Link { shard, replica }
+fn link(shard: u8, seat: u8) -> Link {
+    Link { shard, seat }
 }
 
 #[test]
@@ -34,15 +33,20 @@ fn one_two_and_four_shards_write_the_text_of_one_machine() {
             assert_eq!(ran.shown, expected);
             assert_eq!(done.agreed, expected.len(), "all of it is agreed on");
             assert_eq!(done.served.len(), replicas * plan.len());
-            // Replicas of a shard commit to the same, and are paid for every token.
+            // Replicas of a shard commit to the same under blinds of their own, and are paid for
+            // every token.
             for served in &done.served {
                 let commitment = served.commitment.unwrap();
-                assert!(done.served.iter().all(|other| {
-                    other.link.shard != served.link.shard
-                        || other.commitment.unwrap().blinded_root == commitment.blinded_root
-                }));
-                assert_eq!(Some(served.paid), PRICE.checked_mul(commitment.served_tokens.into()));
                 let outcome = ran.nodes[&served.link].outcome.clone().unwrap();
+                for other in done.served.iter().filter(|other| other.link != served.link) {
+                    let root = ran.nodes[&other.link].outcome.as_ref().unwrap().root;
+                    assert_eq!(root == outcome.root, other.link.shard == served.link.shard);
+                    assert_ne!(other.commitment.unwrap().blinded_root, commitment.blinded_root);
+                }
+                let place = (served.link.shard, served.replica);
+                let blinded = blind(&CHAIN, &QUERY, place, &outcome.root, &served.blind);
+                assert_eq!(blinded, commitment.blinded_root, "it opens");
+                assert_eq!(Some(served.paid), PRICE.checked_mul(commitment.served_tokens.into()));
                 assert_eq!(outcome.voucher.unwrap().total, served.paid);
             }
         }
@@ -52,7 +56,7 @@ fn one_two_and_four_shards_write_the_text_of_one_machine() {
 #[test]
 fn a_node_that_dies_is_replaced_and_the_text_is_the_same() {
     let artifact = model(4);
-    let request = request(12, 24);
+    let request = long(&artifact, 12, 24);
     let expected = alone(&artifact, &request);
     let plan = plan(&[0, 2, 4]);
     for shard in 0..2 {
@@ -92,7 +96,7 @@ fn a_node_that_refuses_is_replaced_until_none_is_left() {
 #[test]
 fn a_lying_replica_ends_the_query_and_nothing_after_the_lie_is_agreed_or_paid() {
     let artifact = model(4);
-    let request = request(6, 20);
+    let request = long(&artifact, 6, 20);
     let plan = plan(&[0, 2, 4]);
     let honest = alone(&artifact, &request);
     for (liar, order) in [(link(0, 0), 0), (link(0, 1), 3), (link(1, 0), 0), (link(1, 1), 9)] {
@@ -114,7 +118,7 @@ fn a_lying_replica_ends_the_query_and_nothing_after_the_lie_is_agreed_or_paid() 
 #[test]
 fn with_consent_those_who_disagree_commit_each_to_its_own() {
     let artifact = model(4);
-    let request = request(6, 20);
+    let request = long(&artifact, 6, 20);
     let plan = plan(&[0, 2, 4]);
     let faults = [(link(1, 1), Fault::Lie(11))];
     let ran =
@@ -122,11 +126,9 @@ fn with_consent_those_who_disagree_commit_each_to_its_own() {
     let done = ran.result.unwrap();
     assert_eq!(done.dispute.unwrap().shard, 1);
     assert!(done.agreed <= 10);
-    let root = |shard, replica| {
-        let served = done.served.iter().find(|s| s.link == link(shard, replica)).unwrap();
-        served.commitment.unwrap().blinded_root
-    };
-    assert_ne!(root(1, 0), root(1, 1));
+    let root = |seat| ran.nodes[&link(1, seat)].outcome.as_ref().unwrap().root;
+    assert_ne!(root(0), root(1));
+    assert!(done.served.iter().all(|served| served.commitment.is_some()));
     for served in &done.served {
         let most = PRICE.checked_mul(6 + 10).unwrap();
         assert!(served.paid <= most, "{:?} for what was agreed on", served.paid);
@@ -134,20 +136,21 @@ fn with_consent_those_who_disagree_commit_each_to_its_own() {
 }
 
 #[test]
-fn commitments_open_to_the_digests_that_were_given() {
+fn a_spare_takes_the_place_of_the_one_it_replaces_and_commits_to_the_same() {
     let artifact = model(2);
-    let request = request(4, 6);
+    let request = long(&artifact, 4, 6);
     let plan = plan(&[0, 2]);
-    let ran = run(&artifact, &request, Setting { replicas: 1, seats: 1, ..setting(&plan) });
+    let faults = [(link(0, 1), Fault::Die(3))];
+    let ran = run(&artifact, &request, Setting { faults: &faults, ..setting(&plan) });
     let done = ran.result.unwrap();
-    let commitment = done.served[0].commitment.unwrap();
-    let other = blinded_root_of(&CHAIN, &done.blinds[0], &[]);
-    assert_ne!(commitment.blinded_root, other);
-    assert_eq!(commitment.served_tokens as usize, 4 + done.tokens.len() - usize::from(!done.ended));
-    assert!(
-        ran.nodes[&link(0, 0)].outcome.as_ref().unwrap().voucher.as_ref().unwrap().total
-            > Amount::ZERO
-    );
+    let spare = done.served.iter().find(|served| served.link == link(0, 2)).unwrap();
+    assert_eq!(spare.replica, 1);
+    let of = |seat| ran.nodes[&link(0, seat)].outcome.clone().unwrap();
+    assert_eq!(of(2).root, of(0).root);
+    assert!(of(2).admission.is_some() && of(0).admission.is_none());
+    assert!(of(2).voucher.unwrap().verify(&client_key().public(), &CHAIN).is_ok());
+    let served = spare.commitment.unwrap().served_tokens as usize;
+    assert_eq!(served, 4 + done.tokens.len() - 1);
 }
 
 proptest! {

@@ -16,9 +16,13 @@
 //! **What arrives is read**: unlike the masked lane, a node of this lane sees what it computes on.
 
 mod desk;
+mod ledger;
 mod memory;
 mod service;
 mod shelf;
+
+pub(crate) use ledger::OnChain;
+pub(crate) use service::serve_with;
 
 pub use service::{ProvenShard, ShardChain, ShardNode, serve};
 pub use shelf::{Shelf, ShelfError};

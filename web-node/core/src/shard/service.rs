@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
-use nesa_crypto::{SecretKey, seal::{Binding, Role}};
+use nesa_crypto::{
+    SecretKey,
+    seal::{Binding, Role},
+};
 use nesa_platform::{
     BoxFuture, MaybeSend, MaybeSync,
     net::{AcceptError, Network, Reader, Stream, StreamLimits, Writer},
@@ -65,11 +68,8 @@ pub trait ShardChain: MaybeSend + MaybeSync {
     /// Writes down what the node may claim, before it goes on.
     fn checkpoint<'a>(&'a self, proven: &'a ProvenShard, outcome: Outcome) -> BoxFuture<'a, ()>;
     /// The session is over: `outcome` goes on chain, if there is one.
-    fn settle<'a>(
-        &'a self,
-        proven: &'a ProvenShard,
-        outcome: Option<Outcome>,
-    ) -> BoxFuture<'a, ()>;
+    fn settle<'a>(&'a self, proven: &'a ProvenShard, outcome: Option<Outcome>)
+    -> BoxFuture<'a, ()>;
 }
 
 /// What serving shards needs.
@@ -118,8 +118,7 @@ pub(crate) fn serve_with(
     admission: Arc<Admission>,
     counters: Arc<Counters>,
 ) -> Result<Guard, AcceptError> {
-    let limits =
-        StreamLimits { total: node.limits.queries as usize * 4, per_peer: PER_CLIENT };
+    let limits = StreamLimits { total: node.limits.queries as usize * 4, per_peer: PER_CLIENT };
     let mut incoming = network.accept(Protocol::Shard, limits)?;
     *node.shelf.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters.clone();
     let service = Arc::new(Service {

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{
     Common,
+    sealed::{self, Lane, SealedArgs},
     session::{self, Session},
 };
 use crate::{commands::model::Generation, output::outln};
@@ -22,6 +23,7 @@ use crate::{commands::model::Generation, output::outln};
 Examples:
   nesa query generate --prompt 'What is a lighthouse?' --tokens 64
   nesa query generate --prompt 'Once upon a time' --temperature 0.8 --seed 7 --json
+  nesa query generate --prompt 'What is a lighthouse?' --lane sealed --replicas 3 --shards 2
 
 The JSON object holds text, tokens, ended, model, lane, verification, receipt, timings, bytes,
 attempts and rejected. The nodes learn how many tokens were written, to a multiple of 16.")]
@@ -32,11 +34,23 @@ pub(super) struct Generate {
     #[command(flatten)]
     how: Generation,
     #[command(flatten)]
+    sealed: SealedArgs,
+    #[command(flatten)]
     pub(super) common: Common,
 }
 
 impl Generate {
     pub(super) async fn run(self) -> Result<()> {
+        self.sealed.check(&self.common)?;
+        let prompt = Prompt {
+            text: self.prompt.clone(),
+            tokens: self.how.tokens(),
+            sampling: self.how.sampling()?,
+            seed: self.how.seed(),
+        };
+        if self.sealed.lane == Lane::Sealed {
+            return sealed::run(&self.sealed, &self.common, prompt).await;
+        }
         let session = Session::open(&self.common, "decoder").await?;
         let mut options = session.options(&self.common);
         if !self.common.json {
@@ -50,12 +64,6 @@ impl Generate {
                 bar.say(progress);
             });
         }
-        let prompt = Prompt {
-            text: self.prompt.clone(),
-            tokens: self.how.tokens(),
-            sampling: self.how.sampling()?,
-            seed: self.how.seed(),
-        };
         let quote = session.queries.write_quote(&session.prepared, &prompt, &options).await;
         session.fund(&quote.map_err(session::failed)?).await?;
         if !self.common.json {

@@ -3,6 +3,7 @@
 mod documents;
 mod embed;
 mod generate;
+mod sealed;
 mod search;
 mod session;
 
