@@ -3,239 +3,36 @@
 #![cfg(not(target_family = "wasm"))]
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
+#[path = "support/shards.rs"]
+mod support;
+
 use bytes::Bytes;
-use nesa_crypto::{
-    SecretKey,
-    seal::{Binding, Role},
-};
-use nesa_kernels::sample::Sampling;
+use nesa_crypto::{SecretKey, seal::Role};
 use nesa_light::{
     models::{ModelStore, NetworkSource, PieceSource},
-    sealed::{SealedError, SealedEvent, SealedListener, SealedTimings, drive},
+    sealed::{SealedError, SealedEvent, SealedListener},
 };
-use nesa_model::{
-    Artifact, PlainDecoder,
-    decoder::{
-        DecoderModel, ShardPlan, WriteRequest, Writing, Written,
-        toy::{self, ToyDecoder},
-    },
-};
-use nesa_node::{
-    Fault, Limits, chunks,
-    shard::{ProvenShard, ShardChain, ShardNode, Shelf, serve},
-};
+use nesa_model::decoder::toy::ToyDecoder;
+use nesa_node::{Fault, Limits, chunks, shard::Shelf};
 use nesa_platform::{
     BoxFuture,
     net::{NetConfig, Network},
-    random,
     storage::Store,
-    task::Guard,
-    time,
 };
-use nesa_primitives::{Address, Amount, Hash};
+use nesa_primitives::Hash;
 use nesa_sealed::{
-    Opening, Terms,
-    client::{Candidate, Config, Link, Relay, RelayError, Transcript},
+    client::{Link, RelayError},
     message::Refusal,
-    server::Outcome,
 };
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
 };
+use support::{World, link, listening};
 
-const CHAIN: Hash = Hash([1; 32]);
-const QUERY: Hash = Hash([2; 32]);
-
-fn client_key() -> SecretKey {
-    SecretKey::from_seed(&[77; 32])
-}
-
-fn node_key(link: Link) -> SecretKey {
-    SecretKey::from_seed(&[100 + link.shard * 10 + link.seat; 32])
-}
-
-fn link(shard: u8, seat: u8) -> Link {
-    Link { shard, seat }
-}
-
-/// Terms on paper, in the place of a chain: the query drew every node for what it is asked for.
-struct Paper {
-    cuts: Vec<u16>,
-    replicas: u8,
-    model: Hash,
-    settled: Arc<Mutex<Vec<(Role, Option<Outcome>)>>>,
-}
-
-impl ShardChain for Paper {
-    fn prove<'a>(
-        &'a self,
-        binding: &'a Binding,
-        _: &'a Opening,
-    ) -> BoxFuture<'a, Result<ProvenShard, Refusal>> {
-        Box::pin(async move {
-            if binding.query != QUERY {
-                return Err(Refusal::NotDrawn);
-            }
-            let terms = Terms {
-                chain: CHAIN,
-                query: QUERY,
-                model: self.model,
-                client_key: client_key().public(),
-                role: binding.role,
-                cuts: self.cuts.clone(),
-                replicas: self.replicas,
-                price_per_token: Amount(5),
-                budget: Amount(1 << 40),
-                max_tokens: 64,
-            };
-            let deadline_ms = time::now_ms() + 60_000;
-            Ok(ProvenShard { terms, seed: Bytes::new(), deadline_ms })
-        })
-    }
-
-    fn checkpoint<'a>(&'a self, _: &'a ProvenShard, _: Outcome) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
-
-    fn settle<'a>(&'a self, p: &'a ProvenShard, outcome: Option<Outcome>) -> BoxFuture<'a, ()> {
-        Box::pin(async move { self.settled.lock().unwrap().push((p.terms.role, outcome)) })
-    }
-}
-
-/// A node of the test; it dies with its network.
-struct Node {
-    network: Network,
-    address: String,
-    _guard: Guard,
-}
-
-struct World {
-    artifact: Artifact,
-    replicas: u8,
-    plan: ShardPlan,
-    nodes: BTreeMap<Link, Node>,
-    settled: Arc<Mutex<Vec<(Role, Option<Outcome>)>>>,
-    seed: u8,
-}
-
-/// Tokens that are written.
-const TOKENS: usize = 24;
-
-async fn listening(key: &SecretKey) -> Network {
-    let mut config = NetConfig::client(*key.seed());
-    config.listen = vec!["/ip4/127.0.0.1/tcp/0/ws".to_owned()];
-    Network::start(config).await.unwrap()
-}
-
-impl World {
-    fn new(cuts: &[u16], replicas: u8) -> Self {
-        let toy = ToyDecoder { layers: 4, seed: 3, ..ToyDecoder::default() };
-        let mut world = Self {
-            artifact: toy::artifact(&toy).unwrap(),
-            replicas,
-            plan: ShardPlan::from_cuts(cuts.to_vec()).unwrap(),
-            nodes: BTreeMap::new(),
-            settled: Arc::default(),
-            seed: 0,
-        };
-        // A text that does not end before it is as long as may be.
-        while world.alone().len() < TOKENS {
-            world.seed += 1;
-        }
-        world
-    }
-
-    /// Nodes for `seats` candidates of every shard, each with the whole model.
-    async fn fill(&mut self, seats: u8, faults: &[(Link, Fault)]) {
-        for shard in 0..self.plan.len() as u8 {
-            for seat in 0..seats {
-                let link = link(shard, seat);
-                let fault = faults.iter().find(|(l, _)| *l == link).map(|(_, f)| *f);
-                let whole = vec![self.artifact.clone()];
-                let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
-                self.add(link, shelf, fault, Limits::default()).await;
-            }
-        }
-    }
-
-    async fn add(&mut self, link: Link, shelf: Shelf, fault: Option<Fault>, limits: Limits) {
-        let key = node_key(link);
-        let network = listening(&key).await;
-        let address = network.listen_addresses().remove(0);
-        let ledger = Arc::new(Paper {
-            cuts: self.plan.cuts()[1..self.plan.len()].to_vec(),
-            replicas: self.replicas,
-            model: self.artifact.digest(),
-            settled: self.settled.clone(),
-        });
-        let node = ShardNode { chain: CHAIN, key, shelf, ledger, limits, fault };
-        let guard = serve(&network, node).unwrap();
-        self.nodes.insert(link, Node { network, address, _guard: guard });
-    }
-
-    fn request(&self) -> WriteRequest {
-        WriteRequest {
-            prompt: vec![2, 9, 16, 23, 30, 37, 4],
-            tokens: TOKENS,
-            sampling: Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 },
-            seed: [self.seed; 32],
-            pad_to: 1,
-            piece: 5,
-        }
-    }
-
-    fn alone(&self) -> Vec<u32> {
-        let model = DecoderModel::open(&self.artifact).unwrap();
-        let mut writing = Writing::start(&model, self.request()).unwrap();
-        let mut tokens = Vec::new();
-        loop {
-            if let Some(Written::Token(token)) = writing.run(&PlainDecoder(&model)).unwrap() {
-                tokens.push(token);
-            }
-            if !writing.goes_on() {
-                return tokens;
-            }
-            writing.advance().unwrap();
-        }
-    }
-
-    async fn ask(
-        &self,
-        listener: Arc<dyn SealedListener>,
-    ) -> Result<(Transcript, SealedTimings), SealedError> {
-        let network = Network::start(NetConfig::client([99; 32])).await.unwrap();
-        let config = Config {
-            chain: CHAIN,
-            query: QUERY,
-            model: self.artifact.digest(),
-            plan: self.plan.clone(),
-            d_model: 0,
-            context: 0,
-            ends: Vec::new(),
-            replicas: self.replicas.into(),
-            price_per_token: Amount(5),
-            client_key: client_key(),
-            disclose: false,
-        }
-        .sized(&DecoderModel::open(&self.artifact).unwrap());
-        let mut seats = vec![Vec::new(); self.plan.len()];
-        let mut addresses = BTreeMap::new();
-        for (link, one) in &self.nodes {
-            let node = node_key(*link).public();
-            let operator = Address([link.seat; 32]);
-            seats[usize::from(link.shard)].push(Candidate { node, operator });
-            addresses.insert(node, vec![one.address.clone()]);
-        }
-        let relay = Relay::new(config, &self.request(), &seats, random::rng()).unwrap();
-        let deadline = time::now_ms() + 50_000;
-        let ran = drive(&network, relay, &addresses, deadline, &listener).await;
-        network.shutdown().await;
-        ran
-    }
+fn world(cuts: &[u16], replicas: u8) -> World {
+    let toy = ToyDecoder { layers: 4, seed: 3, ..ToyDecoder::default() };
+    World::new(&toy, cuts, replicas)
 }
 
 fn quiet() -> Arc<dyn SealedListener> {
@@ -245,7 +42,7 @@ fn quiet() -> Arc<dyn SealedListener> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_two_and_four_shards_write_the_same_text_over_streams() {
     for cuts in [&[0, 4][..], &[0, 2, 4], &[0, 1, 2, 3, 4]] {
-        let mut world = World::new(cuts, 2);
+        let mut world = world(cuts, 2);
         world.fill(2, &[]).await;
         let expected = world.alone();
         let shown = Arc::new(Mutex::new((Vec::new(), 0)));
@@ -288,7 +85,7 @@ async fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_is_replaced_and_the_text_goes_on() {
     for shard in 0..2 {
-        let mut world = World::new(&[0, 2, 4], 2);
+        let mut world = world(&[0, 2, 4], 2);
         world.fill(3, &[]).await;
         let expected = world.alone();
         let victim = world.nodes[&link(shard, 0)].network.clone();
@@ -323,7 +120,7 @@ async fn a_killed_node_is_replaced_and_the_text_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
-    let mut world = World::new(&[0, 2, 4], 2);
+    let mut world = world(&[0, 2, 4], 2);
     let die = |after| Fault::DieMidQuery { after };
     world.fill(3, &[(link(0, 0), die(9)), (link(1, 1), die(3))]).await;
     let (done, _) = world.ask(quiet()).await.unwrap();
@@ -331,7 +128,7 @@ async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
     let nodes: Vec<Link> = done.served.iter().map(|served| served.link).collect();
     assert_eq!(nodes, [link(0, 1), link(0, 2), link(1, 0), link(1, 2)]);
 
-    let mut world = World::new(&[0, 2, 4], 2);
+    let mut world = world(&[0, 2, 4], 2);
     world.fill(2, &[(link(1, 0), die(4))]).await;
     let failed = world.ask(quiet()).await.unwrap_err();
     assert!(matches!(failed, SealedError::Relay(RelayError::NoSpare { shard: 1, .. })), "{failed}");
@@ -340,7 +137,7 @@ async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
     for liar in [link(0, 1), link(1, 0)] {
-        let mut world = World::new(&[0, 2, 4], 2);
+        let mut world = world(&[0, 2, 4], 2);
         world.fill(2, &[(liar, Fault::FlipOneBit { product: 10 })]).await;
         let expected = world.alone();
         let agreed = Arc::new(Mutex::new(0));
@@ -359,7 +156,7 @@ async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
-    let mut world = World::new(&[0, 1, 4], 1);
+    let mut world = world(&[0, 1, 4], 1);
     let digest = world.artifact.digest();
     // Two peers with the weights, and one that lies about every piece.
     let mut guards = Vec::new();
@@ -410,7 +207,7 @@ impl PieceSource for Liar {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
-    let mut world = World::new(&[0, 4], 1);
+    let mut world = world(&[0, 4], 1);
     let whole = vec![world.artifact.clone()];
     let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
     let limits = Limits { cache_bytes: 1000, ..Limits::default() };
@@ -420,7 +217,7 @@ async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
     assert_eq!(reason.to_string(), Refusal::Unavailable.to_string());
     assert!(world.settled.lock().unwrap().is_empty(), "nothing was served");
 
-    let mut world = World::new(&[0, 4], 1);
+    let mut world = world(&[0, 4], 1);
     let shelf = Shelf::new(Vec::new(), Vec::new(), Store::memory(), Vec::new());
     world.add(link(0, 0), shelf, None, Limits::default()).await;
     let failed = world.ask(quiet()).await.unwrap_err();

@@ -392,10 +392,9 @@ impl<R: CryptoRng> Relay<R> {
     /// No more tokens are wanted: what was written is agreed on, committed to and paid.
     pub fn stop(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
-        if !self.tokens.is_empty() || self.prompt.is_empty() {
-            self.stopped = true;
-            self.next = None;
-        }
+        self.stopped = true;
+        self.next = None;
+        self.prompt.clear();
         self.advance(&mut actions);
         actions
     }
@@ -468,7 +467,7 @@ impl<R: CryptoRng> Relay<R> {
     fn disagree(&mut self, dispute: Dispute, actions: &mut Vec<Action>) {
         self.next = None;
         if self.config.disclose {
-            self.dispute = Some(dispute);
+            self.dispute.get_or_insert(dispute);
         } else {
             self.fail(RelayError::Disputed(Box::new(dispute)), actions);
         }

@@ -224,6 +224,16 @@ pub(super) fn seats(plan: &ShardPlan, count: usize) -> Vec<Vec<Candidate>> {
 
 /// Runs a query to its end.
 pub(super) fn run(artifact: &Artifact, request: &WriteRequest, setting: Setting<'_>) -> Ran {
+    run_until(artifact, request, setting, None)
+}
+
+/// Runs a query, and stops it when so many tokens were shown.
+pub(super) fn run_until(
+    artifact: &Artifact,
+    request: &WriteRequest,
+    setting: Setting<'_>,
+    mut stop: Option<usize>,
+) -> Ran {
     let Setting { plan, replicas, seats: count, faults, disclose, order } = setting;
     let config = config(artifact, plan, replicas, disclose);
     let rng = StdRng::seed_from_u64(5);
@@ -266,6 +276,11 @@ pub(super) fn run(artifact: &Artifact, request: &WriteRequest, setting: Setting<
                     return ran;
                 }
             }
+        }
+        if stop.is_some_and(|after| ran.shown.len() >= after) {
+            stop = None;
+            actions.extend(relay.stop());
+            continue;
         }
         // Links are served in any order, each in its own.
         dice = dice.wrapping_mul(6364136223846793005).wrapping_add(order);

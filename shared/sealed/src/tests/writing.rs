@@ -153,6 +153,22 @@ fn a_spare_takes_the_place_of_the_one_it_replaces_and_commits_to_the_same() {
     assert_eq!(served, 4 + done.tokens.len() - 1);
 }
 
+#[test]
+fn a_text_that_is_stopped_is_agreed_on_as_far_as_it_came() {
+    let artifact = model(2);
+    let request = long(&artifact, 12, 20);
+    let plan = plan(&[0, 1, 2]);
+    for after in [0, 1, 5] {
+        let ran = run_until(&artifact, &request, setting(&plan), Some(after));
+        let done = ran.result.unwrap();
+        let expected = alone(&artifact, &request);
+        assert_eq!(done.tokens, expected[..done.tokens.len()]);
+        assert!(done.tokens.len() >= after && done.tokens.len() <= after + 1);
+        assert_eq!(done.agreed, done.tokens.len());
+        assert!(done.served.iter().all(|served| served.commitment.is_some()));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
