@@ -30,7 +30,7 @@ use std::sync::{
 };
 use support::{World, link, listening};
 
-fn world(cuts: &[u16], replicas: u8) -> World {
+fn small(cuts: &[u16], replicas: u8) -> World {
     let toy = ToyDecoder { layers: 4, seed: 3, ..ToyDecoder::default() };
     World::new(&toy, cuts, replicas)
 }
@@ -42,7 +42,7 @@ fn quiet() -> Arc<dyn SealedListener> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_two_and_four_shards_write_the_same_text_over_streams() {
     for cuts in [&[0, 4][..], &[0, 2, 4], &[0, 1, 2, 3, 4]] {
-        let mut world = world(cuts, 2);
+        let mut world = small(cuts, 2);
         world.fill(2, &[]).await;
         let expected = world.alone();
         let shown = Arc::new(Mutex::new((Vec::new(), 0)));
@@ -85,7 +85,7 @@ async fn wait_for<T>(look: impl Fn() -> Option<T>) -> T {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_is_replaced_and_the_text_goes_on() {
     for shard in 0..2 {
-        let mut world = world(&[0, 2, 4], 2);
+        let mut world = small(&[0, 2, 4], 2);
         world.fill(3, &[]).await;
         let expected = world.alone();
         let victim = world.nodes[&link(shard, 0)].network.clone();
@@ -120,7 +120,7 @@ async fn a_killed_node_is_replaced_and_the_text_goes_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
-    let mut world = world(&[0, 2, 4], 2);
+    let mut world = small(&[0, 2, 4], 2);
     let die = |after| Fault::DieMidQuery { after };
     world.fill(3, &[(link(0, 0), die(9)), (link(1, 1), die(3))]).await;
     let (done, _) = world.ask(quiet()).await.unwrap();
@@ -128,7 +128,7 @@ async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
     let nodes: Vec<Link> = done.served.iter().map(|served| served.link).collect();
     assert_eq!(nodes, [link(0, 1), link(0, 2), link(1, 0), link(1, 2)]);
 
-    let mut world = world(&[0, 2, 4], 2);
+    let mut world = small(&[0, 2, 4], 2);
     world.fill(2, &[(link(1, 0), die(4))]).await;
     let failed = world.ask(quiet()).await.unwrap_err();
     assert!(matches!(failed, SealedError::Relay(RelayError::NoSpare { shard: 1, .. })), "{failed}");
@@ -137,7 +137,7 @@ async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
     for liar in [link(0, 1), link(1, 0)] {
-        let mut world = world(&[0, 2, 4], 2);
+        let mut world = small(&[0, 2, 4], 2);
         world.fill(2, &[(liar, Fault::FlipOneBit { product: 10 })]).await;
         let expected = world.alone();
         let agreed = Arc::new(Mutex::new(0));
@@ -156,7 +156,7 @@ async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
-    let mut world = world(&[0, 1, 4], 1);
+    let mut world = small(&[0, 1, 4], 1);
     let digest = world.artifact.digest();
     // Two peers with the weights, and one that lies about every piece.
     let mut guards = Vec::new();
@@ -207,7 +207,7 @@ impl PieceSource for Liar {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
-    let mut world = world(&[0, 4], 1);
+    let mut world = small(&[0, 4], 1);
     let whole = vec![world.artifact.clone()];
     let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
     let limits = Limits { cache_bytes: 1000, ..Limits::default() };
@@ -217,7 +217,7 @@ async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
     assert_eq!(reason.to_string(), Refusal::Unavailable.to_string());
     assert!(world.settled.lock().unwrap().is_empty(), "nothing was served");
 
-    let mut world = world(&[0, 4], 1);
+    let mut world = small(&[0, 4], 1);
     let shelf = Shelf::new(Vec::new(), Vec::new(), Store::memory(), Vec::new());
     world.add(link(0, 0), shelf, None, Limits::default()).await;
     let failed = world.ask(quiet()).await.unwrap_err();

@@ -97,8 +97,12 @@ impl Entry {
     }
 
     fn key(&self) -> String {
-        format!("{}-{}-{}", self.query, self.shard, self.replica)
+        place(&self.query, self.shard, self.replica)
     }
+}
+
+fn place(query: &Hash, shard: u8, replica: u8) -> String {
+    format!("{query}-{shard}-{replica}")
 }
 
 /// The chain as a node of the sealed lane uses it.
@@ -127,14 +131,14 @@ impl ShardChain for OnChain {
     ) -> BoxFuture<'a, Result<ProvenShard, Refusal>> {
         Box::pin(async move {
             // A session is served once: a second one would need a second commitment.
-            let place = format!("{}-{}-{}", binding.query, binding.role.shard, opening.replica);
+            let place = place(&binding.query, binding.role.shard, opening.replica);
             if self.store.get(SPACE, &place).await.map_err(|_| Refusal::Unavailable)?.is_some() {
                 return Err(Refusal::Unavailable);
             }
             let looked = time::timeout(CATCH_UP, async {
                 loop {
                     let seen = self.light().height();
-                    match self.look(binding).await {
+                    match self.look(binding, opening.replica).await {
                         Err(AskError::Undecided { .. } | AskError::NoPeer { .. }) => {
                             self.light().head_or(seen, LOOK).await;
                         }
@@ -168,7 +172,10 @@ impl ShardChain for OnChain {
         outcome: Option<Outcome>,
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let Some(outcome) = outcome else { return };
+            let Some(outcome) = outcome else {
+                let Terms { query, role, .. } = proven.terms;
+                return self.bring_kept(&place(&query, role.shard, proven.replica)).await;
+            };
             let entry = Entry::new(proven, self.node, outcome);
             if let Err(error) = self.put(&entry).await {
                 self.counters.problem(&error);
@@ -188,7 +195,7 @@ impl OnChain {
     }
 
     /// The node's part in the query that an envelope is bound to; `None` when it has none.
-    async fn look(&self, binding: &Binding) -> Result<Option<ProvenShard>, AskError> {
+    async fn look(&self, binding: &Binding, replica: u8) -> Result<Option<ProvenShard>, AskError> {
         let Binding { query, model, role, .. } = *binding;
         let light = self.light();
         let (record, _) = light.record::<QueryRecord>(keys::query(&query), "query", 0).await?;
@@ -230,6 +237,7 @@ impl OnChain {
                 budget: fees::replica_budget(record.escrow, terms),
                 max_tokens: record.max_tokens,
             },
+            replica,
             seed,
             deadline_ms: record.deadline_ms,
         }))
@@ -242,12 +250,19 @@ impl OnChain {
             Err(error) => return self.counters.problem(&error),
         };
         for key in keys {
-            let Ok(Some(bytes)) = self.store.get(SPACE, &key).await else { continue };
-            match decode_exact::<Entry>(&bytes, &()) {
-                Ok(entry) => self.bring(entry),
-                Err(error) => {
-                    tracing::warn!(%error, key, "a journal entry is dropped");
-                    let _ = self.store.delete(SPACE, &key).await;
+            self.bring_kept(&key).await;
+        }
+    }
+
+    /// Takes what was written down under a key to its settlement, if there is anything.
+    async fn bring_kept(&self, key: &str) {
+        let Ok(Some(bytes)) = self.store.get(SPACE, key).await else { return };
+        match decode_exact::<Entry>(&bytes, &()) {
+            Ok(entry) => self.bring(entry),
+            Err(error) => {
+                tracing::warn!(%error, key, "a journal entry is dropped");
+                if let Err(error) = self.store.delete(SPACE, key).await {
+                    self.counters.problem(&error);
                 }
             }
         }
@@ -357,5 +372,45 @@ impl OnChain {
             }
             _ => Next::Wait(earned),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_survive_a_restart() {
+        let key = SecretKey::from_seed(&[9; 32]);
+        let (query, node) = (Hash([1; 32]), Address([2; 32]));
+        let voucher = ShardVoucher::sign(&key, &Hash::ZERO, query, (1, 2), node, Amount(280));
+        let entry = Entry {
+            query,
+            node,
+            shard: 1,
+            replica: 2,
+            seat: 4,
+            admission: Some(voucher.signature),
+            seed: Bytes::from_static(&[3; 48]),
+            deadline_ms: 9,
+            root: Hash([4; 32]),
+            blind: Hash([5; 32]),
+            served_tokens: 56,
+            voucher: Some(voucher),
+        };
+        assert_eq!(decode_exact::<Entry>(&entry.encode(), &()).unwrap(), entry);
+        // A node may serve several places of one query.
+        let other = Entry { shard: 0, ..entry.clone() };
+        assert_ne!(entry.key(), other.key());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(entry) = decode_exact::<Entry>(&bytes, &()) {
+                prop_assert_eq!(&entry.encode()[..], &bytes[..]);
+            }
+        }
     }
 }

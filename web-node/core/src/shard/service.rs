@@ -51,6 +51,8 @@ const PER_CLIENT: usize = 8;
 pub struct ProvenShard {
     /// The terms of the session.
     pub terms: Terms,
+    /// The replica whose place the client gives to this node.
+    pub replica: u8,
     /// Seed of the draw view: the first commit brings it.
     pub seed: Bytes,
     /// Block time of the last commit, in ms.
@@ -67,7 +69,7 @@ pub trait ShardChain: MaybeSend + MaybeSync {
     ) -> BoxFuture<'a, Result<ProvenShard, Refusal>>;
     /// Writes down what the node may claim, before it goes on.
     fn checkpoint<'a>(&'a self, proven: &'a ProvenShard, outcome: Outcome) -> BoxFuture<'a, ()>;
-    /// The session is over: `outcome` goes on chain, if there is one.
+    /// The session is over: `outcome` goes on chain, or what was written down last.
     fn settle<'a>(&'a self, proven: &'a ProvenShard, outcome: Option<Outcome>)
     -> BoxFuture<'a, ()>;
 }

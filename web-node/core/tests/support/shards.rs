@@ -6,10 +6,7 @@ use nesa_crypto::{
     seal::{Binding, Role},
 };
 use nesa_kernels::sample::Sampling;
-use nesa_light::{
-    models::{ModelStore, NetworkSource, PieceSource},
-    sealed::{SealedError, SealedEvent, SealedListener, SealedTimings, drive},
-};
+use nesa_light::sealed::{SealedError, SealedListener, SealedTimings, drive};
 use nesa_model::{
     Artifact, PlainDecoder,
     decoder::{
@@ -18,7 +15,7 @@ use nesa_model::{
     },
 };
 use nesa_node::{
-    Fault, Limits, chunks,
+    Fault, Limits,
     shard::{ProvenShard, ShardChain, ShardNode, Shelf, serve},
 };
 use nesa_platform::{
@@ -32,16 +29,13 @@ use nesa_platform::{
 use nesa_primitives::{Address, Amount, Hash};
 use nesa_sealed::{
     Opening, Terms,
-    client::{Candidate, Config, Link, Relay, RelayError, Transcript},
+    client::{Candidate, Config, Link, Relay, Transcript},
     message::Refusal,
     server::Outcome,
 };
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 pub(crate) const CHAIN: Hash = Hash([1; 32]);
@@ -71,7 +65,7 @@ impl ShardChain for Paper {
     fn prove<'a>(
         &'a self,
         binding: &'a Binding,
-        _: &'a Opening,
+        opening: &'a Opening,
     ) -> BoxFuture<'a, Result<ProvenShard, Refusal>> {
         Box::pin(async move {
             if binding.query != QUERY {
@@ -90,7 +84,8 @@ impl ShardChain for Paper {
                 max_tokens: 64,
             };
             let deadline_ms = time::now_ms() + 60_000;
-            Ok(ProvenShard { terms, seed: Bytes::new(), deadline_ms })
+            let replica = opening.replica;
+            Ok(ProvenShard { terms, replica, seed: Bytes::new(), deadline_ms })
         })
     }
 
