@@ -137,12 +137,13 @@ pub async fn drive<R: CryptoRng>(
             }
             return Ok((transcript, run.timings));
         }
-        if time::now_ms() > deadline_ms {
+        let time_left = Duration::from_millis(deadline_ms.saturating_sub(time::now_ms()));
+        if time_left.is_zero() {
             return Err(SealedError::Deadline);
         }
         let waiting = relay.waiting_on();
         let left = |link: &Link| run.limit(link).saturating_sub(run.links.silence(*link));
-        let patience = waiting.iter().map(left).min().unwrap_or(ANSWER_LIMIT);
+        let patience = waiting.iter().map(left).min().unwrap_or(ANSWER_LIMIT).min(time_left);
         actions = match run.links.next(patience.max(Duration::from_millis(1))).await {
             Some(Input::Received(link, frame)) => {
                 *run.heard.entry(link).or_default() += 1;

@@ -402,7 +402,7 @@ impl QueryClient {
         let until = record.deadline_ms.saturating_sub(MARGIN_MS);
         let (transcript, timings) =
             drive(self.network(), relay, &addresses, until, &listener).await?;
-        let rest = lock(&reader.stream).finish().map_err(QueryError::from)?;
+        let rest = lock(&reader.stream).clone().finish().map_err(QueryError::from)?;
         lock(&reader.text).push_str(&rest);
         let expected = planned.terms.seats();
         let standing = match &transcript.dispute {
