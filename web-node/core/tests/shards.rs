@@ -156,7 +156,9 @@ async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
-    let mut world = small(&[0, 1, 4], 1);
+    // Wide enough for every layer to have pieces of its own.
+    let toy = ToyDecoder { d_model: 256, d_ff: 1024, layers: 4, ..ToyDecoder::default() };
+    let mut world = World::new(&toy, &[0, 1, 4], 1);
     let digest = world.artifact.digest();
     // Two peers with the weights, and one that lies about every piece.
     let mut guards = Vec::new();
