@@ -545,7 +545,7 @@ impl<R: CryptoRng> Relay<R> {
         loop {
             let (steps, tokens) = (first.fed.len(), first.tokens(usize::MAX));
             let behind = tokens - first.tokens(confirmed);
-            if steps - confirmed >= LAG_STEPS || (behind >= LAG_TOKENS && behind > 0) {
+            if steps - confirmed >= LAG_STEPS || behind >= LAG_TOKENS {
                 return;
             }
             let input = match (self.prompt.pop(), self.next) {

@@ -74,7 +74,7 @@ pub enum Received {
         /// The commitment.
         reply: Bytes,
         /// What goes on chain.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
     },
 }
 
@@ -264,7 +264,7 @@ impl Session {
                 let commitment = Commitment { blinded_root, served_tokens, signature };
                 let reply = self.say(&Response::Commit(commitment)).ok_or(ServeError::Order)?;
                 self.over = true;
-                Ok(Received::Finished { reply, outcome })
+                Ok(Received::Finished { reply, outcome: Box::new(outcome) })
             }
         }
     }

@@ -146,7 +146,7 @@ impl Node {
             Ok(Received::Quiet) => Ok(None),
             Ok(Received::Reply(reply)) => Ok(Some(reply)),
             Ok(Received::Finished { reply, outcome }) => {
-                self.outcome = Some(outcome);
+                self.outcome = Some(*outcome);
                 Ok(Some(reply))
             }
             Ok(Received::Work(job)) => {

@@ -177,7 +177,7 @@ impl Drop for Live {
 /// How a session ended.
 enum End {
     /// The client asked for the commitment.
-    Finished(Outcome),
+    Finished(Box<Outcome>),
     /// The client left, broke the protocol, or ran out of time.
     Left,
     /// As the scenario wants: without a trace.
@@ -204,7 +204,7 @@ impl Service {
         let end = self.converse(&mut session, &proven, &desk, accept, reader, writer).await;
         drop(_held);
         let outcome = match end {
-            End::Finished(outcome) => Some(outcome),
+            End::Finished(outcome) => Some(*outcome),
             End::Left => session.abandon(),
             End::Died => return,
         };
@@ -336,7 +336,9 @@ impl Service {
                 }
                 Ok(Received::Work(job)) => {
                     if self.fault == Some(Fault::NeverAnswer) {
-                        return futures::future::pending().await;
+                        // Takes everything, says nothing, until the client gives up.
+                        while requests.next().await.is_some() {}
+                        return End::Left;
                     }
                     if matches!(self.fault, Some(Fault::DieMidQuery { after }) if steps >= after) {
                         self.admission.close();
@@ -354,7 +356,7 @@ impl Service {
                 }
                 Ok(Received::Finished { reply, outcome }) => {
                     // Written first: what the client holds, this node will also claim.
-                    self.ledger.checkpoint(proven, outcome.clone()).await;
+                    self.ledger.checkpoint(proven, outcome.as_ref().clone()).await;
                     let _ = answers.send(reply).await;
                     return End::Finished(outcome);
                 }
