@@ -32,6 +32,7 @@ fn one_network_from_start_to_stop() {
     receipts(&network, &first);
     a_text_is_the_one_this_machine_writes_alone(&network, &tiny);
     a_chat_is_answered_as_this_machine_would(&network, &tiny);
+    shards_write_the_same_text_and_reveal_equal_traces(&network, &tiny);
     foreign_trust_root(&network);
     the_rest_returns(&network, &first);
     search(&network);
@@ -124,6 +125,39 @@ fn a_chat_is_answered_as_this_machine_would(network: &Network, tiny: &str) {
     std::fs::write(&file, r#"[{"role": "robot", "content": "x"}]"#).unwrap();
     let refused = network.nesa([&base[..], &["--messages", path(&file)]].concat());
     assert_eq!(refused.status.code(), Some(2), "{}", show(&refused));
+}
+
+/// Two shards on three nodes each: the same text, the same traces, and all six are paid.
+fn shards_write_the_same_text_and_reveal_equal_traces(network: &Network, tiny: &str) {
+    let how = ["--prompt", TEXT, "--tokens", "9", "--temperature", "1", "--seed", "5", "--json"];
+    let alone = network.json([&["model", "generate", tiny], &how[..]].concat());
+    let base = ["query", "generate", "--rpc", network.field("rpc")];
+    let base = [&base[..], &["--trust-root", network.field("trust_root")], &how].concat();
+    let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "3", "--deadline", "10"];
+    let asked = network.json([&base[..], &sealed].concat());
+    assert_eq!((&asked["text"], &asked["tokens"]), (&alone["text"], &alone["tokens"]));
+    assert_eq!(asked["agreed"], asked["tokens"]);
+    assert_eq!(asked["standing"], "verified", "{asked}");
+    assert_eq!(asked["cuts"], serde_json::json!([0, 1, 2]));
+    assert_eq!(asked["trace_roots"].as_array().unwrap().len(), 2);
+    let nodes = asked["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), 6);
+    let query = asked["query"].as_str().unwrap();
+    let record = support::wait_for("the claims of all replicas", || {
+        let record = http::get(network.field("rpc"), &format!("/v1/query/{query}")).json();
+        let commits = record["sealed"]["commits"].as_array()?.clone();
+        let paid = commits.iter().all(|commit| !commit["claim"].is_null());
+        (commits.len() == 6 && paid).then_some(record)
+    });
+    for commit in record["sealed"]["commits"].as_array().unwrap() {
+        let shard = commit["shard"].as_u64().unwrap() as usize;
+        assert_eq!(commit["root"], asked["trace_roots"][shard]);
+    }
+    // Options of one lane are refused in the other.
+    let refused = network.nesa([&base[..], &["--shards", "2"]].concat());
+    assert!(show(&refused).contains("are for --lane sealed"), "{}", show(&refused));
+    let many = network.nesa([&base[..], &["--lane", "sealed", "--shards", "3"]].concat());
+    assert!(show(&many).contains("cut into 1 to 2"), "{}", show(&many));
 }
 
 fn ready_line_and_lock(network: &Network) {

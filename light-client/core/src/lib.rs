@@ -25,6 +25,7 @@ pub mod passages;
 pub mod peer;
 pub mod query;
 pub mod receipt;
+pub mod sealed;
 pub mod search;
 pub mod sync;
 pub mod wallet;

@@ -1,11 +1,12 @@
 //! What a transaction can ask for.
 
 use crate::{
+    committee::Terms,
     limits::{
         MAX_NAME_BYTES, MAX_NODE_ADDRESS_BYTES, MAX_NODE_ADDRESSES, MAX_NODE_MODELS,
         MAX_SEED_BYTES, up_to,
     },
-    voucher::Voucher,
+    voucher::{ShardVoucher, Voucher},
 };
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, Read, ReadExt, Write};
@@ -59,21 +60,24 @@ impl fmt::Display for Side {
 pub enum Lane {
     /// Two-server additive sharing of the linear layers.
     Masked,
+    /// Encrypted to each node of the committee, which reads it.
+    Sealed,
 }
 
-codec_tag!(Lane { Masked = 1 });
+codec_tag!(Lane { Masked = 1, Sealed = 2 });
 
 impl Lane {
     /// The lane's bit in a model's `lanes`.
     pub const fn bit(self) -> u32 {
         match self {
             Self::Masked => 1,
+            Self::Sealed => 2,
         }
     }
 }
 
 /// All lanes that exist, as bits.
-pub const ALL_LANES: u32 = Lane::Masked.bit();
+pub const ALL_LANES: u32 = Lane::Masked.bit() | Lane::Sealed.bit();
 
 /// How a query's answer is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,9 +85,11 @@ pub const ALL_LANES: u32 = Lane::Masked.bit();
 pub enum Verification {
     /// A secret random vector per weight matrix, checked by the client.
     Freivalds,
+    /// Replicas of every shard that commit to traces, which must be equal.
+    Committee,
 }
 
-codec_tag!(Verification { Freivalds = 1 });
+codec_tag!(Verification { Freivalds = 1, Committee = 2 });
 
 /// Moves money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +213,7 @@ pub struct PayForQuery {
     pub lane: Lane,
     /// How the answer is checked.
     pub verification: Verification,
-    /// All that is escrowed; half of it is each side's budget.
+    /// All that is escrowed; half of it is each side's budget, or an equal part each replica's.
     pub max_fee: Amount,
     /// In the denomination of the model's price.
     pub denom: Denom,
@@ -215,12 +221,16 @@ pub struct PayForQuery {
     pub commitment: Hash,
     /// Fresh ed25519 key that signs this query's vouchers.
     pub client_key: Address,
-    /// Block time at which the query is settled, in ms since the Unix epoch.
+    /// Block time, in ms since the Unix epoch: of settlement, or of a committee's last commit; its
+    /// later windows follow from it ([`Windows`](crate::committee::Windows)).
     pub deadline_ms: u64,
     /// Most padded tokens, over all batches.
     pub max_tokens: u32,
-    /// A server chosen by the client; the other side is drawn.
+    /// A server chosen by the client; the other side is drawn. Only in the masked lane.
     pub named: Option<Named>,
+    /// Shards and replicas: with committee verification, and only then.
+    #[serde(default)]
+    pub terms: Option<Terms>,
 }
 
 codec_struct!(PayForQuery {
@@ -234,6 +244,7 @@ codec_struct!(PayForQuery {
     deadline_ms,
     max_tokens,
     named,
+    terms,
 });
 
 /// A seed of a view, as bytes that a [`SeedVerifier`](crate::rules::SeedVerifier) understands.
@@ -312,6 +323,69 @@ pub struct Claim {
 
 codec_struct!(Claim { query, voucher });
 
+/// A drawn replica commits to the trace of its shard's run. The first commit of a query brings the
+/// seed that fixes the committee. Sent by the operator of the drawn node, by the query's deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitShard {
+    /// The query.
+    pub query: Hash,
+    /// The shard served, from 0.
+    pub shard: u8,
+    /// Which replica of it, from 0.
+    pub replica: u8,
+    /// Which candidate of the shard takes this replica's place: the same number, or a spare's.
+    pub seat: u8,
+    /// [`blind`](crate::committee::blind) of the trace's root.
+    pub blinded_root: Hash,
+    /// Padded tokens served.
+    pub served_tokens: u32,
+    /// For a spare: the client key's word that it asked it
+    /// ([`Admission`](crate::committee::Admission)).
+    pub admission: Option<Signature>,
+    /// Seed of the query's draw view.
+    pub seed: SeedBytes,
+}
+
+codec_struct!(CommitShard {
+    query,
+    shard,
+    replica,
+    seat,
+    blinded_root,
+    served_tokens,
+    admission,
+    seed,
+});
+
+/// Opens a commitment, in the reveal window. Sent by the operator that committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reveal {
+    /// The query.
+    pub query: Hash,
+    /// The shard.
+    pub shard: u8,
+    /// The replica.
+    pub replica: u8,
+    /// Root of the trace.
+    pub root: Hash,
+    /// What it was blinded with, as the client gave it.
+    pub blind: Hash,
+}
+
+codec_struct!(Reveal { query, shard, replica, root, blind });
+
+/// Claims what the client's voucher says for one replica. Sent by the operator that committed, when
+/// the reveal window is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimShard {
+    /// The query.
+    pub query: Hash,
+    /// The client's signed running total.
+    pub voucher: ShardVoucher,
+}
+
+codec_struct!(ClaimShard { query, voucher });
+
 /// What a transaction asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -332,6 +406,12 @@ pub enum Action {
     Commit(Commit),
     /// Claims payment.
     Claim(Claim),
+    /// Commits to a shard's trace.
+    CommitShard(CommitShard),
+    /// Opens such a commitment.
+    Reveal(Reveal),
+    /// Claims a replica's payment.
+    ClaimShard(ClaimShard),
 }
 
 macro_rules! codec_action {
@@ -367,6 +447,9 @@ codec_action!(
     PayForQuery = 5,
     Commit = 6,
     Claim = 7,
+    CommitShard = 8,
+    Reveal = 9,
+    ClaimShard = 10,
 );
 
 impl Action {
@@ -381,6 +464,9 @@ impl Action {
             Self::PayForQuery(_) => "pay-for-query",
             Self::Commit(_) => "commit",
             Self::Claim(_) => "claim",
+            Self::CommitShard(_) => "commit-shard",
+            Self::Reveal(_) => "reveal",
+            Self::ClaimShard(_) => "claim-shard",
         }
     }
 }

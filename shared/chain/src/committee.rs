@@ -15,6 +15,14 @@
 //! ever showing an operator both halves of a secret. Seats go to distinct operators first; only
 //! then do further nodes of an operator fill what is left of its side.
 
+mod odds;
+mod shards;
+mod terms;
+
+pub use odds::Odds;
+pub use shards::{ShardCommittee, ShardSeats, derive_shards, possible_shards};
+pub use terms::{Admission, Terms, TermsError, Windows, blind};
+
 use crate::{
     action::{Named, Side},
     limits::{MAX_ATTEMPTS, up_to},
@@ -106,6 +114,21 @@ pub enum CommitteeError {
         /// Operators that serve the model.
         operators: usize,
     },
+    /// Too few operators for the replicas of a shard, which are all different ones.
+    #[error(
+        "{clean} operators without faucet coins and {faucet} with, {replicas} replicas of a shard \
+         are wanted, at most {max_faucet} of them with faucet coins"
+    )]
+    Replicas {
+        /// Replicas wanted.
+        replicas: usize,
+        /// Operators whose bond holds no faucet coins.
+        clean: usize,
+        /// Operators whose bonds all do.
+        faucet: usize,
+        /// Most replicas of a shard with such a bond: less than half.
+        max_faucet: usize,
+    },
 }
 
 /// Draws the committee of `query` for `model` from a snapshot's node set.
@@ -122,11 +145,15 @@ pub fn derive(
     model: &Hash,
     named: Option<&Named>,
 ) -> Result<Committee, CommitteeError> {
+    seat(&order(seed, query, set, model), named)
+}
+
+/// All nodes that serve `model`, in the order drawn.
+fn order<'a>(seed: &[u8], query: &Hash, set: &'a NodeSet, model: &Hash) -> Vec<&'a NodeEntry> {
     let eligible: Vec<&NodeEntry> = set.serving(model).collect();
     let weights: Vec<u64> = eligible.iter().map(|entry| entry.bond.0).collect();
     let order = weighted_without_replacement(&draw_seed(seed, query), &weights, usize::MAX);
-    let order: Vec<&NodeEntry> = order.into_iter().map(|i| eligible[i]).collect();
-    seat(&order, named)
+    order.into_iter().map(|i| eligible[i]).collect()
 }
 
 /// Whether any draw from this set gives both sides a candidate; the answer does not depend on

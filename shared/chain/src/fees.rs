@@ -1,5 +1,6 @@
 //! The arithmetic of prices, budgets and splits, all checked.
 
+use crate::committee::Terms;
 use crate::params::{FULL, Params, Shares};
 use nesa_primitives::Amount;
 
@@ -16,6 +17,31 @@ pub fn min_escrow(price_per_token: Amount, max_tokens: u32, params: &Params) -> 
     let work = price(price_per_token, max_tokens)?;
     let increment = price(price_per_token, max_tokens.min(params.increment_tokens))?;
     work.checked_add(increment)?.checked_mul(2)
+}
+
+/// Price of one padded token on one replica of one shard: the model's price shared out evenly over
+/// the shards, rounded up.
+pub fn shard_price(price_per_token: Amount, shards: usize) -> Amount {
+    Amount(price_per_token.0.div_ceil((shards as u64).max(1)))
+}
+
+/// Least escrow of a committee's query: for each replica of each shard what [`min_escrow`] asks for
+/// a side. `None` on overflow.
+pub fn min_committee_escrow(
+    price_per_token: Amount,
+    max_tokens: u32,
+    params: &Params,
+    terms: &Terms,
+) -> Option<Amount> {
+    let each = shard_price(price_per_token, terms.shards());
+    let work = price(each, max_tokens)?;
+    let increment = price(each, max_tokens.min(params.increment_tokens))?;
+    work.checked_add(increment)?.checked_mul(terms.seats() as u64)
+}
+
+/// Budget of one replica of one shard: an equal part of the escrow, rounded down.
+pub fn replica_budget(escrow: Amount, terms: &Terms) -> Amount {
+    Amount(escrow.0 / (terms.seats() as u64).max(1))
 }
 
 /// Each side's budget: half of the escrow, rounded down.

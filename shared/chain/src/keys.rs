@@ -46,6 +46,11 @@ pub fn query(id: &Hash) -> Key {
     key("query", &id.0)
 }
 
+/// [`DisputeRecord`](crate::query::DisputeRecord) of two replicas of one shard of a query.
+pub fn dispute(query: &Hash, shard: u8, left: u8, right: u8) -> Key {
+    key("dispute", &[&query.0[..], &[shard, left, right]].concat())
+}
+
 /// [`Bucket`](crate::record::Bucket) of what falls due in one span of time.
 pub fn bucket(number: u64) -> Key {
     key("bucket", &number.to_be_bytes())

@@ -30,7 +30,7 @@ pub mod tx;
 pub mod voucher;
 
 pub use action::{Action, Lane, Named, Side, Verification};
-pub use committee::{Committee, Seat};
+pub use committee::{Committee, Seat, ShardCommittee, Terms};
 pub use genesis::Genesis;
 pub use keys::Key;
 pub use limits::MAX_TX_BYTES;
@@ -38,4 +38,4 @@ pub use params::Params;
 pub use query::{QueryRecord, Status};
 pub use trust::TrustRoot;
 pub use tx::{SignedTx, Tx};
-pub use voucher::Voucher;
+pub use voucher::{ShardVoucher, Voucher};

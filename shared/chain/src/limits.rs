@@ -2,8 +2,9 @@
 
 use commonware_codec::RangeCfg;
 
-/// Longest encoded transaction, in bytes.
-pub const MAX_TX_BYTES: usize = 4096;
+/// Longest encoded transaction, in bytes. Only the opening that ends a dispute comes near it; every
+/// other action is bounded by its own fields, below 4 KiB.
+pub const MAX_TX_BYTES: usize = 32 * 1024;
 /// Longest encoded value in the state, in bytes.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Longest model name, in bytes of UTF-8.
@@ -36,6 +37,16 @@ pub const BUCKETS_PER_PAGE: u64 = 1024;
 pub const MAX_DUE_PER_BLOCK: usize = 256;
 /// Most index pages looked at in one block.
 pub const MAX_PAGES_PER_BLOCK: u64 = 64;
+/// Most shards of one query.
+pub const MAX_SHARDS: usize = 8;
+/// Most replicas of one shard.
+pub const MAX_REPLICAS: usize = 7;
+/// Spare candidates of one shard, for replicas that are lost.
+pub const MAX_SPARES: usize = 2;
+/// Most rounds of answers in one dispute.
+pub const MAX_ROUNDS: u64 = 24;
+/// Most disputes of one query.
+pub const MAX_DISPUTES: usize = 32;
 /// Most commits of one query: every seat of both sides.
 pub const MAX_SEATS: usize = 2 * MAX_ATTEMPTS;
 

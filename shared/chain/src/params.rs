@@ -1,5 +1,6 @@
 //! The numbers a chain is started with.
 
+use crate::limits::MAX_ROUNDS;
 use nesa_primitives::{Address, Amount, UNES_PER_NES, codec_struct};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -53,6 +54,17 @@ pub struct Params {
     pub increment_tokens: u32,
     /// Most padded tokens of one query.
     pub max_query_tokens: u32,
+    /// Time after a committee query's deadline in which commitments are opened.
+    pub reveal_ms: u64,
+    /// Time for one answer in a dispute, and for opening one after the reveals.
+    pub step_ms: u64,
+    /// Time for a committee's claims, after its reveals or its last possible dispute.
+    pub claim_ms: u64,
+    /// Part of a liar's bond that is taken, in basis points.
+    pub slash: u32,
+    /// Part of what is taken that goes to the operator who won the dispute, in basis points; the
+    /// rest is burned. Less than half, so that nobody gains by losing to himself.
+    pub reward: u32,
     /// How payments are split.
     pub shares: Shares,
     /// How long a settled query stays in the state.
@@ -79,6 +91,11 @@ codec_struct!(Params {
     max_deadline_ms,
     increment_tokens,
     max_query_tokens,
+    reveal_ms,
+    step_ms,
+    claim_ms,
+    slash,
+    reward,
     shares,
     query_retention_ms,
     block_interval_ms,
@@ -114,12 +131,26 @@ impl Params {
             max_deadline_ms: 600_000,
             increment_tokens: 512,
             max_query_tokens: 65_536,
+            reveal_ms: 5_000,
+            step_ms: 10_000,
+            claim_ms: 10_000,
+            slash: FULL,
+            reward: 4_000,
             shares: Shares { compute: 8_500, owner: 500, validators: 700, treasury: 300 },
             query_retention_ms: 7 * 24 * 3_600_000,
             block_interval_ms: 250,
             idle_interval_ms: 1_000,
             faucet,
         }
+    }
+
+    /// Longest time from a query's inclusion to its settlement, disputes included.
+    pub const fn longest_query_ms(&self) -> u64 {
+        let disputes = self.step_ms.saturating_mul(1 + MAX_ROUNDS);
+        self.max_deadline_ms
+            .saturating_add(self.reveal_ms)
+            .saturating_add(disputes)
+            .saturating_add(self.claim_ms)
     }
 
     /// Checks that the parameters fit together.
@@ -149,8 +180,9 @@ impl Params {
             (
                 "unbonding_ms",
                 self.unbonding_ms,
-                self.unbonding_ms >= self.max_deadline_ms && self.unbonding_ms <= 365 * DAY_MS,
-                "max_deadline_ms to one year, so that a bond outlives the queries it was drawn for",
+                self.unbonding_ms >= self.longest_query_ms() && self.unbonding_ms <= 365 * DAY_MS,
+                "the longest query with its disputes to one year, so that a bond outlives the \
+                 queries it was drawn for",
             ),
             (
                 "query_retention_ms",
@@ -158,6 +190,16 @@ impl Params {
                 (1..=365 * DAY_MS).contains(&self.query_retention_ms),
                 "1 ms to one year",
             ),
+            (
+                "reveal_ms",
+                self.reveal_ms,
+                (1..=DAY_MS).contains(&self.reveal_ms),
+                "1 ms to one day",
+            ),
+            ("step_ms", self.step_ms, (1..=DAY_MS).contains(&self.step_ms), "1 ms to one day"),
+            ("claim_ms", self.claim_ms, (1..=DAY_MS).contains(&self.claim_ms), "1 ms to one day"),
+            ("slash", self.slash.into(), self.slash <= FULL, "at most 10000 basis points"),
+            ("reward", self.reward.into(), self.reward < FULL / 2, "below 5000 basis points"),
             ("min_bond", self.min_bond.0, self.min_bond.0 > 0, "more than nothing"),
             (
                 "increment_tokens",

@@ -1,5 +1,9 @@
 //! The record of one query, from escrow to settlement.
 
+mod sealed;
+
+pub use sealed::{Agreement, DisputeEntry, Outcome, Sealed, ShardClaim, ShardCommit};
+
 use crate::{
     action::{Lane, Named, Side, Verification},
     committee::Committee,
@@ -179,13 +183,14 @@ pub struct QueryRecord {
     pub escrow_faucet: Amount,
     /// What the draw cost, in unes.
     pub draw_fee: Amount,
-    /// Price of one padded token on one side, as it was at inclusion.
+    /// Price of one padded token on one side, as it was at inclusion; of a committee's query, on one
+    /// replica of one shard.
     pub price_per_token: Amount,
     /// Hiding commitment to the request.
     pub commitment: Hash,
     /// Key that signs vouchers.
     pub client_key: Address,
-    /// Block time of settlement, ms.
+    /// Block time of settlement, ms; of a committee's query, of its last commit.
     pub deadline_ms: u64,
     /// Most padded tokens.
     pub max_tokens: u32,
@@ -205,6 +210,8 @@ pub struct QueryRecord {
     pub committee: Option<Committee>,
     /// Accepted commits, with their largest claims.
     pub commits: Vec<CommitRecord>,
+    /// What only the committee lane has.
+    pub sealed: Option<Sealed>,
     /// Still in escrow.
     pub held: Amount,
     /// Part of it that stems from the faucet.
@@ -219,7 +226,10 @@ impl QueryRecord {
     /// The sum of all claims, before the split: what the payer has spent on work so far. `None` on
     /// overflow, which the rules do not let happen.
     pub fn claimed(&self) -> Option<Amount> {
-        self.commits.iter().try_fold(Amount::ZERO, |sum, c| sum.checked_add(c.claimed()))
+        let shards = self.sealed.iter().flat_map(|sealed| &sealed.commits);
+        let mut claims =
+            self.commits.iter().map(CommitRecord::claimed).chain(shards.map(ShardCommit::claimed));
+        claims.try_fold(Amount::ZERO, Amount::checked_add)
     }
 
     /// The escrow less all claims: while the query is open, the most that can still return to the
@@ -259,6 +269,7 @@ codec_struct!(QueryRecord {
     snapshot_epoch,
     committee,
     commits: up_to(MAX_SEATS),
+    sealed,
     held,
     held_faucet,
     shares_paid,

@@ -63,6 +63,9 @@ impl Tx {
             }
             Action::Commit(commit) => touched.push(keys::query(&commit.query)),
             Action::Claim(claim) => touched.push(keys::query(&claim.query)),
+            Action::CommitShard(commit) => touched.push(keys::query(&commit.query)),
+            Action::Reveal(reveal) => touched.push(keys::query(&reveal.query)),
+            Action::ClaimShard(claim) => touched.push(keys::query(&claim.query)),
         }
         touched
     }

@@ -7,6 +7,8 @@ pub enum Protocol {
     Chain,
     /// The masked lane; one stream per (query, side).
     Masked,
+    /// The sealed lane; one stream per (query, shard, replica).
+    Shard,
     /// Model weights by digest and index: [`crate::chunks`].
     Chunks,
     /// Sends every frame back: for reachability checks and for measuring a link.
@@ -15,14 +17,15 @@ pub enum Protocol {
 
 impl Protocol {
     /// Every protocol, in a fixed order.
-    pub const ALL: [Protocol; 4] =
-        [Protocol::Chain, Protocol::Masked, Protocol::Chunks, Protocol::Echo];
+    pub const ALL: [Protocol; 5] =
+        [Protocol::Chain, Protocol::Masked, Protocol::Shard, Protocol::Chunks, Protocol::Echo];
 
     /// The name negotiated when a stream opens.
     pub const fn name(self) -> &'static str {
         match self {
             Protocol::Chain => "/nesa/chain/1",
             Protocol::Masked => "/nesa/masked/1",
+            Protocol::Shard => "/nesa/shard/1",
             Protocol::Chunks => "/nesa/chunks/1",
             Protocol::Echo => "/nesa/echo/1",
         }
@@ -32,11 +35,12 @@ impl Protocol {
     ///
     /// Chain answers hold at most [`crate::chain::MAX_KEYS`] large records with their proofs; a masked stage of the widest
     /// supported batch (a few hundred tokens by a few thousand columns of packed shares) fits in
-    /// 16 MiB; a weight chunk with its proof stays below 2 MiB.
+    /// 16 MiB; a shard's step has at most 256 rows of at most 2^14 values, padded by an eighth; a weight chunk with its proof stays below 2 MiB.
     pub const fn max_frame(self) -> usize {
         match self {
             Protocol::Chain => 10 << 20,
             Protocol::Masked => 16 << 20,
+            Protocol::Shard => 20 << 20,
             Protocol::Chunks => 2 << 20,
             Protocol::Echo => 1 << 20,
         }

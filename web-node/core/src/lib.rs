@@ -5,6 +5,7 @@
 //! ```text
 //!   /nesa/masked/1 ─▶ admission ─▶ terms (proven on chain) ─▶ service ─▶ journal ─▶ Commit, Claim
 //!                        │              own light client        kernel    survives a kill
+//!   /nesa/shard/1  ─▶ [`shard`]: the sealed lane
 //!   /nesa/chunks/1 ─▶ weights by digest
 //! ```
 //!
@@ -32,6 +33,7 @@ mod node;
 mod register;
 mod service;
 mod settle;
+pub mod shard;
 mod terms;
 
 pub use fault::Fault;

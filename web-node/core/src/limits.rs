@@ -17,6 +17,8 @@ pub struct Limits {
     pub ahead: usize,
     /// Streams that serve weights at once.
     pub weight_streams: usize,
+    /// Memory for the caches of shard sessions, all together, in bytes.
+    pub cache_bytes: usize,
 }
 
 impl Default for Limits {
@@ -28,6 +30,7 @@ impl Default for Limits {
             margin: Duration::from_secs(2),
             ahead: 4,
             weight_streams: 64,
+            cache_bytes: 1 << 30,
         }
     }
 }

@@ -10,12 +10,13 @@ use crate::{
     register::{RegisterError, Registrar},
     service::Service,
     settle::Settler,
+    shard::{self, OnChain, ShardNode, Shelf},
 };
 use futures::StreamExt as _;
 use nesa_crypto::SecretKey;
 use nesa_light::{LightClient, accounts::Accounts};
 use nesa_masked::{Lane, spec::SpecError};
-use nesa_model::{Artifact, ExactModel, ModelError};
+use nesa_model::{Artifact, ExactModel, ModelError, manifest::Manifest};
 use nesa_platform::{
     net::{AcceptError, Event, Incoming, Network, StreamLimits},
     storage::Store,
@@ -139,13 +140,39 @@ impl ComputeNode {
         let digests: Vec<Hash> = config.models.iter().map(Artifact::digest).collect();
         let counters = Arc::new(Counters::default());
         let admission = Admission::new(config.limits, counters.clone());
-        let journal = Journal::new(config.store);
+        let journal = Journal::new(config.store.clone());
         let settler =
             Settler::new(accounts.clone(), operator.clone(), journal.clone(), counters.clone());
         let lane_limits =
             StreamLimits { total: config.limits.queries as usize * 4, per_peer: PER_PEER };
         let incoming = network.accept(Protocol::Masked, lane_limits)?;
         let mut tasks = Vec::new();
+        // Decoders are served in shards too, to clients who accept that their nodes read the text.
+        let is_decoder =
+            |artifact: &&Artifact| matches!(artifact.header().manifest(), Manifest::Decoder(_));
+        let decoders: Vec<Artifact> = config.models.iter().filter(is_decoder).cloned().collect();
+        if !decoders.is_empty() {
+            let ledger = OnChain {
+                accounts: accounts.clone(),
+                operator: operator.clone(),
+                node: address,
+                store: config.store.clone(),
+                counters: counters.clone(),
+                margin: config.limits.margin,
+            };
+            let recovering = ledger.clone();
+            tasks.push(task::spawn(async move { recovering.recover().await }).abort_on_drop());
+            let shards = ShardNode {
+                chain: light.chain(),
+                key: node.clone(),
+                shelf: Shelf::new(decoders, Vec::new(), config.store, Vec::new()),
+                ledger: Arc::new(ledger),
+                limits: config.limits,
+                fault: config.fault,
+            };
+            let admission = admission.clone();
+            tasks.push(shard::serve_with(&network, shards, admission, counters.clone())?);
+        }
         if config.serve_weights {
             tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
         }

@@ -152,5 +152,25 @@ fn summary(action: &Action) -> String {
             start(claim.voucher.node.to_string()),
             start(claim.query.to_string())
         ),
+        Action::CommitShard(commit) => format!(
+            "shard {}, replica {}: {} tokens of query {}…",
+            commit.shard,
+            commit.replica,
+            commit.served_tokens,
+            start(commit.query.to_string())
+        ),
+        Action::Reveal(reveal) => format!(
+            "trace of shard {}, replica {} in query {}…",
+            reveal.shard,
+            reveal.replica,
+            start(reveal.query.to_string())
+        ),
+        Action::ClaimShard(claim) => format!(
+            "{} for shard {}, replica {} of query {}…",
+            claim.voucher.total.in_nes(),
+            claim.voucher.shard,
+            claim.voucher.replica,
+            start(claim.query.to_string())
+        ),
     }
 }

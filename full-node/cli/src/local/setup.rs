@@ -19,7 +19,7 @@ use nesa_chain::{
 };
 use nesa_consensus::dealer;
 use nesa_crypto::sign::SecretKey;
-use nesa_model::Artifact;
+use nesa_model::{Artifact, manifest::Manifest};
 use nesa_platform::{random, time};
 use nesa_primitives::{Address, Amount, ChainId, Denom, Text};
 
@@ -307,7 +307,7 @@ impl Plan<'_> {
                 bytes: u64::try_from(artifact.file_len())?,
                 denom: Denom::NES,
                 price_per_token: Amount(PRICE_PER_TOKEN),
-                lanes: Lane::Masked.bit(),
+                lanes: lanes(artifact),
             })
         };
         let models: Vec<_> = self.artifacts.iter().map(model).collect::<Result<_>>()?;
@@ -344,5 +344,13 @@ impl Plan<'_> {
         };
         genesis.initial_state().context("the genesis breaks its own rules")?;
         Ok(genesis)
+    }
+}
+
+/// The lanes of a model: shards are of decoders.
+fn lanes(artifact: &Artifact) -> u32 {
+    match artifact.header().manifest() {
+        Manifest::Decoder(_) => Lane::Masked.bit() | Lane::Sealed.bit(),
+        _ => Lane::Masked.bit(),
     }
 }

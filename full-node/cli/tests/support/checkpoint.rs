@@ -7,11 +7,12 @@ use serde_json::json;
 
 const VOCAB: usize = 260;
 const WIDTH: usize = 16;
+const LAYERS: usize = 2;
 
-/// Writes one: one layer, a token for each byte, made-up weights.
+/// Writes one: two layers, a token for each byte, made-up weights.
 pub(crate) fn write(dir: &Path) {
     let config = json!({
-        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 1,
+        "model_type": "llama", "hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": LAYERS,
         "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": VOCAB,
         "max_position_embeddings": 300, "rms_norm_eps": 1e-6, "tie_word_embeddings": true,
         "bos_token_id": 0, "eos_token_id": 1,
@@ -43,25 +44,31 @@ pub(crate) fn write(dir: &Path) {
     let settings = json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template});
     std::fs::write(dir.join("tokenizer_config.json"), settings.to_string()).unwrap();
 
-    let shapes: [(&str, Vec<usize>); 11] = [
-        ("model.embed_tokens.weight", vec![VOCAB, WIDTH]),
-        ("model.norm.weight", vec![WIDTH]),
-        ("model.layers.0.input_layernorm.weight", vec![WIDTH]),
-        ("model.layers.0.post_attention_layernorm.weight", vec![WIDTH]),
-        ("model.layers.0.self_attn.q_proj.weight", vec![16, WIDTH]),
-        ("model.layers.0.self_attn.k_proj.weight", vec![8, WIDTH]),
-        ("model.layers.0.self_attn.v_proj.weight", vec![8, WIDTH]),
-        ("model.layers.0.self_attn.o_proj.weight", vec![WIDTH, 16]),
-        ("model.layers.0.mlp.gate_proj.weight", vec![24, WIDTH]),
-        ("model.layers.0.mlp.up_proj.weight", vec![24, WIDTH]),
-        ("model.layers.0.mlp.down_proj.weight", vec![WIDTH, 24]),
+    let mut shapes: Vec<(String, Vec<usize>)> = vec![
+        ("model.embed_tokens.weight".into(), vec![VOCAB, WIDTH]),
+        ("model.norm.weight".into(), vec![WIDTH]),
     ];
+    for layer in 0..LAYERS {
+        let parts = [
+            ("input_layernorm", vec![WIDTH]),
+            ("post_attention_layernorm", vec![WIDTH]),
+            ("self_attn.q_proj", vec![16, WIDTH]),
+            ("self_attn.k_proj", vec![8, WIDTH]),
+            ("self_attn.v_proj", vec![8, WIDTH]),
+            ("self_attn.o_proj", vec![WIDTH, 16]),
+            ("mlp.gate_proj", vec![24, WIDTH]),
+            ("mlp.up_proj", vec![24, WIDTH]),
+            ("mlp.down_proj", vec![WIDTH, 24]),
+        ];
+        let name = |part| format!("model.layers.{layer}.{part}.weight");
+        shapes.extend(parts.map(|(part, shape)| (name(part), shape)));
+    }
     let mut state = 7u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) as f32 / (1 << 24) as f32 - 0.5
     };
-    let data: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = shapes
+    let data: BTreeMap<String, (Vec<usize>, Vec<u8>)> = shapes
         .into_iter()
         .map(|(name, shape)| {
             let values = (0..shape.iter().product()).flat_map(|_| next().to_le_bytes()).collect();
@@ -69,7 +76,7 @@ pub(crate) fn write(dir: &Path) {
         })
         .collect();
     let views = data.iter().map(|(name, (shape, bytes))| {
-        (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+        (name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
     });
     safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).unwrap();
 }

@@ -112,6 +112,7 @@ impl Agent {
             deadline_ms: time_of(&self.view) + 4_000,
             max_tokens: TOKENS,
             named: None,
+            terms: None,
         });
         if let Some(id) = self.send(&user(self.index), action).await {
             self.shared.lock().unwrap().queries.insert(id);

@@ -14,6 +14,7 @@
 
 mod pieces;
 mod seals;
+mod shard;
 mod source;
 
 pub use source::{NetworkSource, PieceSource};
@@ -33,7 +34,7 @@ use nesa_model::{
     Artifact, Assembler, ExactModel, Header, Model, ModelError,
     artifact::{ChunkError, HeaderError, Piece},
     classifier::ClassifierModel,
-    decoder::DecoderModel,
+    decoder::{DecoderModel, ShardError},
 };
 use nesa_platform::{
     MaybeSend, MaybeSync, random,
@@ -76,6 +77,9 @@ pub enum ModelStoreError {
     /// The weights break what the header promises.
     #[error(transparent)]
     Prepare(#[from] PrepareError),
+    /// The model has no such layers.
+    #[error(transparent)]
+    Shard(#[from] ShardError),
 }
 
 /// How far the way to a ready model is.

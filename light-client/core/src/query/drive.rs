@@ -15,6 +15,7 @@ use nesa_platform::{
     time::{self, Instant},
 };
 use nesa_primitives::Address;
+use nesa_wire::Protocol;
 use serde_json::json;
 
 use super::{
@@ -60,7 +61,7 @@ struct Driver<'a, G> {
     options: &'a QueryOptions,
     addresses: BTreeMap<Address, Vec<String>>,
     named: Option<Address>,
-    links: Links,
+    links: Links<Link>,
     gather: G,
     passes: u32,
     rejected: Vec<Rejected>,
@@ -142,7 +143,7 @@ impl QueryClient {
             options,
             addresses: drawn.addresses.clone(),
             named: options.named.map(|named| named.node),
-            links: Links::new(self.network.clone()),
+            links: Links::new(self.network.clone(), Protocol::Masked),
             gather,
             passes: 0,
             rejected: Vec::new(),

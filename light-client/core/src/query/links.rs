@@ -4,12 +4,12 @@
 //! dial, a refusal, a closed or broken stream, arrives as [`Input::Lost`] once. Dropping
 //! [`Links`] stops every task and closes every stream, so a cancelled query leaves nothing behind.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
-use nesa_masked::client::Link;
 use nesa_platform::{
+    MaybeSend, MaybeSync,
     net::Network,
     task::{self, Guard},
     time::{self, Instant},
@@ -22,8 +22,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(12);
 /// Frames of one link that wait for the query's loop; a server that sends more waits on the wire.
 const FRAME_BUFFER: usize = 8;
 
+/// A name for a stream of a query.
+pub(crate) trait LinkName: Copy + Eq + Hash + MaybeSend + MaybeSync + 'static {}
+impl<L: Copy + Eq + Hash + MaybeSend + MaybeSync + 'static> LinkName for L {}
+
 /// What comes from the links.
-pub(super) enum Input {
+pub(crate) enum Input<Link> {
     /// The stream stands. Opening it, on a connection that stood, took about one round trip.
     Connected(Link, Duration),
     /// One frame.
@@ -41,28 +45,31 @@ struct Open {
 }
 
 /// Every stream of one query.
-pub(super) struct Links {
+pub(crate) struct Links<Link> {
     network: Network,
-    sender: mpsc::Sender<Input>,
-    inputs: mpsc::Receiver<Input>,
+    protocol: Protocol,
+    sender: mpsc::Sender<Input<Link>>,
+    inputs: mpsc::Receiver<Input<Link>>,
     open: HashMap<Link, Open>,
     /// Bytes of links that are gone: sent and received, by link.
     gone: Vec<(Link, u64, u64)>,
 }
 
-impl Links {
-    pub(super) fn new(network: Network) -> Self {
+impl<Link: LinkName> Links<Link> {
+    pub(crate) fn new(network: Network, protocol: Protocol) -> Self {
         let (sender, inputs) = mpsc::channel(FRAME_BUFFER);
-        Self { network, sender, inputs, open: HashMap::new(), gone: Vec::new() }
+        Self { network, protocol, sender, inputs, open: HashMap::new(), gone: Vec::new() }
     }
 
     /// Starts to reach `node` at one of `addresses`.
-    pub(super) fn connect(&mut self, link: Link, node: Address, addresses: Vec<String>) {
+    pub(crate) fn connect(&mut self, link: Link, node: Address, addresses: Vec<String>) {
         let (outbox, orders) = mpsc::unbounded();
         let (network, sender) = (self.network.clone(), self.sender.clone());
+        let protocol = self.protocol;
         let task = task::spawn(async move {
             let mut sender = sender;
-            if let Err(reason) = run(&network, link, node, addresses, orders, &mut sender).await {
+            let ran = run(&network, protocol, link, node, addresses, orders, &mut sender).await;
+            if let Err(reason) = ran {
                 // The query may be over, in which case nobody listens any more.
                 let _ = sender.send(Input::Lost(link, reason)).await;
             }
@@ -73,7 +80,7 @@ impl Links {
     }
 
     /// Queues one frame.
-    pub(super) fn send(&mut self, link: Link, frame: Bytes) {
+    pub(crate) fn send(&mut self, link: Link, frame: Bytes) {
         if let Some(open) = self.open.get_mut(&link) {
             open.up += frame.len() as u64 + 4;
             // A closed outbox means that `Lost` is on its way.
@@ -82,21 +89,21 @@ impl Links {
     }
 
     /// Closes the stream after what was queued.
-    pub(super) fn close(&mut self, link: Link) {
+    pub(crate) fn close(&mut self, link: Link) {
         if let Some(open) = self.open.get(&link) {
             let _ = open.outbox.unbounded_send(None);
         }
     }
 
     /// Ends the link at once.
-    pub(super) fn abandon(&mut self, link: Link) {
+    pub(crate) fn abandon(&mut self, link: Link) {
         if let Some(open) = self.open.remove(&link) {
             self.gone.push((link, open.up, open.down));
         }
     }
 
     /// The next thing that happens, or `None` when nothing does within `limit`.
-    pub(super) async fn next(&mut self, limit: Duration) -> Option<Input> {
+    pub(crate) async fn next(&mut self, limit: Duration) -> Option<Input<Link>> {
         loop {
             let input = time::timeout(limit, self.inputs.next()).await.ok()??;
             let link = match &input {
@@ -115,32 +122,33 @@ impl Links {
     }
 
     /// How long ago something was heard on the link.
-    pub(super) fn silence(&self, link: Link) -> Duration {
+    pub(crate) fn silence(&self, link: Link) -> Duration {
         self.open.get(&link).map_or(Duration::ZERO, |open| open.heard.elapsed())
     }
 
     /// The clock of silence starts anew: it runs only while an answer is owed.
-    pub(super) fn touch(&mut self, link: Link) {
+    pub(crate) fn touch(&mut self, link: Link) {
         if let Some(open) = self.open.get_mut(&link) {
             open.heard = Instant::now();
         }
     }
 
     /// Bytes sent and received on every link so far, frames' headers included.
-    pub(super) fn bytes(&self) -> impl Iterator<Item = (Link, u64, u64)> + '_ {
+    pub(crate) fn bytes(&self) -> impl Iterator<Item = (Link, u64, u64)> + '_ {
         let open = self.open.iter().map(|(link, open)| (*link, open.up, open.down));
         open.chain(self.gone.iter().copied())
     }
 }
 
 /// Connects, then moves frames both ways until one side ends.
-async fn run(
+async fn run<Link: LinkName>(
     network: &Network,
+    protocol: Protocol,
     link: Link,
     node: Address,
     addresses: Vec<String>,
     mut orders: mpsc::UnboundedReceiver<Option<Bytes>>,
-    inputs: &mut mpsc::Sender<Input>,
+    inputs: &mut mpsc::Sender<Input<Link>>,
 ) -> Result<(), String> {
     let open = async {
         let mut reason = "the node has no address".to_owned();
@@ -149,7 +157,7 @@ async fn run(
             match network.dial(address).await {
                 Ok(reached) if reached == node => {
                     let start = Instant::now();
-                    match network.open(node, Protocol::Masked).await {
+                    match network.open(node, protocol).await {
                         Ok(stream) => return Ok((stream, start.elapsed())),
                         Err(error) => reason = error.to_string(),
                     }

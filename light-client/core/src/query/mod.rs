@@ -17,10 +17,10 @@ pub(crate) mod classify;
 mod drive;
 pub mod engine;
 pub mod journal;
-mod links;
+pub(crate) mod links;
 #[cfg(feature = "text")]
 mod native;
-mod pay;
+pub(crate) mod pay;
 pub mod report;
 mod settle;
 pub(crate) mod text;
@@ -297,6 +297,11 @@ impl QueryClient {
     /// The journal of this device's queries.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// The network behind it.
+    pub fn network(&self) -> &Network {
+        &self.network
     }
 
     /// The light client behind it.

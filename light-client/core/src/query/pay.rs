@@ -185,6 +185,7 @@ impl QueryClient {
             deadline_ms: now_ms.saturating_add(planned.deadline.as_millis() as u64),
             max_tokens,
             named: options.named,
+            terms: None,
         });
         let outgoing = self.accounts.sign(wallet, action, quote.tx_fee).await?;
         let query = outgoing.signed().id();
@@ -380,7 +381,7 @@ where
 }
 
 /// The chain's record must say what was signed, and draw where the rules say.
-fn check_record(
+pub(crate) fn check_record(
     record: &QueryRecord,
     signed: &SignedTx,
     pay: &PayForQuery,

@@ -1,8 +1,8 @@
 //! Why a transaction is refused.
 
 use crate::{
-    action::Side,
-    committee::CommitteeError,
+    action::{Lane, Side, Verification},
+    committee::{CommitteeError, TermsError},
     state::{Missing, StateError},
 };
 use nesa_crypto::sign::VerifyError;
@@ -94,6 +94,42 @@ pub enum TxError {
     VoucherNotLarger { got: Amount, expected: Amount },
     #[error("voucher of {got}, the tokens served are worth {expected}")]
     VoucherAboveServed { got: Amount, expected: Amount },
+    #[error("lane {lane:?} with verification {verification:?}")]
+    Pair { lane: Lane, verification: Verification },
+    #[error("{got} terms of a committee, expected {expected}")]
+    Terms { got: &'static str, expected: &'static str },
+    #[error("terms of the committee: {0}")]
+    BadTerms(#[from] TermsError),
+    #[error("a node cannot be named for a committee")]
+    NamedReplica,
+    #[error("query {query} is of another lane")]
+    OtherLane { query: Hash },
+    #[error("shard {shard} replica {replica}, the query has {shards} shards of {replicas}")]
+    Replica { shard: u8, replica: u8, shards: usize, replicas: u8 },
+    #[error("shard {shard} has no candidate {got} for replica {replica}")]
+    ShardSeat { shard: u8, replica: u8, got: u8 },
+    #[error("a spare without the client's admission: {0}")]
+    Admission(&'static str),
+    #[error("shard {shard} replica {replica} has committed already")]
+    CommittedShard { shard: u8, replica: u8 },
+    #[error("shard {shard} replica {replica} has not committed")]
+    NoCommit { shard: u8, replica: u8 },
+    #[error("too early: block time {got} ms, after {expected} ms it is allowed")]
+    Early { got: u64, expected: u64 },
+    #[error("shard {shard} replica {replica} has revealed already")]
+    Revealed { shard: u8, replica: u8 },
+    #[error("shard {shard} replica {replica} has not revealed")]
+    NotRevealed { shard: u8, replica: u8 },
+    #[error("reveals {got}, committed to {expected}")]
+    Reveal { got: Hash, expected: Hash },
+    #[error("shard {shard} replica {replica} was shown to have lied")]
+    Liar { shard: u8, replica: u8 },
+    #[error("{revealed} replicas of shard {shard} revealed, {needed} needed")]
+    FewReveals { shard: u8, revealed: usize, needed: usize },
+    #[error("the replicas of shard {shard} do not agree")]
+    Mismatch { shard: u8 },
+    #[error("voucher of {got}, the replica has {expected}")]
+    ReplicaBudget { got: Amount, expected: Amount },
     #[error("voucher of {got}, side {side} has {expected} left")]
     Budget { side: Side, got: Amount, expected: Amount },
 }

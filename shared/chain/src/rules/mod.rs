@@ -21,6 +21,7 @@ mod money;
 mod nodes;
 mod pay;
 mod queries;
+mod sealed;
 mod settle;
 
 pub use deadlines::DueOutcome;
@@ -144,6 +145,15 @@ fn apply_checked(
             queries::commit(overlay, &call, commit, seeds).map(|()| Some(commit.query))
         }
         Action::Claim(claim) => queries::claim(overlay, &call, claim).map(|()| Some(claim.query)),
+        Action::CommitShard(commit) => {
+            sealed::commit(overlay, &call, commit, seeds).map(|()| Some(commit.query))
+        }
+        Action::Reveal(reveal) => {
+            sealed::reveal(overlay, &call, reveal).map(|()| Some(reveal.query))
+        }
+        Action::ClaimShard(claim) => {
+            sealed::claim(overlay, &call, claim).map(|()| Some(claim.query))
+        }
     }?;
     Ok(Outcome { id, query })
 }

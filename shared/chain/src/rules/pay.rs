@@ -12,31 +12,37 @@
 use super::{Call, TxError, money};
 use crate::{
     fees, keys,
-    query::{ClaimRecord, QueryRecord},
+    query::QueryRecord,
     record::{Coins, ModelRecord},
     state::Overlay,
-    voucher::Voucher,
 };
-use nesa_primitives::Amount;
+use nesa_primitives::{Address, Amount};
 
 const OVERFLOW: TxError = TxError::Overflow { what: "a payment" };
 
-/// Pays what `voucher` adds to the claims of commit `place`. The caller has checked that it adds
-/// something, and that the commit and the side's budget cover it.
+/// Who is paid, and what it had before.
+pub(super) struct Payee {
+    pub(super) operator: Address,
+    pub(super) claimed: Amount,
+    pub(super) earned: Amount,
+}
+
+/// Pays what a voucher's `total` adds to the payee's claims, and returns all that it has earned. The
+/// caller has checked that it adds something, and that the commit and the budget cover it, and
+/// writes the claim into the record afterwards.
 pub(super) fn pay(
     overlay: &mut Overlay<'_>,
     call: &Call<'_>,
     record: &mut QueryRecord,
-    place: usize,
-    voucher: &Voucher,
-) -> Result<(), TxError> {
+    payee: &Payee,
+    total: Amount,
+) -> Result<Amount, TxError> {
     let shares = &call.params.shares;
-    let commit = &record.commits[place];
-    let before = fees::split(commit.claimed(), shares).ok_or(OVERFLOW)?;
-    let after = fees::split(voucher.total, shares).ok_or(OVERFLOW)?;
+    let before = fees::split(payee.claimed, shares).ok_or(OVERFLOW)?;
+    let after = fees::split(total, shares).ok_or(OVERFLOW)?;
     let due = after.beyond(&before).ok_or(OVERFLOW)?;
-    let earned = commit.earned().checked_add(due.compute).ok_or(OVERFLOW)?;
-    let operator = commit.operator;
+    let earned = payee.earned.checked_add(due.compute).ok_or(OVERFLOW)?;
+    let operator = payee.operator;
     let validators = &call.env.validators;
     // What did not divide evenly before is divided again, together with what is new.
     let undivided = undivided(record)?.checked_add(due.validators).ok_or(OVERFLOW)?;
@@ -68,9 +74,7 @@ pub(super) fn pay(
     paid.validators = paid.validators.checked_add(handed).ok_or(OVERFLOW)?;
     paid.treasury = paid.treasury.checked_add(due.treasury).ok_or(OVERFLOW)?;
     (record.held, record.held_faucet) = (held.amount, held.faucet);
-    record.commits[place].claim =
-        Some(ClaimRecord { voucher: voucher.clone(), earned, height: call.env.height });
-    Ok(())
+    Ok(earned)
 }
 
 /// What an escrow still holds.

@@ -2,16 +2,16 @@
 //!
 //! What a claim pays is in [`super::pay`], what the deadline does in [`super::settle`].
 
-use super::{Call, SeedVerifier, TxError, deadlines, money, pay, snapshot_epoch};
+use super::{Call, SeedVerifier, TxError, deadlines, money, pay, sealed, snapshot_epoch};
 use crate::{
     action::{Claim, Commit, PayForQuery, Side},
-    committee::{self, Committee, DRAW_DELAY_VIEWS},
+    committee::{self, Committee, DRAW_DELAY_VIEWS, Windows},
     fees, keys,
-    query::{CommitRecord, QueryRecord, SharesPaid, Status},
+    query::{ClaimRecord, CommitRecord, QueryRecord, Sealed, SharesPaid, Status},
     record::{Due, ModelRecord, Snapshot},
     state::Overlay,
 };
-use nesa_primitives::{Address, Amount, Denom};
+use nesa_primitives::{Address, Amount, Denom, Hash};
 
 /// `PayForQuery`: takes draw fee and escrow, fixes the view and the snapshot of the draw.
 pub(super) fn open(
@@ -33,14 +33,26 @@ pub(super) fn open(
         return Err(TxError::Tokens { got: pay.max_tokens, max: params.max_query_tokens });
     }
     check_deadline(call, pay.deadline_ms)?;
-    let least = fees::min_escrow(model.price_per_token, pay.max_tokens, params)
-        .ok_or(TxError::Overflow { what: "the price" })?;
+    let terms = sealed::terms(pay)?;
+    let (price, least) = match terms {
+        None => {
+            (model.price_per_token, fees::min_escrow(model.price_per_token, pay.max_tokens, params))
+        }
+        Some(terms) => (
+            fees::shard_price(model.price_per_token, terms.shards()),
+            fees::min_committee_escrow(model.price_per_token, pay.max_tokens, params, terms),
+        ),
+    };
+    let least = least.ok_or(TxError::Overflow { what: "the price" })?;
     if pay.max_fee < least {
         return Err(TxError::Escrow { got: pay.max_fee, expected: least });
     }
     let epoch = snapshot_epoch(env.height, params);
     let snapshot = snapshot(overlay, epoch)?;
-    committee::possible(&snapshot.set, &pay.model, pay.named.as_ref())?;
+    match terms {
+        None => committee::possible(&snapshot.set, &pay.model, pay.named.as_ref())?,
+        Some(terms) => committee::possible_shards(&snapshot.set, &pay.model, terms)?,
+    }
     let draw_view = env
         .view
         .checked_add(DRAW_DELAY_VIEWS)
@@ -49,7 +61,10 @@ pub(super) fn open(
     let draw_fee = money::debit(overlay, &call.sender, Denom::NES, params.draw_fee)?;
     money::absorb(overlay, Denom::NES, draw_fee.amount, Amount::ZERO)?;
     let escrow = money::debit(overlay, &call.sender, pay.denom, pay.max_fee)?;
-    deadlines::schedule(overlay, params, pay.deadline_ms, Due::Settle(call.id))?;
+    let close_ms = terms.map_or(pay.deadline_ms, |terms| {
+        Windows::of(pay.deadline_ms, terms.disclose, params).close_ms
+    });
+    deadlines::schedule(overlay, params, close_ms, Due::Settle(call.id))?;
     let record = QueryRecord {
         id: call.id,
         payer: call.sender,
@@ -60,7 +75,7 @@ pub(super) fn open(
         escrow: escrow.amount,
         escrow_faucet: escrow.faucet,
         draw_fee: draw_fee.amount,
-        price_per_token: model.price_per_token,
+        price_per_token: price,
         commitment: pay.commitment,
         client_key: pay.client_key,
         deadline_ms: pay.deadline_ms,
@@ -73,6 +88,7 @@ pub(super) fn open(
         snapshot_epoch: epoch,
         committee: None,
         commits: Vec::new(),
+        sealed: terms.cloned().map(Sealed::new),
         held: escrow.amount,
         held_faucet: escrow.faucet,
         shares_paid: SharesPaid::default(),
@@ -92,20 +108,29 @@ fn check_deadline(call: &Call<'_>, deadline_ms: u64) -> Result<(), TxError> {
     }
 }
 
-fn snapshot(overlay: &Overlay<'_>, epoch: u64) -> Result<Snapshot, TxError> {
+pub(super) fn snapshot(overlay: &Overlay<'_>, epoch: u64) -> Result<Snapshot, TxError> {
     overlay.find(&keys::snapshot(epoch))?.ok_or(TxError::NoSnapshot { epoch })
 }
 
-/// An open query before its deadline.
-fn open_query(
-    overlay: &Overlay<'_>,
-    call: &Call<'_>,
-    query: &nesa_primitives::Hash,
-) -> Result<QueryRecord, TxError> {
+/// A query that is not settled.
+pub(super) fn open_query(overlay: &Overlay<'_>, query: &Hash) -> Result<QueryRecord, TxError> {
     let record: QueryRecord =
         overlay.find(&keys::query(query))?.ok_or(TxError::UnknownQuery { query: *query })?;
     if !record.status.is_open() {
         return Err(TxError::Settled { query: *query });
+    }
+    Ok(record)
+}
+
+/// An open query of the masked lane before its deadline.
+fn masked_query(
+    overlay: &Overlay<'_>,
+    call: &Call<'_>,
+    query: &Hash,
+) -> Result<QueryRecord, TxError> {
+    let record = open_query(overlay, query)?;
+    if record.sealed.is_some() {
+        return Err(TxError::OtherLane { query: *query });
     }
     if call.env.timestamp_ms > record.deadline_ms {
         return Err(TxError::Late { got: call.env.timestamp_ms, expected: record.deadline_ms });
@@ -120,7 +145,7 @@ pub(super) fn commit(
     commit: &Commit,
     seeds: &dyn SeedVerifier,
 ) -> Result<(), TxError> {
-    let mut record = open_query(overlay, call, &commit.query)?;
+    let mut record = masked_query(overlay, call, &commit.query)?;
     if !seeds.verify_seed(record.draw_view, &commit.seed.0) {
         return Err(TxError::Seed { view: record.draw_view });
     }
@@ -175,7 +200,7 @@ pub(super) fn claim(
     if voucher.query != claim.query {
         return Err(TxError::VoucherQuery { got: voucher.query, expected: claim.query });
     }
-    let mut record = open_query(overlay, call, &claim.query)?;
+    let mut record = masked_query(overlay, call, &claim.query)?;
     voucher.verify(&record.client_key, &call.env.chain).map_err(TxError::Voucher)?;
     let place = record
         .commits
@@ -183,7 +208,12 @@ pub(super) fn claim(
         .position(|c| c.node == voucher.node)
         .ok_or(TxError::NotCommitted { node: voucher.node })?;
     check_claim(&record, place, &call.sender, voucher.total)?;
-    pay::pay(overlay, call, &mut record, place, voucher)?;
+    let commit = &record.commits[place];
+    let (operator, claimed, earned) = (commit.operator, commit.claimed(), commit.earned());
+    let payee = pay::Payee { operator, claimed, earned };
+    let earned = pay::pay(overlay, call, &mut record, &payee, voucher.total)?;
+    record.commits[place].claim =
+        Some(ClaimRecord { voucher: voucher.clone(), earned, height: call.env.height });
     overlay.store(keys::query(&claim.query), &record)?;
     Ok(())
 }

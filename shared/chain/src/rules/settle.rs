@@ -8,7 +8,7 @@
 //!
 //! Claims were paid when they came; see [`super::pay`].
 
-use super::{BlockEnv, TxError, deadlines, money, pay, queries::budget_left};
+use super::{BlockEnv, TxError, deadlines, money, pay, queries::budget_left, sealed};
 use crate::{
     action::Side,
     fees, keys,
@@ -17,7 +17,8 @@ use crate::{
     record::{Due, NodeRecord},
     state::Overlay,
 };
-use nesa_primitives::{Amount, Hash};
+use nesa_primitives::{Address, Amount, Hash};
+use std::collections::BTreeSet;
 
 const OVERFLOW: TxError = TxError::Overflow { what: "a settlement" };
 
@@ -72,13 +73,13 @@ fn disputed(record: &QueryRecord, params: &Params) -> Result<Amount, TxError> {
             sum = sum.checked_add(disputed).ok_or(OVERFLOW)?;
         }
     }
-    Ok(sum)
+    sum.checked_add(sealed::disputed(record, params)?).ok_or(OVERFLOW)
 }
 
 /// One more paid query for each node that was paid and is still registered.
 fn raise_scores(overlay: &mut Overlay<'_>, record: &QueryRecord) -> Result<(), TxError> {
-    for commit in record.commits.iter().filter(|c| !c.claimed().is_zero()) {
-        let key = keys::node(&commit.node);
+    for node in paid_nodes(record) {
+        let key = keys::node(node);
         if let Some(mut node) = overlay.find::<NodeRecord>(&key)? {
             node.score = node.score.saturating_add(1);
             overlay.store(key, &node)?;
@@ -87,9 +88,16 @@ fn raise_scores(overlay: &mut Overlay<'_>, record: &QueryRecord) -> Result<(), T
     Ok(())
 }
 
+/// The nodes that were paid, each once.
+fn paid_nodes(record: &QueryRecord) -> BTreeSet<&Address> {
+    let sides = record.commits.iter().filter(|c| !c.claimed().is_zero()).map(|c| &c.node);
+    let shards = record.sealed.iter().flat_map(|sealed| &sealed.commits);
+    sides.chain(shards.filter(|c| !c.claimed().is_zero()).map(|c| &c.node)).collect()
+}
+
 /// The keys a settlement will touch beside the query's own, as far as they are known by now.
 pub(super) fn touches(record: &QueryRecord) -> Vec<crate::keys::Key> {
     let mut touched = vec![keys::account(&record.payer), keys::supply()];
-    touched.extend(record.commits.iter().map(|commit| keys::node(&commit.node)));
+    touched.extend(paid_nodes(record).into_iter().map(keys::node));
     touched
 }

@@ -141,6 +141,7 @@ fn action() -> impl Strategy<Value = Action> {
                         deadline_ms,
                         max_tokens,
                         named: named.map(|(side, node)| Named { side, node }),
+                        terms: None,
                     })
                 },
             )
@@ -267,7 +268,7 @@ fn lists_beyond_their_limit_are_refused() {
     assert!(again::<Bucket>(&[0xff, 0xff, 0xff, 0xff, 0x0f]).is_none());
     // A varint with a needless byte is no canonical length.
     assert!(again::<Bucket>(&[0x80, 0x00]).is_none());
-    assert!(SignedTx::from_bytes(&vec![0; 4097]).is_err());
+    assert!(SignedTx::from_bytes(&vec![0; nesa_chain::MAX_TX_BYTES + 1]).is_err());
 }
 
 #[test]

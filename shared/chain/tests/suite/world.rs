@@ -62,6 +62,9 @@ pub(crate) fn params() -> Params {
         max_deadline_ms: 30_000,
         increment_tokens: 100,
         max_query_tokens: 1_000,
+        reveal_ms: 1_000,
+        step_ms: 500,
+        claim_ms: 2_000,
         shares: Shares { compute: 8_333, owner: 700, validators: 667, treasury: 300 },
         query_retention_ms: 90_000,
         ..Params::local(Some(address(FAUCET)))
@@ -346,6 +349,7 @@ impl World {
             deadline_ms: self.now + 10_000,
             max_tokens: tokens,
             named: None,
+            terms: None,
         }
     }
 

@@ -249,6 +249,11 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Digest of the model whose header checked it.
+    pub fn model(&self) -> Hash {
+        self.model
+    }
+
     /// Which piece it is: 0 is the header, `i` is chunk `i − 1`.
     pub fn index(&self) -> usize {
         self.index

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::cache::HeadCache;
 use super::run::{DecoderRun, Scratch};
+use super::{Attended, Observe, Place, Row};
 
 /// How a layer's rows divide into heads.
 #[derive(Clone, Copy)]
@@ -15,6 +16,21 @@ struct HeadShape {
     width: usize,
     heads: usize,
     kv_heads: usize,
+}
+
+/// An observer of one sequence's attention.
+struct Watch<'a> {
+    observer: &'a mut dyn Observe,
+    sequence: usize,
+    /// Tokens seen before this run.
+    before: usize,
+    layer: usize,
+}
+
+impl Watch<'_> {
+    fn place(&self, token: usize) -> Place {
+        Place { sequence: self.sequence, token: self.before + token }
+    }
 }
 
 impl HeadShape {
@@ -36,14 +52,23 @@ impl DecoderRun {
         let first = (layer - self.model.layers().start) * shape.kv_heads;
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut sequences = std::mem::take(&mut self.sequences);
+        let mut observer = self.observer.take();
         scratch.offered.resize(self.scales.len() * shape.queries(), 0);
-        for s in &mut sequences {
+        for (index, s) in sequences.iter_mut().enumerate() {
+            let mut watch = observer.as_mut().map(|observer| Watch {
+                observer: &mut **observer,
+                sequence: index,
+                before: s.cache.tokens,
+                layer,
+            });
             let caches = &mut s.cache.heads[first..first + shape.kv_heads];
-            self.remember(y, s.rows.clone(), shape, caches, &mut scratch);
-            self.look_back(layer, s.rows.clone(), s.cache.tokens, shape, caches, &mut scratch);
+            self.remember(y, s.rows.clone(), shape, caches, &mut scratch, &mut watch);
+            let tokens = s.cache.tokens;
+            self.look_back(layer, s.rows.clone(), tokens, shape, caches, &mut scratch, &mut watch);
         }
         self.sequences = sequences;
         self.scratch = scratch;
+        self.observer = observer;
     }
 
     /// Brings a sequence's new queries to `scratch`, its keys and values to the caches.
@@ -54,6 +79,7 @@ impl DecoderRun {
         shape: HeadShape,
         caches: &mut [HeadCache],
         scratch: &mut Scratch,
+        watch: &mut Option<Watch<'_>>,
     ) {
         let HeadShape { width, heads, kv_heads } = shape;
         let (q_end, k_end) = (shape.queries(), shape.queries() + kv_heads * width);
@@ -70,6 +96,10 @@ impl DecoderRun {
             for head in row[..k_end].chunks_exact_mut(width) {
                 rotate(head, turns);
             }
+            if let Some(watch) = watch {
+                let (place, layer) = (watch.place(i), watch.layer);
+                watch.observer.row(place, Row::Qkv { layer }, row);
+            }
             for (g, query) in row[..q_end].chunks_exact(group * width).enumerate() {
                 narrow_row(query, &mut queries[(g * tokens + i) * group * width..]);
             }
@@ -84,6 +114,7 @@ impl DecoderRun {
 
     /// Contexts of a sequence's new queries, which are in `scratch`, to the rows that are offered next.
     /// The caches hold `before` older tokens.
+    #[allow(clippy::too_many_arguments, reason = "one call, each argument its own thing")]
     fn look_back(
         &self,
         layer: usize,
@@ -92,6 +123,7 @@ impl DecoderRun {
         shape: HeadShape,
         caches: &[HeadCache],
         scratch: &mut Scratch,
+        watch: &mut Option<Watch<'_>>,
     ) {
         let HeadShape { width, heads, kv_heads } = shape;
         let (tokens, group) = (rows.len(), heads / kv_heads);
@@ -109,6 +141,23 @@ impl DecoderRun {
                 let seen = before + i + 1;
                 let seen = seen.saturating_sub(window)..seen;
                 looks.extend(scores.iter().map(|&score| Look { seen: seen.clone(), score }));
+            }
+            if let Some(watch) = watch {
+                for (i, queries) in queries.chunks_exact(group * width).enumerate() {
+                    let seen = before + i + 1;
+                    let attended = Attended {
+                        layer,
+                        kv_head: g,
+                        queries,
+                        keys: &cache.keys,
+                        values: &cache.values,
+                        seen: seen.saturating_sub(window)..seen,
+                        scores,
+                        exp: self.model.exp(),
+                    };
+                    let place = watch.place(i);
+                    watch.observer.attended(place, &attended);
+                }
             }
             let cache = Cache { keys: &cache.keys, values: &cache.values };
             attend(queries, looks, cache, self.model.exp(), attention, contexts);

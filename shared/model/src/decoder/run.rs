@@ -7,8 +7,8 @@ use nesa_kernels::rotary::{Turns, turn};
 use std::ops::Range;
 
 use super::cache::HeadCache;
-use super::feed::{Fed, Feed, Logits, Output, RunError, embed};
-use super::{DecoderModel, KvCache};
+use super::feed::{Fed, Feed, Input, Logits, Output, RunError, embed};
+use super::{DecoderModel, KvCache, Observe, Place, Row};
 use crate::manifest::STAGES_PER_LAYER;
 use crate::{LinearSpec, ResumeError, StageId};
 
@@ -45,6 +45,9 @@ pub struct DecoderRun {
     logits: Vec<i32>,
     finished: bool,
     pub(super) scratch: Scratch,
+    pub(super) observer: Option<Box<dyn Observe>>,
+    /// Whether only the rows whose logits are wanted are still there.
+    only_wanted: bool,
 }
 
 /// Memory that the stages of a run use one after another.
@@ -71,6 +74,18 @@ impl DecoderRun {
         Self::start_padded(model, feeds, 0)
     }
 
+    /// Begins a run without padding that tells an observer each row it makes.
+    ///
+    /// # Errors
+    /// [`RunError`] when a sequence does not fit the model.
+    pub fn start_observed(
+        model: &DecoderModel,
+        feeds: Vec<Feed>,
+        observer: Box<dyn Observe>,
+    ) -> Result<Self, RunError> {
+        Self::begin(model, feeds, 0, Some(observer))
+    }
+
     /// Begins a run whose linear stages have at least `padded` rows: a lane hides how many are real.
     ///
     /// # Errors
@@ -80,6 +95,15 @@ impl DecoderRun {
         feeds: Vec<Feed>,
         padded: usize,
     ) -> Result<Self, RunError> {
+        Self::begin(model, feeds, padded, None)
+    }
+
+    fn begin(
+        model: &DecoderModel,
+        feeds: Vec<Feed>,
+        padded: usize,
+        mut observer: Option<Box<dyn Observe>>,
+    ) -> Result<Self, RunError> {
         let c = *model.config();
         let (d, width) = (c.d_model as usize, usize::from(c.head_width));
         let heads = model.layers().len() * usize::from(c.kv_heads);
@@ -88,6 +112,7 @@ impl DecoderRun {
         let mut sequences = Vec::with_capacity(feeds.len());
         let mut next = 0;
         for (index, mut feed) in feeds.into_iter().enumerate() {
+            let at = hidden.len();
             let tokens = embed(model, index, &feed.input, &mut hidden)?;
             let got = feed.cache.tokens + tokens;
             if tokens == 0 {
@@ -112,6 +137,16 @@ impl DecoderRun {
                     turns.push(turn(position as u32, frequency, model.cosine()));
                 }
             }
+            if let Some(observer) = &mut observer {
+                for (i, row) in hidden[at..].chunks_exact(d).enumerate() {
+                    let place = Place { sequence: index, token: feed.cache.tokens + i };
+                    let token = match &feed.input {
+                        Input::Tokens(tokens) => tokens.get(i).copied(),
+                        Input::Hidden(_) => None,
+                    };
+                    observer.row(place, Row::Start { token }, row);
+                }
+            }
             let rows = next..next + tokens;
             next = rows.end;
             sequences.push(Sequence { cache: feed.cache, rows, logits: feed.logits });
@@ -132,6 +167,8 @@ impl DecoderRun {
             scales: Vec::new(),
             logits: Vec::new(),
             scratch: Scratch::default(),
+            observer,
+            only_wanted: false,
         };
         if !run.finished {
             run.offer_hidden();
@@ -161,11 +198,13 @@ impl DecoderRun {
             return Err(ResumeError::Length { stage: pending.stage, got: y.len(), expected });
         }
         let layer = self.stage / STAGES_PER_LAYER;
+        self.tell(Row::Product { stage: self.stage }, y, n);
         if layer == usize::from(self.model.config().layers) {
             let mut logits = vec![0; self.scales.len() * n];
             for (t, row) in logits.chunks_exact_mut(n).enumerate() {
                 self.requantize(y, t, 0..n, ops::LOGIT_LIMIT, row);
             }
+            self.tell(Row::Logits, &logits, n);
             self.logits = logits;
             self.finish();
             return Ok(());
@@ -251,6 +290,21 @@ impl DecoderRun {
         Ok(self.into_output().unwrap_or_default())
     }
 
+    /// Tells the observer rows of `width`: one per token that is still in the run, perhaps followed by
+    /// padding.
+    pub(super) fn tell(&mut self, row: Row<'_>, values: &[i32], width: usize) {
+        if let Some(observer) = &mut self.observer {
+            let places = self.sequences.iter().enumerate().flat_map(|(sequence, s)| {
+                let last_only = self.only_wanted && s.logits == Logits::Last;
+                let from = if last_only { s.rows.len().saturating_sub(1) } else { 0 };
+                (from..s.rows.len()).map(move |i| Place { sequence, token: s.cache.tokens + i })
+            });
+            for (place, values) in places.zip(values.chunks_exact(width)) {
+                observer.row(place, row, values);
+            }
+        }
+    }
+
     fn spec(&self) -> &LinearSpec {
         &self.model.stages()[self.stage]
     }
@@ -259,13 +313,32 @@ impl DecoderRun {
     fn offer(&mut self) {
         let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
         self.clear_input(self.scratch.offered.len() / k, k);
+        let mut offered = std::mem::take(&mut self.scratch.offered);
+        if self.observer.is_some() {
+            let layer = self.stage / STAGES_PER_LAYER;
+            let row = match self.stage % STAGES_PER_LAYER {
+                1 => Row::Context { layer },
+                _ => Row::Gated { layer },
+            };
+            self.tell(row, &offered, k);
+        }
         let smooth = &self.model.stage(self.stage).smooth;
-        let rows = self.scratch.offered.chunks_exact_mut(k).zip(self.x.chunks_exact_mut(k));
-        for (row, x) in rows {
+        for (row, x) in offered.chunks_exact_mut(k).zip(self.x.chunks_exact_mut(k)) {
             if !smooth.is_empty() {
                 ops::smooth_row(row, smooth);
             }
             self.scales.push(quantize_row(row, q_max, x));
+        }
+        self.tell(Row::Smoothed { stage: self.stage }, &offered, k);
+        self.scratch.offered = offered;
+        self.tell_input(k);
+    }
+
+    fn tell_input(&mut self, k: usize) {
+        if self.observer.is_some() {
+            let x = std::mem::take(&mut self.x);
+            self.tell(Row::Input { stage: self.stage }, &x, k);
+            self.x = x;
         }
     }
 
@@ -276,27 +349,38 @@ impl DecoderRun {
         self.scales.clear();
     }
 
-    /// Normalises and quantises the residual stream as the input of the current stage.
-    fn offer_hidden(&mut self) {
-        let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
-        self.clear_input(self.hidden.len() / k, k);
+    /// Gain and epsilon of the norm before the current stage.
+    fn norm_of<'a>(&self, model: &'a DecoderModel) -> (&'a [i32], u64) {
         let layer = self.stage / STAGES_PER_LAYER;
-        let (gain, epsilon) = match self.model.head() {
-            Some(head) if layer == usize::from(self.model.config().layers) => {
-                (&head.gain, head.epsilon)
-            }
+        match model.head() {
+            Some(head) if layer == usize::from(model.config().layers) => (&head.gain, head.epsilon),
             _ => {
-                let p = self.model.layer(layer);
+                let p = model.layer(layer);
                 match self.stage % STAGES_PER_LAYER {
                     0 => (&p.attention_gain, p.attention_epsilon),
                     _ => (&p.ffn_gain, p.ffn_epsilon),
                 }
             }
-        };
+        }
+    }
+
+    /// Normalises and quantises the residual stream as the input of the current stage.
+    fn offer_hidden(&mut self) {
+        let (k, q_max) = (self.spec().k, self.spec().input_max() as u32);
+        self.clear_input(self.hidden.len() / k, k);
+        let (gain, epsilon) = self.norm_of(&self.model);
         let t = &mut self.scratch.row;
         t.resize(k, 0);
         for (row, x) in self.hidden.chunks_exact(k).zip(self.x.chunks_exact_mut(k)) {
             self.scales.push(ops::rms_quantize_row(row, epsilon, gain, q_max, t, x));
+        }
+        if self.observer.is_some() {
+            let hidden = std::mem::take(&mut self.hidden);
+            let model = self.model.clone();
+            let gain = self.norm_of(&model).0;
+            self.tell(Row::Norm { stage: self.stage, gain }, &hidden, k);
+            self.hidden = hidden;
+            self.tell_input(k);
         }
     }
 
@@ -331,6 +415,7 @@ impl DecoderRun {
             self.requantize(y, t, 0..d, ops::RESIDUAL_LIMIT, &mut delta);
             ops::add_residual(row, &delta);
         }
+        self.tell(Row::Added { stage: self.stage }, &hidden, d);
         self.hidden = hidden;
         self.scratch.row = delta;
     }
@@ -365,6 +450,7 @@ impl DecoderRun {
         // How many logits are wanted is public; padding the head, the widest stage, would cost most.
         self.padded = kept.len() / d;
         self.hidden = kept;
+        self.only_wanted = true;
     }
 
     fn finish(&mut self) {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
 
-use crate::artifact::{Artifact, ChunkError, Header, LocalPart};
+use crate::artifact::{Artifact, ChunkError, Header, LocalPart, Piece};
 use crate::layout::{Tensor, TensorKind};
 use crate::manifest::{DecoderConfig, Manifest, STAGES_PER_LAYER};
 
@@ -105,6 +105,21 @@ impl Shard {
         Ok(())
     }
 
+    /// Keeps one piece that was checked already, without hashing it again.
+    ///
+    /// # Errors
+    /// [`ShardError::Chunk`] when another model's header checked it, or it is not of this shard.
+    pub fn insert_checked(&mut self, piece: Piece) -> Result<(), ShardError> {
+        let (index, count) = (piece.index(), self.header.piece_count());
+        if piece.model() != self.header.digest() {
+            let (got, expected) = (piece.model(), self.header.digest());
+            return Err(ChunkError::Hash { index, got, expected }.into());
+        }
+        let slot = index.checked_sub(1).and_then(|c| self.chunks.get_mut(&c));
+        *slot.ok_or(ChunkError::Index { index, count })? = Some(piece.bytes().clone());
+        Ok(())
+    }
+
     /// A shard of a file that is here whole.
     ///
     /// # Errors
@@ -174,7 +189,7 @@ impl Tensors for Shard {
 }
 
 /// Whether a shard of `layers` needs a tensor.
-fn belongs(kind: TensorKind, layers: &Range<usize>, config: &DecoderConfig) -> bool {
+pub(super) fn belongs(kind: TensorKind, layers: &Range<usize>, config: &DecoderConfig) -> bool {
     let first = layers.start == 0;
     let last = layers.end == usize::from(config.layers);
     let stage = |index: usize| match index / STAGES_PER_LAYER {

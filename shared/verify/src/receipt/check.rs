@@ -367,6 +367,7 @@ fn check_commits(
     let bare = |record: &QueryRecord| QueryRecord {
         committee: None,
         commits: Vec::new(),
+        sealed: None,
         held: Amount::ZERO,
         held_faucet: Amount::ZERO,
         shares_paid: SharesPaid::default(),

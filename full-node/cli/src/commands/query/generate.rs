@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{
     Common,
+    sealed::{self, Lane, SealedArgs},
     session::{self, Session},
 };
 use crate::{
@@ -36,6 +37,7 @@ Examples:
   nesa query generate --chat --prompt 'What is a lighthouse?' --tokens 64
   nesa query generate --chat --system 'Be brief.' --prompt 'Why is the sky blue?'
   nesa query generate --messages chat.json
+  nesa query generate --prompt 'What is a lighthouse?' --lane sealed --replicas 3 --shards 2
 where chat.json holds [{\"role\": \"user\", \"content\": \"…\"}, …], the last turn the user's.
 
 A chat is written as the model's own template has it; a model without one reads the last question
@@ -49,6 +51,8 @@ pub(super) struct Generate {
     what: What,
     #[command(flatten)]
     how: Generation,
+    #[command(flatten)]
+    sealed: SealedArgs,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -117,7 +121,17 @@ impl Pace {
 
 impl Generate {
     pub(super) async fn run(self) -> Result<()> {
+        self.sealed.check(&self.common)?;
         let said = self.what.said()?;
+        let prompt = Prompt {
+            said,
+            tokens: self.how.tokens(),
+            sampling: self.how.sampling()?,
+            seed: self.how.seed(),
+        };
+        if self.sealed.lane == Lane::Sealed {
+            return sealed::run(&self.sealed, &self.common, prompt).await;
+        }
         let session = Session::open(&self.common, "decoder").await?;
         let mut options = session.options(&self.common);
         let pace = Arc::new(Mutex::new(Pace::default()));
@@ -137,12 +151,6 @@ impl Generate {
             }
             bar.say(progress);
         });
-        let prompt = Prompt {
-            said,
-            tokens: self.how.tokens(),
-            sampling: self.how.sampling()?,
-            seed: self.how.seed(),
-        };
         let fitted = session.queries.fit(&session.prepared, prompt).await;
         let fitted = fitted.map_err(session::failed)?;
         let prompt = fitted.prompt;

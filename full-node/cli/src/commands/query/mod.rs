@@ -4,6 +4,7 @@ mod classify;
 mod documents;
 mod embed;
 mod generate;
+mod sealed;
 mod search;
 mod session;
 

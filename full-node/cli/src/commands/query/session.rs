@@ -120,7 +120,7 @@ impl Session {
 }
 
 /// The model named, or the only one of `family` among those offered.
-async fn choose_model(
+pub(super) async fn choose_model(
     asked: Option<Hash>,
     offered: &[(Hash, String)],
     family: &'static str,

@@ -71,6 +71,7 @@ fn run<G: Gather>(model: ExactModel, texts: Vec<String>, mut gather: G) -> Fixtu
             deadline_ms: 1,
             max_tokens: 2000,
             named: None,
+            terms: None,
         }),
     }
     .sign(&payer);

@@ -1,0 +1,249 @@
+//! `nesa query generate --lane sealed`: a prompt continued by nodes that read it and must agree.
+
+use std::{io::Write as _, sync::Arc};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use nesa_light::{
+    QueryClient,
+    accounts::Accounts,
+    models::NetworkSource,
+    query::Prompt,
+    sealed::{SealedEvent, SealedOptions, SealedOutcome, SealedQueryError, Standing},
+};
+use nesa_primitives::{Amount, Denom};
+use serde_json::{Value, json};
+
+use super::{Common, session};
+use crate::{
+    client::Client,
+    failure::{Code, Failure},
+    keyfile,
+    output::outln,
+};
+
+/// How the input is hidden.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Lane {
+    /// Split between two nodes: neither reads it, and this machine checks every layer.
+    #[default]
+    Masked,
+    /// Encrypted to each of several nodes, which read it; those with the same part must agree.
+    Sealed,
+}
+
+/// Options of the sealed lane.
+#[derive(Debug, Args)]
+pub(super) struct SealedArgs {
+    /// How the text is hidden, and the answer checked.
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) lane: Lane,
+    /// Sealed lane: nodes that must agree on every part of the model [default: 3].
+    #[arg(long, value_name = "N")]
+    replicas: Option<u8>,
+    /// Sealed lane: parts the model is cut into, each on nodes of its own [default: 2].
+    #[arg(long, value_name = "N")]
+    shards: Option<usize>,
+    /// Sealed lane: agree that a dispute publishes a piece of an activation, from which something of
+    /// the text may be learnt. Without it, nodes that disagree are not paid and nothing is published.
+    #[arg(long)]
+    disclose: bool,
+}
+
+impl SealedArgs {
+    /// Refuses options of the sealed lane in another.
+    pub(super) fn check(&self, common: &Common) -> Result<()> {
+        let sealed = self.lane == Lane::Sealed;
+        let given = self.replicas.is_some() || self.shards.is_some() || self.disclose;
+        let masked = common.node_a.is_some() || common.node_b.is_some();
+        let masked = masked || common.open_receipt.is_some();
+        let problem = match (sealed, given, masked) {
+            (false, true, _) => "--replicas, --shards and --disclose are for --lane sealed",
+            (true, _, true) => "--node-a, --node-b and --open-receipt are for --lane masked",
+            _ => return Ok(()),
+        };
+        Err(Failure::new(Code::Usage, problem.to_owned(), "see `nesa query generate --help`")
+            .into())
+    }
+}
+
+/// Asks, shows the text as it comes, and says how far it can be relied on.
+pub(super) async fn run(args: &SealedArgs, common: &Common, prompt: Prompt) -> Result<()> {
+    let (key, made) = keyfile::load_or_create(&common.key)?;
+    if made {
+        eprintln!("Made the key {} ({}).", common.key, key.public());
+    }
+    let client = Client::connect(&common.target).await?;
+    let sources = client
+        .peers
+        .iter()
+        .map(|peer| Arc::new(NetworkSource::new(client.network.clone(), peer.clone())) as _)
+        .collect();
+    let queries = QueryClient::new(
+        client.light.clone(),
+        client.network.clone(),
+        Accounts::new(client.light.clone()),
+        client.store.clone(),
+        sources,
+    );
+    let model = session::choose_model(common.model, &client.models, "decoder", &queries).await?;
+    let quiet = common.json;
+    let options = SealedOptions {
+        shards: args.shards.unwrap_or(2),
+        replicas: args.replicas.unwrap_or(3),
+        disclose: args.disclose,
+        max_fee: common.max_fee,
+        deadline: common.deadline(),
+        answer_only: false,
+        listener: Arc::new(move |event| show(&event, quiet)),
+    };
+    let needed = queries.sealed_cost(&model, &prompt, &options).await.map_err(failed)?;
+    fund(&queries, &key.public(), needed).await?;
+    let outcome = queries.write_sealed(&model, &key, &prompt, &options).await.map_err(failed)?;
+    if common.json {
+        outln!("{}", report(&outcome));
+    } else {
+        outln!("");
+        explain(&outcome);
+    }
+    client.stop().await;
+    if matches!(outcome.standing, Standing::Disputed(_)) {
+        let next = "do not rely on the text; ask again, or use --lane masked";
+        return Err(Failure::new(Code::Failed, "the nodes disagree".to_owned(), next).into());
+    }
+    Ok(())
+}
+
+fn show(event: &SealedEvent, quiet: bool) {
+    match event {
+        SealedEvent::Text(piece) if !quiet => {
+            let mut stdout = std::io::stdout().lock();
+            // Nobody may be reading any more; the query goes on.
+            let _ = write!(stdout, "{piece}").and_then(|()| stdout.flush());
+        }
+        SealedEvent::Replaced { candidate, reason, .. } => {
+            tracing::info!(node = %candidate.node, reason, "a node was replaced");
+        }
+        _ => {}
+    }
+}
+
+async fn fund(
+    queries: &QueryClient,
+    address: &nesa_primitives::Address,
+    needed: Amount,
+) -> Result<()> {
+    let accounts = queries.accounts();
+    let balance = accounts.account(address).await?.account.balance(Denom::NES);
+    if balance >= needed {
+        return Ok(());
+    }
+    accounts.fund(*address, Denom::NES).await.map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!("{address} holds {balance} unes, the query needs {needed}: {error}"),
+            "send it NES, or use `nesa up`, whose network has a faucet",
+        )
+    })?;
+    Ok(())
+}
+
+fn failed(error: SealedQueryError) -> anyhow::Error {
+    match error {
+        SealedQueryError::Query(error) => session::failed(error),
+        error => {
+            let next = match &error {
+                SealedQueryError::Plan(_) => "ask for fewer --shards",
+                SealedQueryError::Start(_) => "ask for fewer --replicas, or a shorter text",
+                _ => "what was not spent returns; ask again",
+            };
+            Failure::new(Code::Failed, error.to_string(), next).into()
+        }
+    }
+}
+
+fn standing(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::Verified(_) => "verified",
+        Standing::Agreed { .. } => "agreed, not yet verified",
+        Standing::Disputed(_) => "disputed",
+    }
+}
+
+fn report(outcome: &SealedOutcome) -> Value {
+    let transcript = &outcome.transcript;
+    let nodes: Vec<Value> = transcript
+        .served
+        .iter()
+        .map(|served| {
+            json!({
+                "shard": served.link.shard, "replica": served.replica, "seat": served.link.seat,
+                "node": served.candidate.node, "operator": served.candidate.operator,
+                "blinded_root": served.commitment.map(|c| c.blinded_root),
+                "served_tokens": served.commitment.map(|c| c.served_tokens),
+                "promised": served.paid,
+            })
+        })
+        .collect();
+    let replaced: Vec<Value> = outcome
+        .replaced
+        .iter()
+        .map(|(link, node, reason)| {
+            json!({ "shard": link.shard, "seat": link.seat, "node": node, "reason": reason })
+        })
+        .collect();
+    let roots = match &outcome.standing {
+        Standing::Verified(roots) => roots.clone(),
+        _ => Vec::new(),
+    };
+    json!({
+        "query": outcome.query,
+        "model": outcome.model,
+        "lane": "sealed",
+        "verification": "committee",
+        "text": outcome.text,
+        "tokens": transcript.tokens.len(),
+        "agreed": transcript.agreed,
+        "ended": transcript.ended,
+        "standing": standing(&outcome.standing),
+        "trace_roots": roots,
+        "cuts": outcome.plan.cuts(),
+        "nodes": nodes,
+        "rejected": replaced,
+        "escrowed": outcome.escrowed,
+        "promised": outcome.promised,
+        "deadline_ms": outcome.deadline_ms,
+        "timings": {
+            "first_token_ms": outcome.timings.first_token_ms,
+            "total_ms": outcome.timings.total_ms,
+            "recovered_ms": outcome.timings.recovered_ms,
+        },
+        "bytes": { "up": outcome.timings.bytes_up, "down": outcome.timings.bytes_down },
+    })
+}
+
+fn explain(outcome: &SealedOutcome) {
+    let transcript = &outcome.transcript;
+    eprintln!();
+    eprintln!(
+        "  {} tokens by {} nodes over {} shards; all agree on {}",
+        transcript.tokens.len(),
+        transcript.served.len(),
+        outcome.plan.len(),
+        transcript.agreed,
+    );
+    for (link, node, reason) in &outcome.replaced {
+        eprintln!("  replaced node {node} of shard {}: {reason}", link.shard);
+    }
+    match &outcome.standing {
+        Standing::Verified(_) => eprintln!(
+            "  ✓ every node revealed the same trace on chain. That says that they computed the same, \
+             not that it is right: if all of a shard lie alike, nothing here shows it."
+        ),
+        Standing::Agreed { revealed, expected } => {
+            eprintln!("  – not yet verified: {revealed} of {expected} traces are revealed on chain")
+        }
+        Standing::Disputed(_) => eprintln!("  ✗ the nodes disagree: do not rely on this text"),
+    }
+    eprintln!("  the nodes have read your text");
+}

@@ -1,0 +1,645 @@
+//! A text through all shards and their replicas, as a state machine.
+//!
+//! ```text
+//! connected / received / lost ──▶ Relay ──▶ Connect · Send · Close · Token · Agreed · Replaced · Done
+//! ```
+//!
+//! The first replica of a shard to answer a step feeds the next shard; the others are compared as they
+//! come. So a text appears at the speed of the fastest replicas, marked as provisional, and is *agreed*
+//! up to a token once every replica of every shard gave the same digests that far. A replica that is
+//! lost is replaced by the shard's next candidate, which is fed what the shard was fed before: the rows
+//! are here. A replica that disagrees ends the query, since nobody can tell here which of two is right.
+//!
+//! Every row fed to a shard is kept until the end: at most `max_tokens · d_model · 4` bytes per shard.
+
+use bytes::Bytes;
+use nesa_chain::ShardVoucher;
+use nesa_crypto::SecretKey;
+use nesa_model::decoder::{DecoderModel, ShardPlan, WriteRequest};
+use nesa_primitives::{Address, Amount, Hash};
+use rand_core::CryptoRng;
+use thiserror::Error;
+
+use super::{
+    session::{Event, Misbehaviour, Purpose, Session},
+    shard::{Fed, Odd, Replica, Shard},
+};
+use crate::{
+    MAX_STEP,
+    message::{Commitment, Input},
+    opening::Choice,
+};
+
+/// Tokens that may be computed by some replicas and not yet by all: below [`crate::CREDIT`], so that
+/// no node has to wait for its money.
+const LAG_TOKENS: usize = MAX_STEP;
+/// Steps likewise.
+const LAG_STEPS: usize = 16;
+/// Tokens agreed on before a node gets its next voucher.
+const PAY_EVERY: usize = 16;
+
+/// A stream to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// The shard.
+    pub shard: u8,
+    /// The candidate's number within the shard; spares count on.
+    pub seat: u8,
+}
+
+/// A node drawn for a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The node.
+    pub node: Address,
+    /// Its operator.
+    pub operator: Address,
+}
+
+/// What a relay needs to know.
+#[derive(Clone)]
+pub struct Config {
+    /// The chain.
+    pub chain: Hash,
+    /// The paid query.
+    pub query: Hash,
+    /// The model.
+    pub model: Hash,
+    /// How it is cut.
+    pub plan: ShardPlan,
+    /// Width of its rows.
+    pub d_model: usize,
+    /// Its longest sequence.
+    pub context: usize,
+    /// Tokens that end a text.
+    pub ends: Vec<u32>,
+    /// Replicas of each shard that must agree.
+    pub replicas: usize,
+    /// Price of one token through one shard.
+    pub price_per_token: Amount,
+    /// Signs openings and vouchers.
+    pub client_key: SecretKey,
+    /// Whether nodes that disagree are asked for their commitments, so that the dispute can be
+    /// settled on chain; that publishes a piece of an activation. Otherwise nothing is said, and
+    /// nobody is paid for what was not agreed on.
+    pub disclose: bool,
+}
+
+impl Config {
+    /// Takes over the sizes of a model.
+    pub fn sized(mut self, model: &DecoderModel) -> Self {
+        self.d_model = model.config().d_model as usize;
+        self.context = model.config().max_tokens as usize;
+        self.ends = model.special().ends.clone();
+        self
+    }
+}
+
+/// What cannot be begun.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StartError {
+    /// Nothing to continue.
+    #[error("the prompt is empty")]
+    Empty,
+    /// Nothing to write, or too much.
+    #[error("a prompt of {prompt} tokens and {tokens} to write; the model takes {max} in all")]
+    Length {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens to write.
+        tokens: usize,
+        /// The model's longest sequence.
+        max: usize,
+    },
+    /// Not as many candidates for a shard as replicas were asked for.
+    #[error("shard {shard} has {got} candidates, {expected} are to agree")]
+    Candidates {
+        /// The shard.
+        shard: usize,
+        /// Candidates drawn.
+        got: usize,
+        /// Replicas asked for.
+        expected: usize,
+    },
+}
+
+/// Why a node was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Lost {
+    /// The link broke, or was silent for too long.
+    #[error("the node is gone")]
+    Gone,
+    /// The node broke the protocol or refused.
+    #[error(transparent)]
+    Misbehaved(#[from] Misbehaviour),
+}
+
+/// Two replicas of a shard that gave different digests for one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispute {
+    /// The shard.
+    pub shard: u8,
+    /// The step of the text.
+    pub step: usize,
+    /// The row of the step.
+    pub row: usize,
+    /// The node that answered later.
+    pub node: Address,
+    /// What it said.
+    pub said: Hash,
+    /// What was said before.
+    pub others: Hash,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RelayError {
+    /// No candidate is left for a shard.
+    #[error("no node is left for shard {shard}: {reason}")]
+    NoSpare {
+        /// The shard.
+        shard: u8,
+        /// What became of the last one.
+        reason: Lost,
+    },
+    /// Replicas disagree.
+    #[error("the nodes of shard {} disagree on step {}", .0.shard, .0.step)]
+    Disputed(Box<Dispute>),
+}
+
+/// A node's part in a query that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Its stream.
+    pub link: Link,
+    /// The replica whose place it took.
+    pub replica: u8,
+    /// Who.
+    pub candidate: Candidate,
+    /// Its commitment, if it gave one.
+    pub commitment: Option<Commitment>,
+    /// What that is blinded with.
+    pub blind: Hash,
+    /// The total of the vouchers it holds.
+    pub paid: Amount,
+}
+
+/// What a finished query leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    /// The tokens, without the one that ended the text.
+    pub tokens: Vec<u32>,
+    /// Whether the model ended the text.
+    pub ended: bool,
+    /// Tokens that all replicas of all shards agree on, of [`Transcript::tokens`].
+    pub agreed: usize,
+    /// The nodes at the end.
+    pub served: Vec<Served>,
+    /// Set where replicas disagreed.
+    pub dispute: Option<Dispute>,
+}
+
+/// What the driver is to do, or may like to know.
+#[derive(Debug)]
+pub enum Action {
+    /// Reach the node; frames for it may be sent before it is reached.
+    Connect {
+        /// The stream.
+        link: Link,
+        /// Whom.
+        candidate: Candidate,
+    },
+    /// Send a frame.
+    Send {
+        /// The stream.
+        link: Link,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Close a stream after what was sent.
+    Close {
+        /// The stream.
+        link: Link,
+    },
+    /// A token, from the fastest replicas: not agreed on yet.
+    Token(u32),
+    /// All replicas of all shards agree on so many tokens of the text.
+    Agreed(usize),
+    /// A node was given up; the next candidate is asked.
+    Replaced {
+        /// Its place.
+        link: Link,
+        /// Who.
+        candidate: Candidate,
+        /// Why.
+        reason: Lost,
+    },
+    /// It is over.
+    Done(Box<Transcript>),
+    /// It is over, without an answer.
+    Failed(RelayError),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Writing,
+    Finishing,
+    Over,
+}
+
+/// A text being written by shards; see the [module](self).
+pub struct Relay<R> {
+    config: Config,
+    choice: Choice,
+    salt: Hash,
+    rng: R,
+    shards: Vec<Shard>,
+    /// Pieces of the prompt not fed yet, the next one last.
+    prompt: Vec<Vec<u32>>,
+    /// Steps that read the prompt.
+    pieces: usize,
+    max_tokens: u32,
+    wanted: usize,
+    tokens: Vec<u32>,
+    /// The token to be fed next.
+    next: Option<u32>,
+    ended: bool,
+    stopped: bool,
+    agreed: usize,
+    dispute: Option<Dispute>,
+    phase: Phase,
+}
+
+impl<R: CryptoRng> Relay<R> {
+    /// A relay that writes `request`'s text with `seats`, the candidates of each shard in order. The
+    /// request's `piece` is cut to [`MAX_STEP`]; its `pad_to` is not used.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn new(
+        config: Config,
+        request: &WriteRequest,
+        seats: &[Vec<Candidate>],
+        mut rng: R,
+    ) -> Result<Self, StartError> {
+        let (prompt, tokens, max) = (request.prompt.len(), request.tokens, config.context);
+        if prompt == 0 {
+            return Err(StartError::Empty);
+        }
+        let all = prompt.checked_add(tokens).filter(|all| *all <= max && tokens > 0);
+        let all = all.and_then(|all| u32::try_from(all).ok());
+        let max_tokens = all.ok_or(StartError::Length { prompt, tokens, max })?;
+        let count = config.plan.len();
+        let mut shards = Vec::with_capacity(count);
+        for shard in 0..count {
+            let drawn = seats.get(shard).map(Vec::as_slice).unwrap_or_default();
+            let (got, expected) = (drawn.len(), config.replicas);
+            if got < expected || expected == 0 {
+                return Err(StartError::Candidates { shard, got, expected });
+            }
+            let mut one = Shard::new(shard as u8, shard + 1 == count, config.d_model);
+            one.spares = (0..=u8::MAX).zip(drawn.iter().copied()).collect();
+            shards.push(one);
+        }
+        let piece = request.piece.clamp(1, MAX_STEP);
+        let pieces: Vec<Vec<u32>> =
+            request.prompt.chunks(piece).rev().map(<[u32]>::to_vec).collect();
+        let mut salt = [0; 32];
+        rng.fill_bytes(&mut salt);
+        Ok(Self {
+            salt: Hash(salt),
+            choice: Choice::new(request.sampling, request.seed),
+            config,
+            rng,
+            shards,
+            pieces: pieces.len(),
+            prompt: pieces,
+            max_tokens,
+            wanted: tokens,
+            tokens: Vec::new(),
+            next: None,
+            ended: false,
+            stopped: false,
+            agreed: 0,
+            dispute: None,
+            phase: Phase::Writing,
+        })
+    }
+
+    /// Begins: connects to the replicas of every shard.
+    pub fn start(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for shard in 0..self.shards.len() {
+            for place in (0..=u8::MAX).take(self.config.replicas) {
+                self.hire(shard, place, &mut actions);
+            }
+        }
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// Takes a frame.
+    pub fn received(&mut self, link: Link, frame: &[u8], now_ms: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let key = &self.config.client_key;
+        let shard = usize::from(link.shard);
+        let Some(replica) = self.shards.get_mut(shard).and_then(|s| s.replica(link.seat)) else {
+            return actions;
+        };
+        if replica.done || self.phase == Phase::Over {
+            return actions;
+        }
+        match replica.session.receive(frame, key, now_ms, &mut self.rng) {
+            Ok(Event::Send(frame)) => actions.push(Action::Send { link, frame }),
+            Ok(Event::Ready | Event::Truncated) => {}
+            Ok(Event::Committed(commitment)) => {
+                replica.commitment = Some(commitment);
+                replica.done = true;
+                actions.push(Action::Close { link });
+            }
+            Ok(Event::Stepped(stepped)) => match self.shards[shard].take(link.seat, &stepped) {
+                Ok(news) => {
+                    let Some(next) = self.shards.get_mut(shard + 1) else {
+                        self.chosen(news.steps, &mut actions);
+                        self.advance(&mut actions);
+                        return actions;
+                    };
+                    for (rows, tokens) in news.rows {
+                        next.fed.push(Fed { input: Input::Rows(rows), tokens });
+                    }
+                }
+                Err(Odd::Differs(dispute)) => self.disagree(*dispute, &mut actions),
+                Err(Odd::Unasked) => {
+                    let what = "an answer to no question";
+                    let reason = Lost::Misbehaved(Misbehaviour::Protocol { what });
+                    self.replace(link, reason, &mut actions);
+                }
+            },
+            Err(reason) => self.replace(link, reason.into(), &mut actions),
+        }
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// The link broke, or its node was silent for too long.
+    pub fn lost(&mut self, link: Link) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.replace(link, Lost::Gone, &mut actions);
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// No more tokens are wanted: what was written is agreed on, committed to and paid.
+    pub fn stop(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.stopped = true;
+        self.next = None;
+        self.prompt.clear();
+        self.advance(&mut actions);
+        actions
+    }
+
+    /// Links whose nodes owe an answer.
+    pub fn waiting_on(&self) -> Vec<Link> {
+        let mut links = Vec::new();
+        for shard in &self.shards {
+            for replica in shard.replicas.iter().filter(|r| !r.done && r.session.is_waiting()) {
+                links.push(Link { shard: shard.index, seat: replica.index });
+            }
+        }
+        links
+    }
+
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Over
+    }
+
+    /// Connects to a shard's next candidate, if there is one.
+    fn hire(&mut self, shard: usize, place: u8, actions: &mut Vec<Action>) -> bool {
+        let mut blind = [0; 32];
+        self.rng.fill_bytes(&mut blind);
+        let Some(one) = self.shards.get_mut(shard) else { return false };
+        let Some((index, candidate)) = one.spares.pop_front() else { return false };
+        let link = Link { shard: one.index, seat: index };
+        let (session, hello) = Session::start(Purpose {
+            chain: self.config.chain,
+            query: self.config.query,
+            model: self.config.model,
+            node: candidate.node,
+            role: one.role(index),
+            replica: place,
+            salt: self.salt,
+            plan: self.config.plan.clone(),
+            d_model: self.config.d_model,
+            max_tokens: self.max_tokens,
+            choice: self.choice,
+        });
+        one.replicas.push(Replica::new(index, place, Hash(blind), candidate, session));
+        actions.push(Action::Connect { link, candidate });
+        actions.push(Action::Send { link, frame: hello });
+        true
+    }
+
+    /// Gives a replica up and asks the next candidate; what was agreed on stays.
+    fn replace(&mut self, link: Link, reason: Lost, actions: &mut Vec<Action>) {
+        let shard = usize::from(link.shard);
+        let Some(one) = self.shards.get_mut(shard) else { return };
+        let Some(at) = one.replicas.iter().position(|r| r.index == link.seat) else { return };
+        if one.replicas[at].done || self.phase == Phase::Over {
+            return;
+        }
+        actions.push(Action::Close { link });
+        if self.phase == Phase::Finishing {
+            // It answered every step; only its commitment is missing.
+            one.replicas[at].done = true;
+            return;
+        }
+        let gone = one.replicas.remove(at);
+        let candidate = gone.candidate;
+        if self.hire(shard, gone.place, actions) {
+            actions.push(Action::Replaced { link, candidate, reason });
+        } else {
+            self.fail(RelayError::NoSpare { shard: link.shard, reason }, actions);
+        }
+    }
+
+    fn disagree(&mut self, dispute: Dispute, actions: &mut Vec<Action>) {
+        self.next = None;
+        if self.config.disclose {
+            self.dispute.get_or_insert(dispute);
+        } else {
+            self.fail(RelayError::Disputed(Box::new(dispute)), actions);
+        }
+    }
+
+    fn fail(&mut self, error: RelayError, actions: &mut Vec<Action>) {
+        self.close(actions);
+        actions.push(Action::Failed(error));
+    }
+
+    fn close(&mut self, actions: &mut Vec<Action>) {
+        self.phase = Phase::Over;
+        for shard in &self.shards {
+            for replica in shard.replicas.iter().filter(|r| !r.done) {
+                let link = Link { shard: shard.index, seat: replica.index };
+                actions.push(Action::Close { link });
+            }
+        }
+    }
+
+    /// Takes the tokens of steps that the last shard has now answered for the first time.
+    fn chosen(&mut self, steps: std::ops::Range<usize>, actions: &mut Vec<Action>) {
+        for step in steps {
+            let token = self.shards.last().and_then(|s| s.known.get(step)).and_then(|k| k.token);
+            let (Some(token), true) = (token, step + 1 >= self.pieces) else { continue };
+            if self.ended || self.stopped || self.tokens.len() >= self.wanted {
+                continue;
+            }
+            if self.config.ends.contains(&token) {
+                self.ended = true;
+                continue;
+            }
+            self.tokens.push(token);
+            actions.push(Action::Token(token));
+            if self.tokens.len() < self.wanted {
+                self.next = Some(token);
+            }
+        }
+    }
+
+    /// Feeds what may be fed, sends what may be sent, pays what is agreed on, and ends what is done.
+    fn advance(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Over {
+            return;
+        }
+        if self.phase == Phase::Writing && self.dispute.is_none() {
+            let confirmed = self.confirm(actions);
+            self.feed(confirmed);
+            self.pump(actions);
+            self.pay(PAY_EVERY, actions);
+            let all = self.shards.first().map_or(0, |shard| shard.fed.len());
+            let written = self.prompt.is_empty() && self.next.is_none();
+            if !written || confirmed < all || self.agreed < self.tokens.len() {
+                return;
+            }
+        }
+        self.finish(actions);
+    }
+
+    /// Steps that all replicas of all shards agree on.
+    fn confirm(&mut self, actions: &mut Vec<Action>) -> usize {
+        let replicas = self.config.replicas;
+        let confirmed = self.shards.iter_mut().map(|shard| shard.confirm(replicas)).min();
+        let confirmed = confirmed.unwrap_or_default();
+        let tokens = (confirmed + 1).saturating_sub(self.pieces).min(self.tokens.len());
+        if tokens > self.agreed {
+            self.agreed = tokens;
+            actions.push(Action::Agreed(tokens));
+        }
+        confirmed
+    }
+
+    fn feed(&mut self, confirmed: usize) {
+        let Some(first) = self.shards.first_mut() else { return };
+        loop {
+            let (steps, tokens) = (first.fed.len(), first.tokens(usize::MAX));
+            let behind = tokens - first.tokens(confirmed);
+            if steps - confirmed >= LAG_STEPS || behind >= LAG_TOKENS {
+                return;
+            }
+            let input = match (self.prompt.pop(), self.next) {
+                (Some(piece), _) => piece,
+                (None, Some(_)) => self.next.take().into_iter().collect(),
+                (None, None) => return,
+            };
+            let tokens = input.len();
+            first.fed.push(Fed { input: Input::Tokens(input), tokens });
+        }
+    }
+
+    fn pump(&mut self, actions: &mut Vec<Action>) {
+        for shard in 0..self.shards.len() {
+            let next_has = self.shards.get(shard + 1).map_or(usize::MAX, |next| next.fed.len());
+            let one = &mut self.shards[shard];
+            let replicas: Vec<u8> = one.replicas.iter().map(|r| r.index).collect();
+            for replica in replicas {
+                let link = Link { shard: one.index, seat: replica };
+                while let Some(frame) = one.pump(replica, next_has) {
+                    actions.push(Action::Send { link, frame });
+                }
+            }
+        }
+    }
+
+    /// Vouchers for what replicas gave and all agree on, once it is `least` tokens more.
+    fn pay(&mut self, least: usize, actions: &mut Vec<Action>) {
+        let Config { chain, query, price_per_token: price, client_key, .. } = &self.config;
+        for shard in &mut self.shards {
+            for at in 0..shard.replicas.len() {
+                let steps = shard.replicas[at].answered.min(shard.confirmed);
+                let tokens = shard.tokens(steps);
+                let replica = &mut shard.replicas[at];
+                let (Some(total), Some(step)) =
+                    (price.checked_mul(tokens as u64), price.checked_mul(least as u64))
+                else {
+                    continue;
+                };
+                let owed = total.checked_sub(replica.paid).unwrap_or_default();
+                if owed.is_zero() || owed < step {
+                    continue;
+                }
+                let node = replica.candidate.node;
+                let place = (shard.index, replica.place);
+                let voucher = ShardVoucher::sign(client_key, chain, *query, place, node, total);
+                if let Some(frame) = replica.session.voucher(voucher) {
+                    replica.paid = total;
+                    let link = Link { shard: shard.index, seat: replica.index };
+                    actions.push(Action::Send { link, frame });
+                }
+            }
+        }
+    }
+
+    /// Asks for commitments, and ends once all have come.
+    fn finish(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Writing {
+            self.pay(1, actions);
+            self.phase = Phase::Finishing;
+        }
+        let mut waiting = false;
+        for shard in &mut self.shards {
+            for replica in shard.replicas.iter_mut().filter(|r| !r.done) {
+                let link = Link { shard: shard.index, seat: replica.index };
+                if replica.session.is_ready() {
+                    // In a dispute, steps may still be owed: their answers come first.
+                    if let Some(frame) = replica.session.finish(replica.blind) {
+                        actions.push(Action::Send { link, frame });
+                    }
+                }
+                waiting |= replica.session.is_waiting();
+            }
+        }
+        if waiting {
+            return;
+        }
+        self.close(actions);
+        let served = self.shards.iter().flat_map(|shard| {
+            shard.replicas.iter().map(|replica| Served {
+                link: Link { shard: shard.index, seat: replica.index },
+                replica: replica.place,
+                candidate: replica.candidate,
+                commitment: replica.commitment,
+                blind: replica.blind,
+                paid: replica.paid,
+            })
+        });
+        actions.push(Action::Done(Box::new(Transcript {
+            tokens: self.tokens.clone(),
+            ended: self.ended,
+            agreed: self.agreed,
+            served: served.collect(),
+            dispute: self.dispute.clone(),
+        })));
+    }
+}

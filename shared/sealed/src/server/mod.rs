@@ -1,0 +1,28 @@
+//! The node's end of a stream: first the door, then a session.
+//!
+//! ```text
+//!   bytes ─▶ Door ──Reply──▶ prekey
+//!              └──Asked──▶ (terms proven on chain) ──▶ Session ─▶ Work(Job) ─▶ Job::run ─▶ complete ─▶ reply
+//! ```
+//!
+//! A [`Job`] owns the sequence's cache while it runs, so it may run on any thread, together with the
+//! jobs of other sessions ([`run`]), which give the same bytes as alone.
+
+mod door;
+mod job;
+mod ledger;
+mod session;
+
+pub use door::{Asked, Door, EPOCH_MS, Greeting};
+pub use job::{Canceller, Done, Job, kv_bytes, run};
+pub use session::{Outcome, Received, ServeError, Session};
+
+use bytes::Bytes;
+use commonware_codec::Encode as _;
+
+use crate::message::{Frame, Refusal};
+
+/// The frame that refuses a client before a session stands.
+pub fn refuse(refusal: Refusal) -> Bytes {
+    Frame::Refused(refusal).encode()
+}

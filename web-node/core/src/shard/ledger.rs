@@ -1,0 +1,416 @@
+//! The chain behind the service: proving a query, and bringing what was served to its payment.
+//!
+//! ```text
+//! session ends ─▶ CommitShard ─(deadline)─▶ Reveal ─(reveal window)─▶ ClaimShard, where the replicas agree
+//! ```
+//!
+//! What the node will commit to and claim is written down with every voucher and at the end, so that a
+//! node that is killed and started again goes on where it stopped. Each step looks at the proven record
+//! first and does what is still missing.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use commonware_codec::{Encode as _, RangeCfg};
+use nesa_chain::{
+    action::{Action, ClaimShard, CommitShard, Lane, Reveal, SeedBytes},
+    committee::{self, DRAW_DELAY_VIEWS, Windows},
+    fees, keys,
+    query::{Agreement, QueryRecord},
+    record::Snapshot,
+    voucher::ShardVoucher,
+};
+use nesa_crypto::{SecretKey, Signature, seal::Binding};
+use nesa_light::{AskError, LightClient, accounts::Accounts};
+use nesa_platform::{
+    BoxFuture,
+    storage::{StorageError, Store},
+    task, time,
+};
+use nesa_primitives::{Address, Amount, Hash, codec_struct, decode_exact};
+use nesa_sealed::{Opening, Terms, message::Refusal, server::Outcome};
+
+use super::service::{ProvenShard, ShardChain};
+use crate::metrics::Counters;
+
+/// The namespace in the store.
+const SPACE: &str = "served-shards";
+/// Bytes of a seed at most; the chain's own limit.
+const MAX_SEED: usize = 64;
+/// How long a node waits for its own view of the chain to reach a client's.
+const CATCH_UP: Duration = Duration::from_secs(6);
+/// Pause between two looks, unless a new head comes first.
+const LOOK: Duration = Duration::from_millis(500);
+/// Block time runs a little behind this device's clock: a window is entered so much later, in ms.
+const LATE_MS: u64 = 300;
+
+/// What a node owes the chain for one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    query: Hash,
+    node: Address,
+    shard: u8,
+    replica: u8,
+    seat: u8,
+    admission: Option<Signature>,
+    seed: Bytes,
+    /// Block time of the last commit, in ms.
+    deadline_ms: u64,
+    root: Hash,
+    blind: Hash,
+    served_tokens: u32,
+    voucher: Option<ShardVoucher>,
+}
+
+codec_struct!(Entry {
+    query,
+    node,
+    shard,
+    replica,
+    seat,
+    admission,
+    seed: RangeCfg::from(..=MAX_SEED),
+    deadline_ms,
+    root,
+    blind,
+    served_tokens,
+    voucher,
+});
+
+impl Entry {
+    fn new(proven: &ProvenShard, node: Address, outcome: Outcome) -> Self {
+        let Terms { query, role, .. } = proven.terms;
+        Self {
+            query,
+            node,
+            shard: role.shard,
+            replica: outcome.replica,
+            seat: role.seat,
+            admission: outcome.admission,
+            seed: proven.seed.clone(),
+            deadline_ms: proven.deadline_ms,
+            root: outcome.root,
+            blind: outcome.blind,
+            served_tokens: outcome.served_tokens,
+            voucher: outcome.voucher,
+        }
+    }
+
+    fn key(&self) -> String {
+        place(&self.query, self.shard, self.replica)
+    }
+}
+
+fn place(query: &Hash, shard: u8, replica: u8) -> String {
+    format!("{query}-{shard}-{replica}")
+}
+
+/// The chain as a node of the sealed lane uses it.
+#[derive(Clone)]
+pub(crate) struct OnChain {
+    pub(crate) accounts: Accounts,
+    pub(crate) operator: SecretKey,
+    pub(crate) node: Address,
+    pub(crate) store: Store,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) margin: Duration,
+}
+
+/// What to do next about a session.
+enum Next {
+    Send(Action),
+    Wait(Amount),
+    Over(Amount),
+}
+
+impl ShardChain for OnChain {
+    fn prove<'a>(
+        &'a self,
+        binding: &'a Binding,
+        opening: &'a Opening,
+    ) -> BoxFuture<'a, Result<ProvenShard, Refusal>> {
+        Box::pin(async move {
+            // A session is served once: a second one would need a second commitment.
+            let place = place(&binding.query, binding.role.shard, opening.replica);
+            if self.store.get(SPACE, &place).await.map_err(|_| Refusal::Unavailable)?.is_some() {
+                return Err(Refusal::Unavailable);
+            }
+            let looked = time::timeout(CATCH_UP, async {
+                loop {
+                    let seen = self.light().height();
+                    match self.look(binding, opening.replica).await {
+                        Err(AskError::Undecided { .. } | AskError::NoPeer { .. }) => {
+                            self.light().head_or(seen, LOOK).await;
+                        }
+                        decided => return decided,
+                    }
+                }
+            });
+            match looked.await {
+                Ok(Ok(Some(proven))) => Ok(proven),
+                Ok(Ok(None)) | Err(_) => Err(Refusal::NotDrawn),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, query = %binding.query, "the chain cannot be asked");
+                    Err(Refusal::Unavailable)
+                }
+            }
+        })
+    }
+
+    fn checkpoint<'a>(&'a self, proven: &'a ProvenShard, outcome: Outcome) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let entry = Entry::new(proven, self.node, outcome);
+            if let Err(error) = self.put(&entry).await {
+                self.counters.problem(&error);
+            }
+        })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        proven: &'a ProvenShard,
+        outcome: Option<Outcome>,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let Some(outcome) = outcome else {
+                let Terms { query, role, .. } = proven.terms;
+                return self.bring_kept(&place(&query, role.shard, proven.replica)).await;
+            };
+            let entry = Entry::new(proven, self.node, outcome);
+            if let Err(error) = self.put(&entry).await {
+                self.counters.problem(&error);
+            }
+            self.bring(entry);
+        })
+    }
+}
+
+impl OnChain {
+    fn light(&self) -> &LightClient {
+        self.accounts.light()
+    }
+
+    async fn put(&self, entry: &Entry) -> Result<(), StorageError> {
+        self.store.put(SPACE, &entry.key(), &entry.encode()).await
+    }
+
+    /// The node's part in the query that an envelope is bound to; `None` when it has none.
+    async fn look(&self, binding: &Binding, replica: u8) -> Result<Option<ProvenShard>, AskError> {
+        let Binding { query, model, role, .. } = *binding;
+        let light = self.light();
+        let (record, _) = light.record::<QueryRecord>(keys::query(&query), "query", 0).await?;
+        let missing = || AskError::Undecided { missing: format!("query {query}") };
+        let record = record.ok_or_else(missing)?;
+        let late = time::now_ms().saturating_add(self.margin.as_millis() as u64);
+        let Some(sealed) = record.sealed.as_ref().filter(|_| record.lane == Lane::Sealed) else {
+            return Ok(None);
+        };
+        let drawn_later = record.included_view.saturating_add(DRAW_DELAY_VIEWS);
+        if !record.status.is_open()
+            || late >= record.deadline_ms
+            || record.model != model
+            || record.draw_view != drawn_later
+        {
+            return Ok(None);
+        }
+        let seed = light.seed(record.draw_view).await?;
+        let key = keys::snapshot(record.snapshot_epoch);
+        let (snapshot, _) = light.record::<Snapshot>(key, "snapshot", 0).await?;
+        let missing = || AskError::Undecided { missing: "the snapshot".into() };
+        let snapshot = snapshot.ok_or_else(missing)?;
+        let terms = &sealed.terms;
+        let drawn = committee::derive_shards(&seed, &query, &snapshot.set, &model, terms);
+        let Ok(drawn) = drawn else { return Ok(None) };
+        if drawn.seat(role.shard, role.seat).is_none_or(|seat| seat.node != self.node) {
+            return Ok(None);
+        }
+        Ok(Some(ProvenShard {
+            terms: Terms {
+                chain: light.chain(),
+                query,
+                model,
+                client_key: record.client_key,
+                role,
+                cuts: terms.cuts.clone(),
+                replicas: terms.replicas,
+                price_per_token: record.price_per_token,
+                budget: fees::replica_budget(record.escrow, terms),
+                max_tokens: record.max_tokens,
+            },
+            replica,
+            seed,
+            deadline_ms: record.deadline_ms,
+        }))
+    }
+
+    /// Settles what an earlier run of this node left behind.
+    pub(crate) async fn recover(&self) {
+        let keys = match self.store.list(SPACE).await {
+            Ok(keys) => keys,
+            Err(error) => return self.counters.problem(&error),
+        };
+        for key in keys {
+            self.bring_kept(&key).await;
+        }
+    }
+
+    /// Takes what was written down under a key to its settlement, if there is anything.
+    async fn bring_kept(&self, key: &str) {
+        let Ok(Some(bytes)) = self.store.get(SPACE, key).await else { return };
+        match decode_exact::<Entry>(&bytes, &()) {
+            Ok(entry) => self.bring(entry),
+            Err(error) => {
+                tracing::warn!(%error, key, "a journal entry is dropped");
+                if let Err(error) = self.store.delete(SPACE, key).await {
+                    self.counters.problem(&error);
+                }
+            }
+        }
+    }
+
+    /// Takes a session to its settlement, in the background.
+    fn bring(&self, entry: Entry) {
+        let chain = self.clone();
+        task::spawn(async move { chain.run(entry).await });
+    }
+
+    async fn run(&self, entry: Entry) {
+        let mut earned = Amount::ZERO;
+        loop {
+            let seen = self.light().height();
+            let next = match self.next(&entry).await {
+                Ok(next) => next,
+                Err(error) => {
+                    tracing::debug!(%error, query = %entry.query, "cannot settle yet");
+                    Next::Wait(earned)
+                }
+            };
+            if let Next::Wait(now) | Next::Over(now) = next {
+                let more = now.checked_sub(earned).unwrap_or_default();
+                Counters::add(&self.counters.earned, more.0);
+                earned = earned.max(now);
+            }
+            match next {
+                Next::Send(action) => {
+                    let name = action.name();
+                    if let Err(error) = self.send(action).await {
+                        tracing::debug!(%error, name, query = %entry.query, "not taken");
+                    } else {
+                        continue;
+                    }
+                }
+                Next::Wait(_) => {}
+                Next::Over(_) => {
+                    if let Err(error) = self.store.delete(SPACE, &entry.key()).await {
+                        self.counters.problem(&error);
+                    }
+                    return;
+                }
+            }
+            self.light().head_or(seen, LOOK).await;
+        }
+    }
+
+    async fn send(&self, action: Action) -> Result<(), AskError> {
+        let fee = self.accounts.params().await?.min_tx_fee;
+        self.accounts.send_and_wait(&self.operator, action, fee).await.map(|_| ())
+    }
+
+    async fn next(&self, entry: &Entry) -> Result<Next, AskError> {
+        let Entry { query, shard, replica, seat, .. } = *entry;
+        let key = keys::query(&query);
+        let (record, _) = self.light().record::<QueryRecord>(key, "query", 0).await?;
+        let params = self.accounts.params().await?;
+        let now = time::now_ms();
+        let Some((record, sealed)) = record.and_then(|r| r.sealed.clone().map(|s| (r, s))) else {
+            let gone = now > entry.deadline_ms.saturating_add(params.longest_query_ms());
+            return Ok(if gone { Next::Over(Amount::ZERO) } else { Next::Wait(Amount::ZERO) });
+        };
+        let windows = Windows::of(record.deadline_ms, sealed.terms.disclose, &params);
+        let mine = sealed.commit(shard, replica).filter(|commit| commit.node == entry.node);
+        let earned = mine.map_or(Amount::ZERO, |commit| commit.earned());
+        if !record.status.is_open() || now > windows.close_ms.saturating_add(60_000) {
+            return Ok(Next::Over(earned));
+        }
+        let entered = |end_ms: u64| now > end_ms.saturating_add(LATE_MS);
+        Ok(match mine {
+            None if now <= windows.commit_ms && sealed.commit(shard, replica).is_none() => {
+                Next::Send(Action::CommitShard(CommitShard {
+                    query,
+                    shard,
+                    replica,
+                    seat,
+                    blinded_root: committee::blind(
+                        &self.light().chain(),
+                        &query,
+                        (shard, replica),
+                        &entry.root,
+                        &entry.blind,
+                    ),
+                    served_tokens: entry.served_tokens,
+                    admission: entry.admission,
+                    seed: SeedBytes(entry.seed.to_vec()),
+                }))
+            }
+            Some(commit)
+                if commit.root.is_none()
+                    && entered(windows.commit_ms)
+                    && now <= windows.reveal_ms =>
+            {
+                let (root, blind) = (entry.root, entry.blind);
+                Next::Send(Action::Reveal(Reveal { query, shard, replica, root, blind }))
+            }
+            Some(commit) if commit.root.is_some() && entered(windows.reveal_ms) => {
+                let agreed = matches!(sealed.agreement(shard), Agreement::Agreed(_));
+                match &entry.voucher {
+                    Some(voucher) if agreed && voucher.total > commit.claimed() => {
+                        let voucher = voucher.clone();
+                        Next::Send(Action::ClaimShard(ClaimShard { query, voucher }))
+                    }
+                    _ => Next::Wait(earned),
+                }
+            }
+            _ => Next::Wait(earned),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_survive_a_restart() {
+        let key = SecretKey::from_seed(&[9; 32]);
+        let (query, node) = (Hash([1; 32]), Address([2; 32]));
+        let voucher = ShardVoucher::sign(&key, &Hash::ZERO, query, (1, 2), node, Amount(280));
+        let entry = Entry {
+            query,
+            node,
+            shard: 1,
+            replica: 2,
+            seat: 4,
+            admission: Some(voucher.signature),
+            seed: Bytes::from_static(&[3; 48]),
+            deadline_ms: 9,
+            root: Hash([4; 32]),
+            blind: Hash([5; 32]),
+            served_tokens: 56,
+            voucher: Some(voucher),
+        };
+        assert_eq!(decode_exact::<Entry>(&entry.encode(), &()).unwrap(), entry);
+        // A node may serve several places of one query.
+        let other = Entry { shard: 0, ..entry.clone() };
+        assert_ne!(entry.key(), other.key());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(entry) = decode_exact::<Entry>(&bytes, &()) {
+                prop_assert_eq!(&entry.encode()[..], &bytes[..]);
+            }
+        }
+    }
+}
