@@ -5,7 +5,7 @@
 //! `k` short enough for 32 bits.
 
 use crate::matvec::matvec;
-use crate::product::{Columns, Rows, Shape, product};
+use crate::product::{Columns, Rows, Shape, product, product_i8};
 use crate::reference;
 use crate::reference::check_shapes;
 
@@ -51,7 +51,7 @@ pub fn matmul_i8_i16(w: &[i8], x: &[i16], n: usize, k: usize, tokens: usize, y: 
         }
         return;
     }
-    product(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
+    product_i8(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
 }
 
 /// A matrix inside a slice: its first value, and the distance between its rows.
@@ -126,7 +126,7 @@ pub fn matmul_mask_u32(
     check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
     let mut sums = vec![0i32; 2 * tokens * n];
     let shape = Shape { n, k, tokens: 2 * tokens, y_stride: n };
-    product(rows(w, k), rows(&halves(share), k), shape, &mut sums);
+    product_i8(rows(w, k), rows(&halves(share), k), shape, &mut sums);
     let (low, high) = sums.split_at(tokens * n);
     for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
         *out = (low as u32).wrapping_add((high as u32) << 16);
@@ -161,7 +161,7 @@ pub fn matmul_full_i64(
         for (half, shift) in [(&low, 0), (&high, 16)] {
             // |w| ≤ 2^7 and |x| ≤ 2^15 over at most 256 columns: the sum stays within ±2^30.
             let x = Rows { data: &half[start..], stride: k };
-            product(Rows { data: &w[start..], stride: k }, x, shape, &mut sums);
+            product_i8(Rows { data: &w[start..], stride: k }, x, shape, &mut sums);
             for (out, &sum) in out.iter_mut().zip(&sums) {
                 *out += i64::from(sum) << shift;
             }

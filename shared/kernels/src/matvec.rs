@@ -8,17 +8,39 @@ use crate::vector::Vector;
 
 /// Weight rows whose lanes are summed together.
 const ROWS: usize = 4;
-/// Registers of a row at a time: 64 bytes, a line of the cache, on 256-bit registers.
+/// Registers of a row at a time.
 const UNROLL: usize = 4;
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 /// How far ahead weights are asked for, bytes: about the latency of memory at its full rate.
 const AHEAD: usize = 2048;
 
+/// `y[j] = Σ_i w[j, i] · x[i]`, wrapping, for `w` of `[y.len(), x.len()]`; neither is empty.
+///
+/// # Panics
+/// When `w` does not have that length.
+pub(crate) fn matvec(w: &[i8], x: &[i16], y: &mut [i32]) {
+    #[cfg(target_arch = "aarch64")]
+    {
+        #[target_feature(enable = "dotprod")]
+        fn dotprod(w: &[i8], x: &[i16], y: &mut [i32]) {
+            // SAFETY: this function itself requires `dotprod`.
+            unsafe { crate::bytes::fast_row::<crate::neon::Neon>(w, x, y) }
+        }
+        if crate::Path::current() == crate::Path::NeonDot {
+            // SAFETY: the CPU has what its current path says.
+            return unsafe { dotprod(w, x, y) };
+        }
+    }
+    by_words(w, x, y);
+}
+
 vectorised! {
-    /// `y[j] = Σ_i w[j, i] · x[i]`, wrapping, for `w` of `[y.len(), x.len()]`; neither is empty.
+    /// [`matvec`] by products of 16-bit words.
     ///
     /// # Panics
-    /// When `w` does not have that length.
-    pub(crate) fn matvec(w: &[i8], x: &[i16], y: &mut [i32]) {
+    /// As there.
+    fn by_words(w: &[i8], x: &[i16], y: &mut [i32]) {
         fast: fast,
         plain: plain,
     }
@@ -73,7 +95,9 @@ unsafe fn some_rows<L: Vector, const R: usize>(w: &[i8], x: &[i16], whole: usize
             let mut parts = [L::splat(0); UNROLL];
             let mut at = 0usize;
             while whole.wrapping_sub(at) >= UNROLL * register {
-                L::prefetch(row.wrapping_add(at.wrapping_add(AHEAD)));
+                for line in (0..UNROLL * register).step_by(LINE) {
+                    L::prefetch(row.wrapping_add(at.wrapping_add(AHEAD).wrapping_add(line)));
+                }
                 for (u, part) in parts.iter_mut().enumerate() {
                     let weights = L::load_i8(row.add(at).add(u * register));
                     let values = L::load(x.as_ptr().add(at).add(u * register).cast());
