@@ -246,7 +246,8 @@ impl Tile<'_> {
                 panel = panel.add(R * L::LANES);
                 for t in 0..T {
                     let from = lows[t].add(at);
-                    let (l, h) = (L::splat_pair(from.cast()), L::splat_pair(from.add(to_high).cast()));
+                    let (l, h) =
+                        (L::splat_pair(from.cast()), L::splat_pair(from.add(to_high).cast()));
                     for r in 0..R {
                         low[t][r] = L::dot(low[t][r], weights[r], l);
                         high[t][r] = L::dot(high[t][r], weights[r], h);

@@ -275,7 +275,10 @@ unsafe fn fast<L: Vector, W: Weights>(w: W, x: Rows<'_, i16>, shape: Shape, y: &
                         };
                         match registers {
                             1 => tile.tokens::<L, 1>(count),
-                            _ => tile.tokens::<L, 2>(count),
+                            2 => tile.tokens::<L, 2>(count),
+                            3 if L::ROWS >= 3 => tile.tokens::<L, 3>(count),
+                            _ if L::ROWS >= 4 => tile.tokens::<L, 4>(count),
+                            _ => {}
                         }
                         t += count;
                     }

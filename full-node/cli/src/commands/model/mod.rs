@@ -99,6 +99,10 @@ enum Action {
         what: decoder::Prompt,
         #[command(flatten)]
         how: decoder::Generation,
+        /// Threads that compute; more than one pays for models of about 100 MB and more. The text does
+        /// not depend on their number.
+        #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+        threads: NonZeroUsize,
     },
     /// Show digest, sizes, stages and lanes of a compiled model
     Info {
@@ -145,8 +149,8 @@ impl Model {
                     evaluate(path, original.as_deref(), *texts)?
                 }
             }
-            Action::Generate { file, what, how } => {
-                let object = decoder::generate(file, what, how, self.json)?;
+            Action::Generate { file, what, how, threads } => {
+                let object = decoder::generate(file, what, how, threads.get(), self.json)?;
                 if !self.json {
                     return Ok(());
                 }
