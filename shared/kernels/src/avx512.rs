@@ -138,6 +138,7 @@ impl Vector for Avx512 {
                 _mm512_storeu_si512(to.add((i + 8) * to_stride).cast(), high);
             }
         }
+        #[allow(clippy::needless_range_loop)] // the index keeps the order of parts visible
         fn transpose_words(from: *const u8, stride: usize, to: *mut i32, to_stride: usize) {
             // 4 by 4 inside the 128-bit parts, for rows 4g..4g + 4; then 4 by 4 of the parts.
             let mut t = [[_mm512_setzero_si512(); 4]; 4];
@@ -157,10 +158,11 @@ impl Vector for Avx512 {
             }
             // Register t[g][j] holds, in its part p, pair 4p + j of rows 4g..4g + 4.
             for j in 0..4 {
-                let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(t[0][j], t[1][j]);
-                let b = _mm512_shuffle_i32x4::<0b10_00_10_00>(t[2][j], t[3][j]);
-                let c = _mm512_shuffle_i32x4::<0b11_01_11_01>(t[0][j], t[1][j]);
-                let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(t[2][j], t[3][j]);
+                let [t0, t1, t2, t3] = [t[0][j], t[1][j], t[2][j], t[3][j]];
+                let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(t0, t1);
+                let b = _mm512_shuffle_i32x4::<0b10_00_10_00>(t2, t3);
+                let c = _mm512_shuffle_i32x4::<0b11_01_11_01>(t0, t1);
+                let d = _mm512_shuffle_i32x4::<0b11_01_11_01>(t2, t3);
                 let parts = [
                     _mm512_shuffle_i32x4::<0b10_00_10_00>(a, b),
                     _mm512_shuffle_i32x4::<0b10_00_10_00>(c, d),

@@ -4,6 +4,7 @@
 //! `x = 256·high + low + C`, so that `Σ w·x = 256·Σ w·high + Σ w·low + C·Σ w`, all wrapping. Weights stay
 //! bytes: a panel holds four adjacent columns of a row in a lane, half of what [`crate::product`] writes.
 
+use crate::matvec::columns;
 use crate::product::{Rows, Shape, check, share};
 use crate::vector::{MOST_LANES, Vector};
 
@@ -69,7 +70,8 @@ pub(crate) unsafe fn fast<L: Bytes>(
         return;
     }
     let (bytes, stride) = split::<L>(x, k, tokens);
-    let mut panel = vec![0i32; L::COLUMNS.min(k).div_ceil(4) * L::ROWS * L::LANES];
+    // At least one quad, of which no columns at all read nothing.
+    let mut panel = vec![0i32; L::COLUMNS.min(k).div_ceil(4).max(1) * L::ROWS * L::LANES];
     for first in (0..tokens).step_by(BLOCK) {
         let end = (first + BLOCK).min(tokens);
         // No columns at all still have to write zeros.
@@ -285,53 +287,73 @@ impl Tile<'_> {
     }
 }
 
-/// `y[j] = Σ_i w[j, i] · x[i]`, wrapping; as [`crate::matvec::matvec`].
+/// `y[t, j] = Σ_i w[j, i] · x[t, i]`, wrapping; as [`crate::matvec::matvec`].
 ///
 /// # Panics
-/// When `w` does not have `y.len() · x.len()` values.
+/// As there.
 ///
 /// # Safety
 /// The CPU has `L`'s features.
 #[inline(always)]
-pub(crate) unsafe fn fast_row<L: Bytes>(w: &[i8], x: &[i16], y: &mut [i32]) {
-    assert_eq!(w.len(), x.len() * y.len(), "w is [y, x]");
-    let k = x.len();
-    let (bytes, stride) = split::<L>(Rows { data: x, stride: k }, k, 1);
-    let (low, high) = bytes.split_at(stride / 2);
+pub(crate) unsafe fn fast_rows<L: Bytes>(w: &[i8], x: &[i16], tokens: usize, y: &mut [i32]) {
+    let k = columns(w, x, tokens, y);
+    let n = w.len() / k;
+    let (bytes, stride) = split::<L>(Rows { data: x, stride: k }, k, tokens);
     let whole = k / (4 * L::LANES) * (4 * L::LANES);
-    for (y, w) in y.chunks_mut(ROWS).zip(w.chunks(ROWS * k)) {
-        // SAFETY: registers before `whole` lie inside both halves and inside each of `y.len()` rows;
-        // features are the caller's promise.
-        let sums = unsafe {
-            let mut lanes = [L::splat(0); ROWS];
-            for (row, lanes) in lanes.iter_mut().take(y.len()).enumerate() {
-                let row = w.as_ptr().add(row * k);
-                let (mut l, mut h, mut one) = (L::splat(0), L::splat(0), L::splat(0));
-                let mut at = 0usize;
-                while at != whole {
-                    let weights = L::load(row.add(at).cast());
-                    l = L::dot(l, weights, L::load(low.as_ptr().add(at).cast()));
-                    h = L::dot(h, weights, L::load(high.as_ptr().add(at).cast()));
-                    one = L::dot(one, weights, L::splat(0x0101_0101));
-                    at = at.wrapping_add(4 * L::LANES);
-                }
-                // 256·high and C·Σ w by doublings; C is ±2^7 or ±2^15.
-                let mut doubled = one;
-                for _ in 0..L::CONSTANT.unsigned_abs().trailing_zeros() {
-                    doubled = L::add(doubled, doubled);
-                }
-                for _ in 0..8 {
-                    h = L::add(h, h);
-                }
-                let sum = L::add(l, h);
-                *lanes = if L::CONSTANT < 0 { L::sub(sum, doubled) } else { L::add(sum, doubled) };
+    for (block, w) in w.chunks(ROWS * k).enumerate() {
+        let rows = w.len() / k;
+        for (t, x) in x.chunks_exact(k).enumerate() {
+            let (low, high) = bytes[t * stride..][..stride].split_at(stride / 2);
+            // SAFETY: registers before `whole` lie inside both halves and inside each of `rows` rows;
+            // features are the caller's promise.
+            let sums = unsafe { some_rows::<L>(w, [low, high], k, whole, rows) };
+            let y = &mut y[t * n + block * ROWS..][..rows];
+            for ((y, sum), w) in y.iter_mut().zip(sums).zip(w.chunks_exact(k)) {
+                let rest = w[whole..].iter().zip(&x[whole..]);
+                let rest = rest.map(|(&w, &x)| i32::from(w) * i32::from(x));
+                *y = rest.fold(sum, i32::wrapping_add);
             }
-            L::totals(lanes)
-        };
-        for ((y, sum), w) in y.iter_mut().zip(sums).zip(w.chunks_exact(k)) {
-            let rest = w[whole..].iter().zip(&x[whole..]);
-            let rest = rest.map(|(&w, &x)| i32::from(w) * i32::from(x));
-            *y = rest.fold(sum, i32::wrapping_add);
         }
+    }
+}
+
+/// The products of up to [`ROWS`] rows with the first `whole` columns.
+///
+/// # Safety
+/// The CPU has `L`'s features; `w` holds `rows ≤ ROWS` rows of `k` values, both halves of the activations
+/// hold `whole ≤ k`, a multiple of `4·LANES`.
+#[inline(always)]
+unsafe fn some_rows<L: Bytes>(
+    w: &[i8],
+    [low, high]: [&[u8]; 2],
+    k: usize,
+    whole: usize,
+    rows: usize,
+) -> [i32; ROWS] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut lanes = [L::splat(0); ROWS];
+        for (row, lanes) in lanes.iter_mut().take(rows).enumerate() {
+            let row = w.as_ptr().add(row * k);
+            let (mut l, mut h, mut one) = (L::splat(0), L::splat(0), L::splat(0));
+            let mut at = 0usize;
+            while at != whole {
+                let weights = L::load(row.add(at).cast());
+                l = L::dot(l, weights, L::load(low.as_ptr().add(at).cast()));
+                h = L::dot(h, weights, L::load(high.as_ptr().add(at).cast()));
+                one = L::dot(one, weights, L::splat(0x0101_0101));
+                at = at.wrapping_add(4 * L::LANES);
+            }
+            // 256·high and C·Σ w by doublings; |C| is a power of two.
+            for _ in 0..L::CONSTANT.unsigned_abs().trailing_zeros() {
+                one = L::add(one, one);
+            }
+            for _ in 0..8 {
+                h = L::add(h, h);
+            }
+            let sum = L::add(l, h);
+            *lanes = if L::CONSTANT < 0 { L::sub(sum, one) } else { L::add(sum, one) };
+        }
+        L::totals(lanes)
     }
 }

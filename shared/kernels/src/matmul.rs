@@ -45,11 +45,8 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
 /// When a slice does not have the length its shape says.
 pub fn matmul_i8_i16(w: &[i8], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
     check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
-    if tokens <= FEW && k > 0 && n > 0 {
-        for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
-            matvec(w, x, y);
-        }
-        return;
+    if (1..=FEW).contains(&tokens) && k > 0 && n > 0 {
+        return matvec(w, x, tokens, y);
     }
     product_i8(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
 }
@@ -125,8 +122,7 @@ pub fn matmul_mask_u32(
 ) {
     check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
     let mut sums = vec![0i32; 2 * tokens * n];
-    let shape = Shape { n, k, tokens: 2 * tokens, y_stride: n };
-    product_i8(rows(w, k), rows(&halves(share), k), shape, &mut sums);
+    matmul_i8_i16(w, &halves(share), n, k, 2 * tokens, &mut sums);
     let (low, high) = sums.split_at(tokens * n);
     for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
         *out = (low as u32).wrapping_add((high as u32) << 16);
