@@ -14,7 +14,7 @@ const UNROLL: usize = 4;
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 /// How far ahead weights are asked for, bytes: about the latency of memory at its full rate.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 4096;
 
 /// `y[t, j] = Σ_i w[j, i] · x[t, i]`, wrapping, for `w` of `[n, k]` and a few `tokens`; none of the three is
 /// empty.
@@ -126,6 +126,7 @@ unsafe fn some_rows<L: Vector, const R: usize>(w: &[i8], x: &[i16], whole: usize
                 at = at.wrapping_add(UNROLL * register);
             }
             while at != whole {
+                L::prefetch(row.wrapping_add(at.wrapping_add(AHEAD)));
                 let values = L::load(x.as_ptr().add(at).cast());
                 parts[0] = L::multiply_add(parts[0], L::load_i8(row.add(at)), values);
                 at = at.wrapping_add(register);

@@ -140,8 +140,9 @@ impl Gpu {
     pub async fn open_within(purpose: Purpose, caps: Option<Caps>) -> Result<Self, GpuError> {
         let setting = Setting { purpose, caps, source: PRODUCTS, built_in_dot: true };
         match Self::open_as(setting).await {
-            // A language without the built-in: the same products in plain operations.
-            Err(GpuError::Refused(_)) => {
+            // A language without the built-in, or a driver with a wrong one: the same products in plain
+            // operations. A browser may tell of a kernel that does not compile after its zeros were read.
+            Err(GpuError::Refused(_) | GpuError::Differs { .. }) => {
                 let setting = Setting { purpose, caps, source: PRODUCTS, built_in_dot: false };
                 Self::open_as(setting).await
             }
