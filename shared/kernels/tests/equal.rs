@@ -138,7 +138,9 @@ proptest! {
     }
 
     #[test]
-    fn share_products_equal_the_reference((n, k, tokens) in shapes(), seed: u64) {
+    fn share_products_equal_the_reference((n, k, tokens) in shapes(), many: bool, seed: u64) {
+        // More tokens than are taken at a time, too.
+        let (n, k, tokens) = if many { (n % 20, k % 20, tokens * 8) } else { (n, k, tokens) };
         on_every_path(|| {
             let w = i8s(n * k, seed);
             let share = u32s(tokens * k, !seed);
