@@ -32,7 +32,7 @@ enum Task {
     },
     /// Build the playground into www/dist (hashed names, .br and .gz beside each file).
     Build,
-    /// Run every test: formatting, lints, native, wasm and end to end in Chromium.
+    /// Run every test: formatting, lints, native, aarch64 in an emulator, wasm and end to end in Chromium.
     Test {
         /// Run only these stages, in this order.
         #[arg(long, value_enum, value_delimiter = ',')]

@@ -1,6 +1,6 @@
 //! What must be on the machine, checked before the long work starts.
 
-use crate::workspace::{WASM_TARGET, root, run};
+use crate::workspace::{ARM_LIBRARIES, ARM_LINKER, ARM_TARGET, QEMU, WASM_TARGET, root, run};
 use anyhow::{Result, bail};
 use std::{
     env, fs,
@@ -28,16 +28,32 @@ pub(crate) fn for_browser_tests() -> Result<()> {
     npm_packages()
 }
 
+/// What the kernels' tests on aarch64 lack here, with the command that installs it.
+pub(crate) fn missing_for_arm() -> Option<String> {
+    let tools = [QEMU, ARM_LINKER].iter().all(|tool| find(tool).is_some());
+    let libraries = Path::new(ARM_LIBRARIES).is_dir();
+    match (tools && libraries, has_target(ARM_TARGET)) {
+        (false, _) => Some(
+            "sudo apt-get install -y gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user".into(),
+        ),
+        (true, false) => Some(format!("rustup target add {ARM_TARGET}")),
+        (true, true) => None,
+    }
+}
+
+/// Whether rustc has the standard library of a target.
+fn has_target(target: &str) -> bool {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+    sysroot.is_ok_and(|out| {
+        let sysroot = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+        Path::new(&sysroot).join("lib/rustlib").join(target).is_dir()
+    })
+}
+
 /// Installs the target through rustup, the only way to get it.
 fn wasm_target() -> Result<()> {
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
-    if let Ok(out) = sysroot {
-        let lib = Path::new(String::from_utf8_lossy(&out.stdout).trim())
-            .join("lib/rustlib")
-            .join(WASM_TARGET);
-        if lib.is_dir() {
-            return Ok(());
-        }
+    if has_target(WASM_TARGET) {
+        return Ok(());
     }
     if find("rustup").is_none() {
         bail!(

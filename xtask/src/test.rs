@@ -3,8 +3,9 @@
 use crate::{
     bundle, licences, prerequisites,
     workspace::{
-        BROWSER_PACKAGES, NATIVE_PROFILE, WASM_PROFILE, WASM_TARGET, cargo, cargo_with,
-        native_binary, root, run as run_command, target,
+        ARM_LIBRARIES, ARM_LINKER, ARM_TARGET, BROWSER_PACKAGES, NATIVE_PROFILE, QEMU,
+        WASM_PROFILE, WASM_TARGET, cargo, cargo_with, native_binary, root, run as run_command,
+        target,
     },
 };
 use anyhow::{Context as _, Result, ensure};
@@ -24,13 +25,15 @@ pub(crate) enum Stage {
     Lint,
     /// Unit, property, simulation and process tests on this machine.
     Native,
+    /// The kernels' tests on aarch64 in an emulator, where there is one; says so where there is not.
+    Arm,
     /// The same async tests inside a dedicated worker in headless Chromium.
     Wasm,
     /// End to end: a local network, the playground, and nodes that lie.
     Browser,
 }
 
-const ALL: [Stage; 4] = [Stage::Lint, Stage::Native, Stage::Wasm, Stage::Browser];
+const ALL: [Stage; 5] = [Stage::Lint, Stage::Native, Stage::Arm, Stage::Wasm, Stage::Browser];
 
 /// Runs the stages named, or all of them.
 pub(crate) fn run(only: &[Stage], filter: Option<&str>) -> Result<()> {
@@ -41,9 +44,18 @@ pub(crate) fn run(only: &[Stage], filter: Option<&str>) -> Result<()> {
     }
     for stage in stages {
         let start = Instant::now();
+        if *stage == Stage::Arm
+            && let Some(command) = prerequisites::missing_for_arm()
+        {
+            eprintln!(
+                "== {stage:?} NOT RUN: the kernels of aarch64 need an emulator. Install: {command}"
+            );
+            continue;
+        }
         match stage {
             Stage::Lint => lint()?,
             Stage::Native => native(filter)?,
+            Stage::Arm => arm()?,
             Stage::Wasm => wasm()?,
             Stage::Browser => browser(filter)?,
         }
@@ -74,6 +86,29 @@ fn native(filter: Option<&str>) -> Result<()> {
     args.extend(filter);
     cargo(&["test", "--quiet", "--locked", "--profile", NATIVE_PROFILE, "-p", "xtask"])?;
     cargo(&args)
+}
+
+/// The kernels alone: whatever is above them computes with their integers.
+fn arm() -> Result<()> {
+    let variable =
+        |name: &str| format!("CARGO_TARGET_{}_{name}", ARM_TARGET.to_uppercase().replace('-', "_"));
+    let (linker, runner) = (variable("LINKER"), variable("RUNNER"));
+    cargo_with(
+        &[
+            "test",
+            "--locked",
+            "--profile",
+            NATIVE_PROFILE,
+            "--target",
+            ARM_TARGET,
+            "-p",
+            "nesa-kernels",
+        ],
+        &[
+            (linker.as_str(), ARM_LINKER.to_owned()),
+            (runner.as_str(), format!("{QEMU} -L {ARM_LIBRARIES}")),
+        ],
+    )
 }
 
 /// One selection for every native call: another one would unify features differently and compile

@@ -13,6 +13,11 @@ pub(crate) const NATIVE_PROFILE: &str = "local";
 pub(crate) const WASM_PROFILE: &str = "wasm";
 /// The browser target.
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
+/// The target whose kernels are tested in an emulator, and what that takes.
+pub(crate) const ARM_TARGET: &str = "aarch64-unknown-linux-gnu";
+pub(crate) const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
+pub(crate) const ARM_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+pub(crate) const QEMU: &str = "qemu-aarch64";
 /// Packages that only make sense in a browser; native builds leave them out.
 pub(crate) const BROWSER_PACKAGES: [&str; 5] =
     ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-text", "nesa-verifier"];

@@ -38,6 +38,10 @@ fn from_a_folder_to_text() {
     let greedy = write(&["--tokens", "20"]);
     assert_eq!(greedy["prompt_tokens"], 9);
     assert!(greedy["tokens"].as_u64().unwrap() <= 20);
+    let threaded = write(&["--tokens", "20", "--threads", "3"]);
+    assert_eq!((&threaded["text"], &threaded["threads"]), (&greedy["text"], &json!(3)));
+    let none = ["model", "generate", &file, "--prompt", "a", "--threads", "0"];
+    assert!(!run(home.path(), none).status.success());
     let warm =
         |seed| write(&["--tokens", "40", "--temperature", "1.5", "--seed", seed])["text"].clone();
     assert_eq!(warm("1"), warm("1"));

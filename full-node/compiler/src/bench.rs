@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub struct StageTimes {
     /// Tokens embedded, special ones included.
     pub tokens: usize,
-    /// Kernel path: `avx2`, `simd128` or `scalar`.
+    /// Kernel path, as [`nesa_kernels::Path::name`].
     pub kernel: &'static str,
     /// Fastest whole run.
     pub fastest_ms: f64,

@@ -1,12 +1,17 @@
-//! [`Vector`] on 256-bit registers, entered only after run-time detection.
+//! [`Vector`] on 256-bit registers, entered only after run-time detection; with AVX-VNNI, products are
+//! added to a sum in one instruction instead of two.
 
 use std::arch::x86_64::*;
 
-use crate::vector::Vector;
+use crate::vector::{MOST_LANES, Vector};
 
-pub(crate) struct Avx2;
+/// 256-bit registers, with or without AVX-VNNI.
+pub(crate) struct Lanes256<const VNNI: bool>;
+pub(crate) type Avx2 = Lanes256<false>;
+pub(crate) type AvxVnni = Lanes256<true>;
 
-/// Defines each method with one `unsafe` block: AVX2 is present and memory is as the trait says.
+/// Defines each method with one `unsafe` block: AVX2 is present (and AVX-VNNI where named) and memory is as the trait
+/// says.
 macro_rules! methods {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block)*) => {
         $(
@@ -62,12 +67,13 @@ unsafe fn transpose_pairs(r: [__m128i; 8]) -> [__m128i; 8] {
     }
 }
 
-impl Vector for Avx2 {
+impl<const VNNI: bool> Vector for Lanes256<VNNI> {
     type Lanes = __m256i;
     type Wide = Halves;
     const LANES: usize = 8;
     const ROWS: usize = 2;
     const TOKENS: usize = 6;
+    const COLUMNS: usize = 512;
 
     methods! {
         fn splat(value: i32) -> __m256i { _mm256_set1_epi32(value) }
@@ -113,7 +119,11 @@ impl Vector for Avx2 {
             out
         }
         fn multiply_add(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
-            _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+            if VNNI {
+                _mm256_dpwssd_avx_epi32(sum, a, b)
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+            }
         }
         fn transpose_i8(from: *const i8, stride: usize, to: *mut i16, to_stride: usize) {
             let mut rows = [_mm_setzero_si128(); 8];
@@ -125,7 +135,7 @@ impl Vector for Avx2 {
                 _mm256_storeu_si256(to.add(i * to_stride).cast(), _mm256_cvtepi8_epi16(pairs));
             }
         }
-        fn transpose_i16(from: *const i16, stride: usize, to: *mut i16, to_stride: usize) {
+        fn transpose_words(from: *const u8, stride: usize, to: *mut i32, to_stride: usize) {
             let mut r = [_mm256_setzero_si256(); 8];
             for (i, row) in r.iter_mut().enumerate() {
                 *row = _mm256_loadu_si256(from.add(i * stride).cast());
@@ -204,8 +214,8 @@ impl Vector for Avx2 {
         fn wide_low(v: Halves) -> __m256i {
             _mm256_blend_epi32(v.0, _mm256_slli_epi64(v.1, 32), 0b1010_1010)
         }
-        fn wide_lanes(v: Halves) -> [i64; 8] {
-            let mut out = [0i64; 8];
+        fn wide_lanes(v: Halves) -> [i64; MOST_LANES] {
+            let mut out = [0i64; MOST_LANES];
             _mm256_storeu_si256(out.as_mut_ptr().cast(), v.0);
             _mm256_storeu_si256(out.as_mut_ptr().add(4).cast(), v.1);
             out

@@ -2,8 +2,8 @@
 //!
 //! Everything here is a pure function over slices: no I/O, no allocation that outside data could
 //! make large, no floats. [`mod@reference`] holds the definition of every operation as a plain loop;
-//! the functions at the crate root pick the fastest version the machine has (AVX2 natively,
-//! `simd128` in WebAssembly, scalar elsewhere) and return the same integers.
+//! the functions at the crate root pick the fastest version the machine has ([`Path`]: AVX-512, AVX2 or
+//! NEON natively, `simd128` in WebAssembly, scalar elsewhere) and return the same integers.
 //!
 //! Matrices are row-major. A weight matrix `w` is `[n, k]` of `i8`, activations `x` are
 //! `[tokens, k]`, results `y` are `[tokens, n]`.
@@ -20,10 +20,17 @@ pub mod sample;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod bytes;
 mod dispatch;
 mod freivalds;
 mod matmul;
 mod matvec;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod path;
 mod product;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
@@ -35,6 +42,7 @@ pub use matmul::{
     Strided, attention_context, attention_scores, matmul_full_i64, matmul_i8, matmul_i8_i16,
     matmul_mask_u32,
 };
+pub use path::Path;
 
 /// Reads bytes as signed bytes, without copying.
 pub fn as_i8(bytes: &[u8]) -> &[i8] {

@@ -5,12 +5,15 @@
 //! `k` short enough for 32 bits.
 
 use crate::matvec::matvec;
-use crate::product::{Columns, Rows, Shape, product};
+use crate::product::{Columns, Rows, Shape, product, product_i8};
 use crate::reference;
 use crate::reference::check_shapes;
 
 /// Longest piece of a row whose product with 16-bit values fits 32 bits: `2^31 / (2^15 · 2^7)`.
 const EXACT_PIECE: usize = 256;
+
+/// Tokens of a share at a time, whose halves' sums stay in the second-level cache.
+const AT_ONCE: usize = 96;
 
 /// Most tokens for which transposing the weights does not pay.
 const FEW: usize = 2;
@@ -45,13 +48,10 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
 /// When a slice does not have the length its shape says.
 pub fn matmul_i8_i16(w: &[i8], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
     check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
-    if tokens <= FEW && k > 0 && n > 0 {
-        for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
-            matvec(w, x, y);
-        }
-        return;
+    if (1..=FEW).contains(&tokens) && k > 0 && n > 0 {
+        return matvec(w, x, tokens, y);
     }
-    product(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
+    product_i8(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
 }
 
 /// A matrix inside a slice: its first value, and the distance between its rows.
@@ -105,10 +105,14 @@ pub fn attention_context(
 /// Splits shares into signed halves, `s ≡ low + 2^16·high mod 2^32`: all the lows, then all the highs,
 /// so that one pass over the weights serves both.
 fn halves(share: &[u32]) -> Vec<i16> {
-    let low = share.iter().map(|&s| s as i16);
-    // Taking the signed low half away carries one into the high half when it is negative.
-    let high = share.iter().map(|&s| (s.wrapping_add(1 << 15) >> 16) as i16);
-    low.chain(high).collect()
+    let mut halves = vec![0; 2 * share.len()];
+    let (lows, highs) = halves.split_at_mut(share.len());
+    for ((low, high), &s) in lows.iter_mut().zip(highs).zip(share) {
+        *low = s as i16;
+        // Taking the signed low half away carries one into the high half when it is negative.
+        *high = (s.wrapping_add(1 << 15) >> 16) as i16;
+    }
+    halves
 }
 
 /// `out = share · wᵀ mod 2^32`; see [`reference::matmul_mask_u32`].
@@ -124,12 +128,17 @@ pub fn matmul_mask_u32(
     out: &mut [u32],
 ) {
     check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
-    let mut sums = vec![0i32; 2 * tokens * n];
-    let shape = Shape { n, k, tokens: 2 * tokens, y_stride: n };
-    product(rows(w, k), rows(&halves(share), k), shape, &mut sums);
-    let (low, high) = sums.split_at(tokens * n);
-    for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
-        *out = (low as u32).wrapping_add((high as u32) << 16);
+    if k == 0 || n == 0 {
+        return out.fill(0);
+    }
+    let mut sums = vec![0i32; 2 * tokens.min(AT_ONCE) * n];
+    for (share, out) in share.chunks(AT_ONCE * k).zip(out.chunks_mut(AT_ONCE * n)) {
+        let sums = &mut sums[..2 * out.len()];
+        matmul_i8_i16(w, &halves(share), n, k, 2 * out.len() / n, sums);
+        let (low, high) = sums.split_at(out.len());
+        for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
+            *out = (low as u32).wrapping_add((high as u32) << 16);
+        }
     }
 }
 
@@ -161,7 +170,7 @@ pub fn matmul_full_i64(
         for (half, shift) in [(&low, 0), (&high, 16)] {
             // |w| ≤ 2^7 and |x| ≤ 2^15 over at most 256 columns: the sum stays within ±2^30.
             let x = Rows { data: &half[start..], stride: k };
-            product(Rows { data: &w[start..], stride: k }, x, shape, &mut sums);
+            product_i8(Rows { data: &w[start..], stride: k }, x, shape, &mut sums);
             for (out, &sum) in out.iter_mut().zip(&sums) {
                 *out += i64::from(sum) << shift;
             }

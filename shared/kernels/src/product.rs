@@ -3,18 +3,16 @@
 //! A panel of weight rows is widened to 16 bits and transposed so that a register holds one pair of
 //! adjacent columns of each row; then tiles of tokens by rows sweep over it. A tile keeps all its
 //! sums in registers, reads each weight register once for all its tokens and each pair of
-//! activations once for all its rows, and needs no horizontal sum. Panels cover [`COLUMNS`] of `k`
+//! activations once for all its rows, and needs no horizontal sum. Panels cover [`Vector::COLUMNS`] of `k`
 //! so that one stays in the first-level cache, and [`BLOCK`] tokens, whose columns stay in the second.
 
 use crate::dispatch::vectorised;
-use crate::vector::Vector;
+use crate::vector::{MOST_LANES, Vector};
 
-/// Columns of a panel: 16 rows of 512 16-bit values are 16 KiB.
-const COLUMNS: usize = 512;
 /// Tokens that meet a panel: 192 rows of 512 16-bit values are 192 KiB.
 const BLOCK: usize = 192;
-/// Room for the largest block that [`Vector`] transposes: 8 rows of 16 values.
-const LARGEST_BLOCK: usize = 8 * 16;
+/// Room for the largest block that [`Vector`] transposes.
+const LARGEST_BLOCK: usize = MOST_LANES * 2 * MOST_LANES;
 
 /// Rows of a matrix inside a slice, `stride` values apart.
 #[derive(Clone, Copy)]
@@ -54,6 +52,31 @@ pub(crate) struct Place {
     pairs: usize,
 }
 
+/// [`Vector::transpose_i8`].
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn transpose_i8<L: Vector>(from: *const i8, stride: usize, to: *mut i16, to_stride: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { L::transpose_i8(from, stride, to, to_stride) }
+}
+
+/// [`transpose_i8`] of 16-bit values, whose pairs are words as they lie.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn transpose_i16<L: Vector>(
+    from: *const i16,
+    stride: usize,
+    to: *mut i16,
+    to_stride: usize,
+) {
+    // SAFETY: the caller's promise; registers are a whole number of words apart.
+    unsafe { L::transpose_words(from.cast(), 2 * stride, to.cast(), to_stride / 2) }
+}
+
 /// Implements [`Weights`] for row-major weights of one element type.
 macro_rules! row_major {
     ($ty:ty, $transpose:ident) => {
@@ -77,7 +100,7 @@ macro_rules! row_major {
                         let from = self.data.as_ptr().add(row * self.stride + column);
                         let to = to.add(first * to_stride);
                         if rows == L::LANES && column + width <= k {
-                            L::$transpose(from, self.stride, to, to_stride);
+                            $transpose::<L>(from, self.stride, to, to_stride);
                             continue;
                         }
                         let mut block = [0; LARGEST_BLOCK];
@@ -87,7 +110,7 @@ macro_rules! row_major {
                             source.copy_to_nonoverlapping(block.as_mut_ptr(), len);
                         }
                         let mut registers = [0i16; LARGEST_BLOCK];
-                        L::$transpose(block.as_ptr(), width, registers.as_mut_ptr(), width);
+                        $transpose::<L>(block.as_ptr(), width, registers.as_mut_ptr(), width);
                         for p in 0..L::LANES.min(pairs - first) {
                             let register = registers.as_ptr().add(p * width);
                             register.copy_to_nonoverlapping(to.add(p * to_stride), width);
@@ -122,7 +145,7 @@ impl Weights for Columns<'_> {
             // room, which the caller promises.
             unsafe {
                 let from = self.0.data.as_ptr().add(column * self.0.stride + row);
-                let mut own = [[0i16; LARGEST_BLOCK]; 2];
+                let mut own = [[0i16; MOST_LANES]; 2];
                 let (mut even, mut odd) = (own[0].as_ptr(), own[1].as_ptr());
                 if rows == L::LANES && column + 1 < k {
                     (even, odd) = (from, from.add(self.0.stride));
@@ -160,7 +183,27 @@ vectorised! {
     }
 }
 
-fn check(w: impl Weights, x: Rows<'_, i16>, shape: Shape, y: &[i32]) {
+/// [`product`] of weights of bytes, by dot products of bytes where they are the faster way.
+///
+/// # Panics
+/// As [`product`].
+pub(crate) fn product_i8(w: Rows<'_, i8>, x: Rows<'_, i16>, shape: Shape, y: &mut [i32]) {
+    #[cfg(target_arch = "aarch64")]
+    {
+        #[target_feature(enable = "dotprod")]
+        fn dotprod(w: Rows<'_, i8>, x: Rows<'_, i16>, shape: Shape, y: &mut [i32]) {
+            // SAFETY: this function itself requires `dotprod`.
+            unsafe { crate::bytes::fast::<crate::neon::Neon>(w, x, shape, y) }
+        }
+        if crate::Path::current() == crate::Path::NeonDot {
+            // SAFETY: the CPU has what its current path says.
+            return unsafe { dotprod(w, x, shape, y) };
+        }
+    }
+    product(w, x, shape, y);
+}
+
+pub(crate) fn check(w: impl Weights, x: Rows<'_, i16>, shape: Shape, y: &[i32]) {
     let Shape { n, k, tokens, y_stride } = shape;
     assert!(w.hold(n, k), "w is [n, k]");
     assert!(x.hold(tokens, k), "x is [tokens, k]");
@@ -200,12 +243,12 @@ unsafe fn fast<L: Vector, W: Weights>(w: W, x: Rows<'_, i16>, shape: Shape, y: &
         x
     };
     let register = 2 * L::LANES;
-    let mut panel = vec![0i16; COLUMNS.min(k.next_multiple_of(2)) / 2 * L::ROWS * register];
+    let mut panel = vec![0i16; L::COLUMNS.min(k.next_multiple_of(2)) / 2 * L::ROWS * register];
     for first in (0..tokens).step_by(BLOCK) {
         let end = (first + BLOCK).min(tokens);
         // No columns at all still have to write zeros.
-        for column in (0..k.max(1)).step_by(COLUMNS) {
-            let pairs = (k - column).min(COLUMNS).div_ceil(2);
+        for column in (0..k.max(1)).step_by(L::COLUMNS) {
+            let pairs = (k - column).min(L::COLUMNS).div_ceil(2);
             let mut row = 0;
             while row < n {
                 let registers = (n - row).div_ceil(L::LANES).min(L::ROWS);
@@ -219,7 +262,7 @@ unsafe fn fast<L: Vector, W: Weights>(w: W, x: Rows<'_, i16>, shape: Shape, y: &
                     }
                     let mut t = first;
                     while t < end {
-                        let count = share::<L>(end - t);
+                        let count = share(end - t, L::TOKENS);
                         let tile = Tile {
                             panel: panel.as_ptr(),
                             pairs,
@@ -232,7 +275,10 @@ unsafe fn fast<L: Vector, W: Weights>(w: W, x: Rows<'_, i16>, shape: Shape, y: &
                         };
                         match registers {
                             1 => tile.tokens::<L, 1>(count),
-                            _ => tile.tokens::<L, 2>(count),
+                            2 => tile.tokens::<L, 2>(count),
+                            3 if L::ROWS >= 3 => tile.tokens::<L, 3>(count),
+                            _ if L::ROWS >= 4 => tile.tokens::<L, 4>(count),
+                            _ => {}
                         }
                         t += count;
                     }
@@ -245,8 +291,8 @@ unsafe fn fast<L: Vector, W: Weights>(w: W, x: Rows<'_, i16>, shape: Shape, y: &
 
 /// Tokens of the next tile: as many as fit, but the last two tiles share evenly.
 #[inline(always)]
-fn share<L: Vector>(rest: usize) -> usize {
-    if rest >= 2 * L::TOKENS || rest <= L::TOKENS { rest.min(L::TOKENS) } else { rest.div_ceil(2) }
+pub(crate) fn share(rest: usize, most: usize) -> usize {
+    if rest >= 2 * most || rest <= most { rest.min(most) } else { rest.div_ceil(2) }
 }
 
 struct Tile {
@@ -264,7 +310,7 @@ struct Tile {
 
 impl Tile {
     /// # Safety
-    /// As [`Tile::run`], for `count ≤ 6` tokens.
+    /// As [`Tile::run`], for `count ≤ TOKENS` tokens.
     #[inline(always)]
     unsafe fn tokens<L: Vector, const R: usize>(&self, count: usize) {
         // SAFETY: the caller's promise.
@@ -275,7 +321,13 @@ impl Tile {
                 3 => self.run::<L, 3, R>(),
                 4 => self.run::<L, 4, R>(),
                 5 if L::TOKENS >= 5 => self.run::<L, 5, R>(),
-                _ if L::TOKENS >= 6 => self.run::<L, 6, R>(),
+                6 if L::TOKENS >= 6 => self.run::<L, 6, R>(),
+                7 if L::TOKENS >= 7 => self.run::<L, 7, R>(),
+                8 if L::TOKENS >= 8 => self.run::<L, 8, R>(),
+                9 if L::TOKENS >= 9 => self.run::<L, 9, R>(),
+                10 if L::TOKENS >= 10 => self.run::<L, 10, R>(),
+                11 if L::TOKENS >= 11 => self.run::<L, 11, R>(),
+                12 if L::TOKENS >= 12 => self.run::<L, 12, R>(),
                 _ => {}
             }
         }
@@ -325,7 +377,7 @@ impl Tile {
                 return;
             }
             for t in 0..T {
-                let mut row = [[0i32; 8]; R];
+                let mut row = [[0i32; MOST_LANES]; R];
                 for r in 0..R {
                     L::store(row[r].as_mut_ptr(), sums[t][r]);
                 }

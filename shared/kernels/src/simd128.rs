@@ -3,7 +3,7 @@
 
 use std::arch::wasm32::*;
 
-use crate::vector::Vector;
+use crate::vector::{MOST_LANES, Vector};
 
 pub(crate) struct Simd128;
 
@@ -44,6 +44,7 @@ impl Vector for Simd128 {
     const LANES: usize = 4;
     const ROWS: usize = 2;
     const TOKENS: usize = 4;
+    const COLUMNS: usize = 512;
 
     methods! {
         fn splat(value: i32) -> v128 { i32x4_splat(value) }
@@ -94,7 +95,7 @@ impl Vector for Simd128 {
                 v128_store(to.add(i * to_stride).cast(), pairs);
             }
         }
-        fn transpose_i16(from: *const i16, stride: usize, to: *mut i16, to_stride: usize) {
+        fn transpose_words(from: *const u8, stride: usize, to: *mut i32, to_stride: usize) {
             let mut rows = [i32x4_splat(0); 4];
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = v128_load(from.add(i * stride).cast());
@@ -134,8 +135,8 @@ impl Vector for Simd128 {
             (u64x2_shr(v.0, count), u64x2_shr(v.1, count))
         }
         fn wide_low(v: Halves) -> v128 { i32x4_shuffle::<0, 2, 4, 6>(v.0, v.1) }
-        fn wide_lanes(v: Halves) -> [i64; 8] {
-            let mut out = [0i64; 8];
+        fn wide_lanes(v: Halves) -> [i64; MOST_LANES] {
+            let mut out = [0i64; MOST_LANES];
             v128_store(out.as_mut_ptr().cast(), v.0);
             v128_store(out.as_mut_ptr().add(2).cast(), v.1);
             out

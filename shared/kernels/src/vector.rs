@@ -3,6 +3,9 @@
 //! A fast path is a function generic over [`Vector`], `inline(always)`, so that it compiles with the
 //! features of the function that calls it (`dispatch::vectorised!`). All arithmetic wraps.
 
+/// 32-bit lanes of the widest register.
+pub(crate) const MOST_LANES: usize = 16;
+
 /// Operations on a register of 32-bit lanes, which also serves as twice as many 16-bit lanes.
 ///
 /// # Safety
@@ -19,6 +22,8 @@ pub(crate) trait Vector {
     const ROWS: usize;
     /// Most tokens in a product's tile; `TOKENS · ROWS` sums and their operands fit the registers.
     const TOKENS: usize;
+    /// Columns of a product's panel, which with its activations fits the first-level cache.
+    const COLUMNS: usize;
 
     unsafe fn splat(value: i32) -> Self::Lanes;
     /// Reads `LANES` values.
@@ -55,8 +60,9 @@ pub(crate) trait Vector {
     /// Reads `2·LANES` bytes from each of `LANES` rows, `stride` apart, and writes them as 16-bit
     /// pairs, transposed: register `i`, at `to + i · to_stride`, holds values `2i` and `2i+1` of each row.
     unsafe fn transpose_i8(from: *const i8, stride: usize, to: *mut i16, to_stride: usize);
-    /// [`Vector::transpose_i8`] of 16-bit values.
-    unsafe fn transpose_i16(from: *const i16, stride: usize, to: *mut i16, to_stride: usize);
+    /// Reads `LANES` 32-bit words from each of `LANES` rows, `stride` bytes apart, and writes them
+    /// transposed: register `i`, at `to + i · to_stride`, holds word `i` of each row.
+    unsafe fn transpose_words(from: *const u8, stride: usize, to: *mut i32, to_stride: usize);
     /// `LANES` 16-bit values from each of two rows, interleaved.
     unsafe fn interleave_i16(even: *const i16, odd: *const i16) -> Self::Lanes;
     /// `2·LANES` 16-bit values from each of two rows, interleaved, in an order of the implementation's
@@ -79,6 +85,6 @@ pub(crate) trait Vector {
     unsafe fn wide_shr(v: Self::Wide, count: u32) -> Self::Wide;
     /// The low half of each wide lane, back in order.
     unsafe fn wide_low(v: Self::Wide) -> Self::Lanes;
-    /// All wide lanes, in no particular order, to be summed or or-ed; at most 8.
-    unsafe fn wide_lanes(v: Self::Wide) -> [i64; 8];
+    /// All wide lanes, in no particular order and zeros after them, to be summed or or-ed.
+    unsafe fn wide_lanes(v: Self::Wide) -> [i64; MOST_LANES];
 }

@@ -1,8 +1,11 @@
 //! Every fast operation of decoders equals its plain definition, for ordinary values and at the extremes.
 
+mod paths;
+
 use nesa_kernels::attention::{self, AttentionScratch, Cache, Look};
 use nesa_kernels::decoder::{self, GAIN_LIMIT, RESIDUAL_LIMIT, plain};
 use nesa_kernels::rotary::{self, Turn, Turns};
+use paths::on_every_path;
 use proptest::prelude::*;
 
 /// Values of up to `bits` bits and sign, with the extremes of that range among them.
@@ -107,12 +110,15 @@ fn fast(a: &Attention, count: usize, scratch: &mut AttentionScratch) -> Vec<i32>
 proptest! {
     #[test]
     fn attending(a in attention()) {
-        let expected = defined(&a);
-        // What was left in the buffers must not matter.
-        let mut scratch = AttentionScratch::default();
-        for count in [1, 2, a.looks.len().max(1)] {
-            prop_assert_eq!(&fast(&a, count, &mut scratch), &expected);
-        }
+        on_every_path(|| {
+            let expected = defined(&a);
+            // What was left in the buffers must not matter.
+            let mut scratch = AttentionScratch::default();
+            for count in [1, 2, a.looks.len().max(1)] {
+                prop_assert_eq!(&fast(&a, count, &mut scratch), &expected);
+            }
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -123,17 +129,20 @@ proptest! {
         q_max in 1u32..1 << 15,
         largest: bool,
     ) {
-        let gain = if largest { vec![GAIN_LIMIT; h.len()] } else { gain };
-        let epsilon = if small { epsilon >> 40 } else { epsilon };
-        let n = h.len();
-        let (mut t, mut expected, mut got) = (vec![1; n], vec![7; n], vec![8; n]);
-        let scale = plain::rms_quantize_row(&h, epsilon, &gain, q_max, &mut t, &mut expected);
-        t.fill(2);
-        prop_assert_eq!(
-            decoder::rms_quantize_row(&h, epsilon, &gain, q_max, &mut t, &mut got),
-            scale
-        );
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let gain = if largest { vec![GAIN_LIMIT; h.len()] } else { gain.clone() };
+            let epsilon = if small { epsilon >> 40 } else { epsilon };
+            let n = h.len();
+            let (mut t, mut expected, mut got) = (vec![1; n], vec![7; n], vec![8; n]);
+            let scale = plain::rms_quantize_row(&h, epsilon, &gain, q_max, &mut t, &mut expected);
+            t.fill(2);
+            prop_assert_eq!(
+                decoder::rms_quantize_row(&h, epsilon, &gain, q_max, &mut t, &mut got),
+                scale
+            );
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -141,10 +150,13 @@ proptest! {
         (gate, up) in (0usize..150).prop_flat_map(|n| (any_row(n, 22), any_row(n, 31))),
         table in prop::collection::vec(any::<u16>(), 0..5000),
     ) {
-        let (mut expected, mut got) = (vec![7; gate.len()], vec![8; gate.len()]);
-        plain::swiglu_row(&gate, &up, &table, &mut expected);
-        decoder::swiglu_row(&gate, &up, &table, &mut got);
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let (mut expected, mut got) = (vec![7; gate.len()], vec![8; gate.len()]);
+            plain::swiglu_row(&gate, &up, &table, &mut expected);
+            decoder::swiglu_row(&gate, &up, &table, &mut got);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -155,21 +167,24 @@ proptest! {
         scale in 0u32..1 << 31,
         shift in 1u32..=62,
     ) {
-        let (mut expected, mut got) = (a.clone(), a.clone());
-        plain::add_residual(&mut expected, &b);
-        decoder::add_residual(&mut got, &b);
-        prop_assert_eq!(&got, &expected);
+        on_every_path(|| {
+            let (mut expected, mut got) = (a.clone(), a.clone());
+            plain::add_residual(&mut expected, &b);
+            decoder::add_residual(&mut got, &b);
+            prop_assert_eq!(&got, &expected);
 
-        let (mut expected, mut got) = (a.clone(), a.clone());
-        plain::smooth_row(&mut expected, &factor);
-        decoder::smooth_row(&mut got, &factor);
-        prop_assert!(got.iter().all(|v| v.abs() <= RESIDUAL_LIMIT));
-        prop_assert_eq!(&got, &expected);
+            let (mut expected, mut got) = (a.clone(), a.clone());
+            plain::smooth_row(&mut expected, &factor);
+            decoder::smooth_row(&mut got, &factor);
+            prop_assert!(got.iter().all(|v| v.abs() <= RESIDUAL_LIMIT));
+            prop_assert_eq!(&got, &expected);
 
-        let words: Vec<i8> = a.iter().map(|&v| v as i8).collect();
-        plain::embed_row(&words, scale, shift, &mut expected);
-        decoder::embed_row(&words, scale, shift, &mut got);
-        prop_assert_eq!(&got, &expected);
+            let words: Vec<i8> = a.iter().map(|&v| v as i8).collect();
+            plain::embed_row(&words, scale, shift, &mut expected);
+            decoder::embed_row(&words, scale, shift, &mut got);
+            prop_assert_eq!(&got, &expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -178,36 +193,43 @@ proptest! {
             (any_row(2 * pairs, 30), row(pairs, 30), row(pairs, 30))
         }),
     ) {
-        let mut turns = Turns::new();
-        for (&cos, &sin) in cos.iter().zip(&sin) {
-            turns.push(Turn { cos, sin });
-        }
-        let turns = turns.view(0..cos.len());
-        let (mut expected, mut got) = (head.clone(), head);
-        rotary::plain(&mut expected, turns);
-        rotary::rotate(&mut got, turns);
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let mut turns = Turns::new();
+            for (&cos, &sin) in cos.iter().zip(&sin) {
+                turns.push(Turn { cos, sin });
+            }
+            let turns = turns.view(0..cos.len());
+            let (mut expected, mut got) = (head.clone(), head.clone());
+            rotary::plain(&mut expected, turns);
+            rotary::rotate(&mut got, turns);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 }
 
 /// The largest sums there can be: every product of its greatest magnitude, over several pieces.
 #[test]
 fn attention_at_its_bounds() {
-    let (width, tokens) = (48, 1000);
-    for value in [i16::MIN, i16::MAX] {
-        for rows in [1, 9] {
-            let a = Attention {
-                queries: vec![16383; rows * width],
-                looks: vec![Look { seen: 0..tokens, score: (1 << 31) - 1 }; rows],
-                keys: vec![0; tokens * width],
-                values: vec![value; tokens * width],
-                exp: vec![32767, 0],
-            };
-            let got = fast(&a, rows, &mut AttentionScratch::default());
-            assert_eq!(got, defined(&a));
-            assert!(got.iter().all(|&c| (c - (i32::from(value) << 7)).abs() <= 1));
+    on_every_path(|| {
+        for (width, value) in [(48, i16::MIN), (48, i16::MAX), (64, i16::MIN), (64, i16::MAX)] {
+            let tokens = 1000;
+            for rows in [1, 9] {
+                let a = Attention {
+                    queries: vec![16383; rows * width],
+                    looks: vec![Look { seen: 0..tokens, score: (1 << 31) - 1 }; rows],
+                    keys: vec![0; tokens * width],
+                    values: vec![value; tokens * width],
+                    exp: vec![32767, 0],
+                };
+                let got = fast(&a, rows, &mut AttentionScratch::default());
+                prop_assert_eq!(&got, &defined(&a));
+                prop_assert!(got.iter().all(|&c| (c - (i32::from(value) << 7)).abs() <= 1));
+            }
         }
-    }
+        Ok(())
+    })
+    .unwrap();
 }
 
 #[test]

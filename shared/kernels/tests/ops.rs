@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
+mod paths;
+
 use nesa_kernels::ops::{self, NORM_LIMIT, RESIDUAL_LIMIT, Requantize, RowScale, plain};
+use paths::on_every_path;
 use proptest::prelude::*;
 
 /// Values of up to `bits` bits and sign, with the extremes of that range among them.
@@ -43,10 +46,13 @@ const LENGTHS: std::ops::Range<usize> = 0..70;
 proptest! {
     #[test]
     fn quantising(row in LENGTHS.prop_flat_map(any_row), q_max in 1u32..1 << 15) {
-        let (mut expected, mut got) = (vec![7; row.len()], vec![8; row.len()]);
-        let scale = plain::quantize_row(&row, q_max, &mut expected);
-        prop_assert_eq!(ops::quantize_row(&row, q_max, &mut got), scale);
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let (mut expected, mut got) = (vec![7; row.len()], vec![8; row.len()]);
+            let scale = plain::quantize_row(&row, q_max, &mut expected);
+            prop_assert_eq!(ops::quantize_row(&row, q_max, &mut got), scale);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -55,10 +61,13 @@ proptest! {
             (any_row(n), prop::collection::vec(any::<u16>(), n))
         }),
     ) {
-        let (mut expected, mut got) = (row.clone(), row);
-        plain::smooth_row(&mut expected, &factor);
-        ops::smooth_row(&mut got, &factor);
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let (mut expected, mut got) = (row.clone(), row.clone());
+            plain::smooth_row(&mut expected, &factor);
+            ops::smooth_row(&mut got, &factor);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -70,11 +79,14 @@ proptest! {
             Just(ops::QUERY_KEY_LIMIT), Just(ops::VALUE_LIMIT), Just(RESIDUAL_LIMIT), Just(ops::GELU_LIMIT),
         ],
     ) {
-        let to = Requantize { multiplier: &multiplier, shift, bias: &bias, limit };
-        let (mut expected, mut got) = (vec![7; y.len()], vec![8; y.len()]);
-        plain::requantize_row(&y, scale, to, &mut expected);
-        ops::requantize_row(&y, scale, to, &mut got);
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let to = Requantize { multiplier: &multiplier, shift, bias: &bias, limit };
+            let (mut expected, mut got) = (vec![7; y.len()], vec![8; y.len()]);
+            plain::requantize_row(&y, scale, to, &mut expected);
+            ops::requantize_row(&y, scale, to, &mut got);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -85,40 +97,50 @@ proptest! {
         epsilon in any::<u32>(),
         shift in 1u32..=62,
     ) {
-        let gain: Vec<i32> = gain.into_iter().map(|g| g.max(-i32::MAX)).collect();
-        let (mut expected, mut got) = (h.clone(), h);
-        plain::layer_norm_row(&mut expected, epsilon.into(), &gain, shift, &bias);
-        ops::layer_norm_row(&mut got, epsilon.into(), &gain, shift, &bias);
-        prop_assert!(got.iter().all(|v| v.abs() <= NORM_LIMIT));
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let gain: Vec<i32> = gain.iter().map(|g| (*g).max(-i32::MAX)).collect();
+            let (mut expected, mut got) = (h.clone(), h.clone());
+            plain::layer_norm_row(&mut expected, epsilon.into(), &gain, shift, &bias);
+            ops::layer_norm_row(&mut got, epsilon.into(), &gain, shift, &bias);
+            prop_assert!(got.iter().all(|v| v.abs() <= NORM_LIMIT));
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
     fn gelu(u in LENGTHS.prop_flat_map(any_row), table in prop::collection::vec(any::<u16>(), 0..5000)) {
-        let (mut expected, mut got) = (u.clone(), u);
-        plain::gelu_row(&mut expected, &table);
-        ops::gelu_row(&mut got, &table);
-        prop_assert_eq!(got, expected);
+        on_every_path(|| {
+            let (mut expected, mut got) = (u.clone(), u.clone());
+            plain::gelu_row(&mut expected, &table);
+            ops::gelu_row(&mut got, &table);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
     fn softmax(
         scores in (0usize..200).prop_flat_map(any_row),
         multiplier in 0u32..1 << 31,
-        mut table in prop::collection::vec(0u16..=32767, 0..300),
+        table in prop::collection::vec(0u16..=32767, 0..300),
         valid: bool,
     ) {
-        if valid {
-            // What a model's table must be; others must still give equal weights.
-            table.sort_unstable_by(|a, b| b.cmp(a));
-            if let Some(first) = table.first_mut() {
-                *first = 32767;
+        on_every_path(|| {
+            let mut table = table.clone();
+            if valid {
+                // What a model's table must be; others must still give equal weights.
+                table.sort_unstable_by(|a, b| b.cmp(a));
+                if let Some(first) = table.first_mut() {
+                    *first = 32767;
+                }
             }
-        }
-        let (mut expected, mut got) = (vec![0; scores.len()], vec![0; scores.len()]);
-        plain::softmax_row(&scores, multiplier, &table, &mut expected);
-        ops::softmax_row(&scores, multiplier, &table, &mut got);
-        prop_assert_eq!(got, expected);
+            let (mut expected, mut got) = (vec![0; scores.len()], vec![0; scores.len()]);
+            plain::softmax_row(&scores, multiplier, &table, &mut expected);
+            ops::softmax_row(&scores, multiplier, &table, &mut got);
+            prop_assert_eq!(got, expected);
+            Ok(())
+        })?;
     }
 
     #[test]
@@ -127,22 +149,25 @@ proptest! {
         scale in 0u32..1 << 31,
         shift in 1u32..=62,
     ) {
-        let (mut expected, mut got) = (a.clone(), a.clone());
-        plain::add_residual(&mut expected, &b);
-        ops::add_residual(&mut got, &b);
-        prop_assert_eq!(&got, &expected);
+        on_every_path(|| {
+            let (mut expected, mut got) = (a.clone(), a.clone());
+            plain::add_residual(&mut expected, &b);
+            ops::add_residual(&mut got, &b);
+            prop_assert_eq!(&got, &expected);
 
-        plain::round_context(&mut expected);
-        ops::round_context(&mut got);
-        prop_assert_eq!(&got, &expected);
+            plain::round_context(&mut expected);
+            ops::round_context(&mut got);
+            prop_assert_eq!(&got, &expected);
 
-        let words: Vec<i8> = a.iter().map(|&v| v as i8).collect();
-        plain::embed_row(&words, scale, shift, &b, &mut expected);
-        ops::embed_row(&words, scale, shift, &b, &mut got);
-        prop_assert_eq!(&got, &expected);
+            let words: Vec<i8> = a.iter().map(|&v| v as i8).collect();
+            plain::embed_row(&words, scale, shift, &b, &mut expected);
+            ops::embed_row(&words, scale, shift, &b, &mut got);
+            prop_assert_eq!(&got, &expected);
 
-        let mut narrow = vec![0; b.len()];
-        ops::narrow_row(&b, &mut narrow);
-        prop_assert!(narrow.iter().zip(&b).all(|(&n, &b)| n == b as i16));
+            let mut narrow = vec![0; b.len()];
+            ops::narrow_row(&b, &mut narrow);
+            prop_assert!(narrow.iter().zip(&b).all(|(&n, &b)| n == b as i16));
+            Ok(())
+        })?;
     }
 }

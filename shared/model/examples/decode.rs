@@ -2,7 +2,9 @@
 //! writing after it, milliseconds per token of each that are not products, and a checksum of the last logits:
 //! it is the same on every processor.
 //!
-//! `cargo run --profile local -p nesa-model --example decode -- MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS]]]]`
+//! `cargo run --profile local -p nesa-model --example decode -- MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS [PATH]]]]]`
+//!
+//! PATH names the instructions to use with one thread (`avx2`, `avx512-vnni`, …) in place of the fastest.
 
 use std::time::{Duration, Instant};
 
@@ -57,14 +59,17 @@ fn step(
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let file =
-        arguments.next().ok_or("usage: decode MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS]]]]")?;
+    let usage = "usage: decode MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS [PATH]]]]]";
+    let file = arguments.next().ok_or(usage)?;
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |n| n.parse());
     let (prompt, written, rounds, threads) = (number(256)?, number(64)?, number(5)?, number(1)?);
     let model =
         DecoderModel::open(&Artifact::open(std::fs::read(file)?, &ModelLimits::default())?)?;
     if threads == 1 {
-        return measure(&model, &PlainDecoder(&model), [prompt, written, rounds, threads]);
+        let alone = || measure(&model, &PlainDecoder(&model), [prompt, written, rounds, threads]);
+        let Some(name) = arguments.next() else { return alone() };
+        let path = nesa_kernels::Path::available().find(|path| path.name() == name);
+        return path.and_then(|path| path.during(alone)).ok_or("no such path on this machine")?;
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let run = || {

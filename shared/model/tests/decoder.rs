@@ -68,14 +68,18 @@ fn tokens(max: usize) -> impl Strategy<Value = Vec<u32>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// Prefill in one, token by token, or cut anywhere: the interpreter's logits.
+    /// Prefill in one on every path of this machine, token by token, or cut anywhere: the interpreter's
+    /// logits.
     #[test]
     fn steps_equal_the_interpreter(toy in shapes(), text in tokens(14), cut in 0usize..14) {
         let model = DecoderModel::open(&toy::artifact(&toy).unwrap()).unwrap();
         let expected = interpreter::logits(&model, &text).unwrap();
 
-        let whole = run(&model, vec![feed(KvCache::new(), &text, Logits::All)]).remove(0);
-        prop_assert_eq!(logits(&whole), &flat(&expected)[..]);
+        for path in nesa_kernels::Path::available() {
+            let feeds = || vec![feed(KvCache::new(), &text, Logits::All)];
+            let whole = path.during(|| run(&model, feeds())).unwrap().remove(0);
+            prop_assert_eq!(logits(&whole), &flat(&expected)[..], "on {}", path.name());
+        }
 
         let cut = cut.min(text.len() - 1);
         let mut cache = KvCache::new();

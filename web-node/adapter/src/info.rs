@@ -4,9 +4,7 @@ use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-/// Names of rasterisers that run on the processor, as drivers spell them, in lower case.
-const SOFTWARE: [&str; 5] =
-    ["swiftshader", "llvmpipe", "lavapipe", "warp", "microsoft basic render"];
+use nesa_gpu::is_software;
 
 /// What the probe reports of an adapter.
 pub(crate) struct Info {
@@ -41,11 +39,6 @@ pub(crate) async fn read(adapter: &wgpu::Adapter) -> Info {
         }
     };
     Info { name, vendor, device_type, backend: format!("{:?}", known.backend) }
-}
-
-fn is_software(name: &str) -> bool {
-    let name = name.to_lowercase();
-    SOFTWARE.iter().any(|software| name.contains(software))
 }
 
 fn field(object: &JsValue, key: &str) -> Option<JsValue> {

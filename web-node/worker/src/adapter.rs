@@ -2,8 +2,9 @@
 //! kernel's bytes.
 //!
 //! An adapter may serve only if it gives the very bytes of the reference. The module that speaks to
-//! it (`nesa-adapter`, through wgpu) is loaded when the probe is asked for; the products are compared
-//! here, beside the kernel that serves. Serving on WebGPU comes later; its place is `nesa-node`.
+//! it (`nesa-adapter`, with the kernels of `nesa-gpu`) is loaded when the probe is asked for and refuses a device
+//! whose bits differ; two products are compared once more here, beside the kernel that serves. Serving on
+//! WebGPU comes later; its place is `nesa-node`.
 
 use std::rc::Rc;
 

@@ -3,7 +3,7 @@
 use super::plain::{self, Mean};
 use super::{AttentionScratch, Cache, PIECE};
 use crate::ops::SCORE_SHIFT;
-use crate::vector::Vector;
+use crate::vector::{MOST_LANES, Vector};
 
 /// Keys that share a load of the query.
 const KEYS: usize = 4;
@@ -187,7 +187,7 @@ unsafe fn block<L: Vector, const B: usize>(
     sums: &mut [i64],
 ) {
     let channels = 2 * L::LANES;
-    let zeros = [0i16; 16];
+    let zeros = [0i16; 2 * MOST_LANES];
     // SAFETY: the caller's promise; `zeros` holds the most channels that a register has.
     unsafe {
         let mut lows = [[L::splat(0); 2]; B];
@@ -205,7 +205,7 @@ unsafe fn block<L: Vector, const B: usize>(
             }
         }
         for b in 0..B {
-            let mut parts = [[0i32; 16]; 2];
+            let mut parts = [[0i32; 2 * MOST_LANES]; 2];
             for (part, registers) in parts.iter_mut().zip([lows[b], highs[b]]) {
                 for (r, v) in L::in_order(registers).into_iter().enumerate() {
                     L::store(part.as_mut_ptr().add(r * L::LANES), v);

@@ -102,6 +102,7 @@ vectorised! {
         scratch: &mut AttentionScratch,
         out: &mut [i32],
     ) {
+        wide if query.len().is_multiple_of(32);
         fast: few::attend,
         plain: plain_one,
     }

@@ -11,7 +11,7 @@
 use super::plain::{self, InverseRoot, Quantizer};
 use super::{GELU_BIN_BITS, NORM_LIMIT, RESIDUAL_LIMIT, Requantize, RowScale, SCORE_SHIFT};
 use super::{PROBABILITY_ONE, plain::SMOOTH_BITS};
-use crate::vector::Vector;
+use crate::vector::{MOST_LANES, Vector};
 
 /// Added to products in `−2^62 .. 2^62` before a logical shift by at most 62.
 const OFFSET: i64 = 1 << 62;
@@ -115,8 +115,8 @@ impl<L: Vector> Biased<L> {
     /// The CPU has `L`'s features.
     #[inline(always)]
     unsafe fn fitted(&self) -> bool {
-        let mut seen = [0i32; 8];
-        // SAFETY: the caller's promise; a register has at most 8 lanes.
+        let mut seen = [0i32; MOST_LANES];
+        // SAFETY: the caller's promise; a register has at most [`MOST_LANES`].
         unsafe { L::store(seen.as_mut_ptr(), self.seen) };
         seen.iter().fold(0, |all, &v| all | v as u32) >> 30 == 0
     }
@@ -172,8 +172,8 @@ pub(crate) unsafe fn smooth_within<L: Vector>(h: &mut [i32], factor: &[u16], lim
 #[inline(always)]
 pub(crate) unsafe fn quantize_row<L: Vector>(h: &[i32], q_max: u32, x: &mut [i32]) -> RowScale {
     let end = whole::<L>(h.len());
-    let mut bounds = [[0i32; 8]; 2];
-    // SAFETY: registers before `end` lie inside `h`; a register has at most 8 lanes.
+    let mut bounds = [[0i32; MOST_LANES]; 2];
+    // SAFETY: registers before `end` lie inside `h`; a register has at most [`MOST_LANES`].
     unsafe {
         let (mut low, mut high) = (L::splat(0), L::splat(0));
         for i in (0..end).step_by(L::LANES) {

@@ -11,7 +11,7 @@ use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, 
 use nesa_compiler::eval::CORPUS;
 use nesa_kernels::sample::Sampling;
 use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
-use nesa_model::{Artifact, PlainDecoder};
+use nesa_model::{Artifact, PlainDecoder, ThreadedDecoder};
 use nesa_tokenizer::chat::{Message, Role};
 use nesa_tokenizer::{Limits, ModelText, TextTokenizer};
 use serde_json::{Value, json};
@@ -213,8 +213,16 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
     }))
 }
 
-/// Continues a prompt on this machine, printing as it goes unless `json`.
-pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool) -> Result<Value> {
+/// Continues a prompt on this machine with so many threads, printing as it goes unless `json`. The text is
+/// the same whatever their number.
+pub(super) fn generate(
+    file: &Path,
+    what: &Prompt,
+    how: &Generation,
+    threads: usize,
+    json: bool,
+) -> Result<Value> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let artifact = model::open(file)?;
     let exact = DecoderModel::open(&artifact)?;
     let config = *exact.config();
@@ -247,7 +255,12 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
     let (mut first, mut written, mut text) = (None, 0usize, String::new());
     let mut stdout = std::io::stdout().lock();
     loop {
-        if let Some(Written::Token(token)) = writing.run(&PlainDecoder(&exact))? {
+        let step = if threads == 1 {
+            writing.run(&PlainDecoder(&exact))?
+        } else {
+            pool.install(|| writing.run(&ThreadedDecoder(&exact)))?
+        };
+        if let Some(Written::Token(token)) = step {
             first.get_or_insert_with(|| start.elapsed());
             written += 1;
             let piece = stream.push(token).map_err(unusable)?;
@@ -274,6 +287,7 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
         "digest": artifact.digest(),
         "prompt_tokens": prompt.len(),
         "tokens": written,
+        "threads": threads,
         "first_token_ms": first.as_secs_f64() * 1000.0,
         "tokens_per_second": written.saturating_sub(1) as f64 / rest.max(1e-9),
     }))

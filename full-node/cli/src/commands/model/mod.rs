@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use nesa_compiler::{Options, bench::stage_times, compile, compile_with, eval, source::Bert};
+use nesa_kernels::Path as Kernels;
 use nesa_model::{Artifact, Model as Exact};
 use serde_json::{Value, json};
 
@@ -99,6 +100,10 @@ enum Action {
         what: decoder::Prompt,
         #[command(flatten)]
         how: decoder::Generation,
+        /// Threads that compute; more than one pays for models of about 100 MB and more. The text does
+        /// not depend on their number.
+        #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
+        threads: NonZeroUsize,
     },
     /// Show digest, sizes, stages and lanes of a compiled model
     Info {
@@ -106,7 +111,7 @@ enum Action {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Time the plain exact engine on this machine
+    /// Time the plain exact engine on this machine, and each of the kernels it could use
     Bench {
         /// The compiled model [default: found under models/].
         #[arg(value_name = "FILE")]
@@ -145,8 +150,8 @@ impl Model {
                     evaluate(path, original.as_deref(), *texts)?
                 }
             }
-            Action::Generate { file, what, how } => {
-                let object = decoder::generate(file, what, how, self.json)?;
+            Action::Generate { file, what, how, threads } => {
+                let object = decoder::generate(file, what, how, threads.get(), self.json)?;
                 if !self.json {
                     return Ok(());
                 }
@@ -320,6 +325,11 @@ fn bench(file: &Path, tokens: usize, runs: usize) -> Result<Value> {
     }
     let times = stage_times(&exact, tokens, runs).context("no run was timed")?;
     let mut object = serde_json::to_value(&times)?;
+    let every = Kernels::available().filter_map(|path| {
+        let times = path.during(|| stage_times(&exact, tokens, runs))??;
+        Some((path.name().to_owned(), json!(times.fastest_ms)))
+    });
+    object["fastest_ms_of_each_kernel"] = every.collect::<serde_json::Map<_, _>>().into();
     object["digest"] = json!(artifact.digest());
     object["runs"] = json!(runs);
     object["tokens_per_second"] = json!(times.tokens as f64 / times.median_ms * 1000.0);
