@@ -240,7 +240,7 @@ pub struct QueryOutcome {
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
 #[cfg(feature = "text")]
-pub use text::Prompt;
+pub use text::{MAX_DRAFT, Prompt};
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]

@@ -43,7 +43,13 @@ pub struct Prompt {
     pub sampling: Sampling,
     /// The same seed, prompt, sampling and model give the same text on every machine.
     pub seed: [u8; SAMPLING_SEED_BYTES],
+    /// Tokens guessed in each pass and checked with it: fewer round trips for more bytes, and the same
+    /// text. At most [`MAX_DRAFT`]; 0 for none.
+    pub draft: usize,
 }
+
+/// Most tokens guessed in a pass.
+pub const MAX_DRAFT: usize = 15;
 
 impl std::fmt::Debug for Prompt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,6 +65,13 @@ struct Parameters {
     top_k: u32,
     top_p: u32,
     seed: String,
+    /// Absent where nothing is guessed.
+    #[serde(default, skip_serializing_if = "is_none")]
+    draft: usize,
+}
+
+fn is_none(draft: &usize) -> bool {
+    *draft == 0
 }
 
 impl Prompt {
@@ -70,6 +83,7 @@ impl Prompt {
             top_k: self.sampling.top_k,
             top_p: self.sampling.top_p,
             seed: crate::wallet::hex(&self.seed),
+            draft: self.draft,
         };
         let json = serde_json::to_string(&parameters).unwrap_or_default();
         vec![self.text.clone(), json]
@@ -81,7 +95,7 @@ impl Prompt {
         let p: Parameters = serde_json::from_str(json).ok()?;
         let seed = crate::wallet::unhex(&p.seed)?;
         let sampling = Sampling { temperature: p.temperature, top_k: p.top_k, top_p: p.top_p };
-        Some(Self { text: text.clone(), tokens: p.tokens, sampling, seed })
+        Some(Self { text: text.clone(), tokens: p.tokens, sampling, seed, draft: p.draft })
     }
 }
 
@@ -97,6 +111,7 @@ impl Work {
             seed: prompt.seed,
             pad_to: TEXT_BUCKET,
             piece: PROMPT_PIECE,
+            draft: prompt.draft.min(MAX_DRAFT),
         };
         // Refused before anything is paid.
         Writing::start(model, request.clone())?;
@@ -168,16 +183,18 @@ impl Gather for Text<'_> {
         Ok(vec![Pass { run, tokens }])
     }
 
-    fn take(&mut self, _: u32, output: Option<Written>) -> Result<(), QueryError> {
-        match output {
-            Some(Written::Token(token)) => {
-                self.tokens.push(token);
-                let piece = self.stream.push(token)?;
-                self.text.push_str(&piece);
-                self.listener.say(Progress::Text { piece, tokens: self.tokens.len() });
+    fn take(&mut self, _: u32, output: Vec<Written>) -> Result<(), QueryError> {
+        for written in output {
+            match written {
+                Written::Token(token) => {
+                    self.tokens.push(token);
+                    let piece = self.stream.push(token)?;
+                    self.text.push_str(&piece);
+                    self.listener.say(Progress::Text { piece, tokens: self.tokens.len() });
+                }
+                Written::End(_) => self.ended = true,
+                Written::Read | Written::Padding => {}
             }
-            Some(Written::End(_)) => self.ended = true,
-            Some(Written::Read | Written::Padding) | None => {}
         }
         Ok(())
     }

@@ -245,6 +245,7 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
         seed: how.seed(),
         pad_to: 1,
         piece: PIECE,
+        draft: 0,
     };
     let start = Instant::now();
     let mut stream = TextStream::new(tokenizer, &prompt);
@@ -252,10 +253,11 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
     let (mut first, mut written, mut text) = (None, 0usize, String::new());
     let mut stdout = std::io::stdout().lock();
     loop {
-        if let Some(Written::Token(token)) = writing.run(&PlainDecoder(&exact))? {
+        // Without a draft, a pass gives one thing.
+        if let Some([Written::Token(token)]) = writing.run(&PlainDecoder(&exact))? {
             first.get_or_insert_with(|| start.elapsed());
             written += 1;
-            let piece = stream.push(token).map_err(unusable)?;
+            let piece = stream.push(*token).map_err(unusable)?;
             if !json && (write!(stdout, "{piece}").is_err() || stdout.flush().is_err()) {
                 // Nobody reads any more.
                 break;

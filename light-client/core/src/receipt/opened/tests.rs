@@ -354,17 +354,36 @@ mod written_texts {
 
     fn prompt() -> Prompt {
         let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
-        Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32] }
+        Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32], draft: 0 }
     }
 
     /// A prompt continued; the model's head is tied or not.
     fn written(tied: bool) -> Fixture {
+        continued(tied, prompt())
+    }
+
+    fn continued(tied: bool, prompt: Prompt) -> Fixture {
         let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
         let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
-        let work = Work::write(&model, &prompt()).unwrap();
+        let work = Work::write(&model, &prompt).unwrap();
         let Work::Write { request, tokenizer } = &work else { panic!("a text") };
         let gather = Text::new(&model, tokenizer, request, Listener::none());
-        run(ExactModel::Decoder(model.clone()), prompt().committed(), gather)
+        run(ExactModel::Decoder(model.clone()), prompt.committed(), gather)
+    }
+
+    /// A draft is part of what was paid for, and of no text.
+    #[tokio::test]
+    async fn a_drafted_text_verifies_and_is_the_same() {
+        let drafted = Prompt { draft: 2, ..prompt() };
+        assert_eq!(Prompt::from_committed(&drafted.committed()), Some(drafted.clone()));
+        assert!(!prompt().committed()[1].contains("draft"), "as before there were drafts");
+        let (plain, drafted) = (written(true), continued(true, drafted));
+        let text = |fixture: &Fixture| fixture.receipt.answer;
+        assert_eq!(text(&plain), text(&drafted));
+        drafted.receipt.verify(&drafted.chain, &drafted.model).await.unwrap();
+        let mut changed = drafted.receipt.clone();
+        changed.texts[1] = changed.texts[1].replace("\"draft\":2", "\"draft\":1");
+        assert!(verdict(&drafted, &changed).await.is_err());
     }
 
     #[tokio::test]
