@@ -97,14 +97,17 @@ fn nodes_are_reached_over_the_line(network: &Network) {
     let file = std::fs::read(network.dir().join("network.json")).unwrap();
     let described: Value = serde_json::from_slice(&file).unwrap();
     assert!(network.ready["pids"]["link"].is_u64());
-    let nodes = http::get(network.field("rpc"), "/v1/nodes").json();
     for node in described["nodes"].as_array().unwrap() {
-        let mut registered = nodes["nodes"].as_array().unwrap().iter();
-        let registered = registered.find(|n| n["node"] == node["node"]).unwrap();
-        let [address] = &registered["addresses"].as_array().unwrap()[..] else { panic!("{nodes}") };
-        let address = address.as_str().unwrap();
+        // Nodes are ready once their validator has their registration; this one may be a block behind.
+        let address = support::wait_for("a node's new address", || {
+            let nodes = http::get(network.field("rpc"), "/v1/nodes").json();
+            let mut registered = nodes["nodes"].as_array().unwrap().iter();
+            let registered = registered.find(|n| n["node"] == node["node"]).unwrap();
+            let [address] = &registered["addresses"].as_array().unwrap()[..] else { return None };
+            let address = address.as_str().unwrap().to_owned();
+            (!address.contains(&format!("/tcp/{}/", node["p2p_port"]))).then_some(address)
+        });
         assert!(address.starts_with("/ip4/127.0.0.1/tcp/"), "{address}");
-        assert!(!address.contains(&format!("/tcp/{}/", node["p2p_port"])), "{address}");
     }
 }
 
