@@ -2,6 +2,7 @@
 
 mod browser;
 mod decode;
+mod link;
 mod masked;
 mod memory;
 mod peers;
@@ -40,6 +41,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "masked",
         about: "the masked lane against the plain engine, and against its floor on known links",
         run: masked::masked,
+    },
+    Benchmark {
+        name: "link",
+        about: "embeddings and texts over a shaped link at 0, 10 and 30 ms, against their floor",
+        run: link::link,
     },
     Benchmark {
         name: "memory",

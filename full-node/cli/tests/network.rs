@@ -23,7 +23,8 @@ fn one_network_from_start_to_stop() {
     let tiny = tiny_decoder(folder.path());
     let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/all-minilm-l6-v2.nesa");
     let encoder = encoder.display().to_string();
-    let models = ["--port", "0", "--model", &encoder, "--model", &tiny];
+    let digits = digits("digits.nesa");
+    let models = ["--port", "0", "--model", &encoder, "--model", &tiny, "--model", &digits];
     let network = Network::start(folder.path(), &models);
     ready_line_and_lock(&network);
     http_interface(&network);
@@ -33,6 +34,7 @@ fn one_network_from_start_to_stop() {
     a_text_is_the_one_this_machine_writes_alone(&network, &tiny);
     a_chat_is_answered_as_this_machine_would(&network, &tiny);
     shards_write_the_same_text_and_reveal_equal_traces(&network, &tiny);
+    pictures_get_the_class_this_machine_gives_alone(&network, &digits);
     foreign_trust_root(&network);
     the_rest_returns(&network, &first);
     search(&network);
@@ -45,10 +47,11 @@ fn one_network_from_start_to_stop() {
         (network.field("trust_root").to_owned(), network.field("rpc").to_owned());
     let before = height(&rpc);
     network.kill_everything();
-    let network = Network::start(folder.path(), &[]);
+    let network = Network::start(folder.path(), &["--link-delay-ms", "2", "--link-mbit", "500"]);
     assert_eq!(network.field("trust_root"), trust_root, "the chain is the same");
     assert_eq!(network.field("rpc"), rpc, "the ports are the same");
     assert!(height(&rpc) >= before, "nothing final is forgotten");
+    nodes_are_reached_over_the_line(&network);
     let again = ask(&network, &[]);
     assert_eq!(again["vector"], first["vector"], "exact arithmetic gives the same answer");
     verify(&network, Path::new(first["receipt"].as_str().expect("a path"))).expect_success();
@@ -81,6 +84,10 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let check = ["receipt", "verify", path(&opened), "--trust-root", root, "--model", tiny];
     let report = network.json([&check[..], &["--json"]].concat());
     assert_eq!(report["summary"]["text"], alone["text"]);
+    // Guesses change neither the text nor what stands for it, and cost bytes.
+    let drafted = network.json([&base[..], &["--draft", "3"]].concat());
+    assert_eq!((&drafted["text"], &drafted["digest"]), (&asked["text"], &asked["digest"]));
+    assert!(drafted["bytes"]["up"].as_u64() > asked["bytes"]["up"].as_u64());
     // An encoder writes nothing.
     let encoder = network.field("model");
     let refused = network.nesa([&base[..], &["--model", encoder]].concat());
@@ -158,6 +165,68 @@ fn shards_write_the_same_text_and_reveal_equal_traces(network: &Network, tiny: &
     assert!(show(&refused).contains("are for --lane sealed"), "{}", show(&refused));
     let many = network.nesa([&base[..], &["--lane", "sealed", "--shards", "3"]].concat());
     assert!(show(&many).contains("cut into 1 to 2"), "{}", show(&many));
+}
+
+/// Nodes behind a line announce its ports and nothing else.
+fn nodes_are_reached_over_the_line(network: &Network) {
+    let file = std::fs::read(network.dir().join("network.json")).unwrap();
+    let described: Value = serde_json::from_slice(&file).unwrap();
+    assert!(network.ready["pids"]["link"].is_u64());
+    for node in described["nodes"].as_array().unwrap() {
+        // Nodes are ready once their validator has their registration; this one may be a block behind.
+        let address = support::wait_for("a node's new address", || {
+            let nodes = http::get(network.field("rpc"), "/v1/nodes").json();
+            let mut registered = nodes["nodes"].as_array().unwrap().iter();
+            let registered = registered.find(|n| n["node"] == node["node"]).unwrap();
+            let [address] = &registered["addresses"].as_array().unwrap()[..] else { return None };
+            let address = address.as_str().unwrap().to_owned();
+            (!address.contains(&format!("/tcp/{}/", node["p2p_port"]))).then_some(address)
+        });
+        assert!(address.starts_with("/ip4/127.0.0.1/tcp/"), "{address}");
+    }
+}
+
+/// A file of the digit classifier.
+fn digits(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/digits");
+    folder.join(name).display().to_string()
+}
+
+fn pictures_get_the_class_this_machine_gives_alone(network: &Network, model: &str) {
+    let samples = std::fs::read(digits("held_out.npy")).unwrap();
+    let picture = |n: usize| {
+        let file = network.root.join(format!("{n}.pgm"));
+        let values = &samples[128 + 64 * n..][..64];
+        std::fs::write(&file, [b"P5 8 8 16\n", values].concat()).unwrap();
+        file.display().to_string()
+    };
+    let (one, two) = (picture(1), picture(2));
+    let alone = |image: &str| {
+        network.json(["model", "classify", model, "--image", image, "--json"])["logits"].clone()
+    };
+    let (rpc, root) = (network.field("rpc"), network.field("trust_root"));
+    let opened = network.root.join("opened-classes.json");
+    let base = ["query", "classify", "--rpc", rpc, "--trust-root", root, "--json", &one, &two];
+    let asked = network.json([&base[..], &["--open-receipt", path(&opened)]].concat());
+    assert_eq!(asked["logits"], alone(&one));
+    assert_eq!(asked["classes"][1]["logits"], alone(&two));
+    assert_eq!(asked["class"], std::fs::read(digits("held_out_labels.npy")).unwrap()[129]);
+    assert_eq!(asked["model"], network.ready["models"][2]);
+    assert_eq!(asked["rejected"], serde_json::json!([]));
+    verify(network, Path::new(asked["receipt"].as_str().unwrap())).expect_success();
+    let report = verify(network, &opened).expect_success();
+    assert_eq!(report["summary"]["classes"], asked["classes"]);
+    // Another picture is not what was paid for.
+    let text = std::fs::read_to_string(&opened).unwrap();
+    let (at, _) = text.match_indices("\"texts\":[\"").next().unwrap();
+    let mut changed = text.into_bytes();
+    changed[at + 11] ^= 1;
+    std::fs::write(&opened, changed).unwrap();
+    verify(network, &opened).expect_failure();
+    // A decoder names nothing.
+    let decoder = network.ready["models"][1].as_str().unwrap();
+    let refused = network.nesa([&base[..], &["--model", decoder]].concat());
+    assert!(show(&refused).contains("the model's family is decoder, expected classifier"));
 }
 
 fn ready_line_and_lock(network: &Network) {

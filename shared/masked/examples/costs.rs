@@ -1,12 +1,12 @@
-//! Prints what the masked lane costs per token for a compiled model, as JSON:
-//! (without a file, for made-up weights of MiniLM's shape)
-//! `cargo run --profile local -p nesa-masked --example costs -- models/all-minilm-l6-v2.nesa`
+//! Prints what the masked lane costs per token for a compiled model, as JSON: (without a file, for made-up
+//! weights of MiniLM's shape; with 32 rows in a message unless another number is given)
+//! `cargo run --profile local -p nesa-masked --example costs -- models/all-minilm-l6-v2.nesa 32`
 
 use std::time::Instant;
 
 use nesa_masked::{Lane, bench};
 use nesa_model::{
-    Artifact, Model, ModelLimits,
+    Artifact, ExactModel, ModelLimits,
     toy::{self, ToyConfig},
 };
 use rand::{SeedableRng, rngs::StdRng};
@@ -26,13 +26,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(file) => Artifact::open(std::fs::read(file)?, &ModelLimits::default())?,
         None => toy::artifact(&MINILM_SHAPE)?,
     };
-    let model = Model::open(&artifact)?;
-    let lane = Lane::of_model(model.stages())?;
+    let rows = std::env::args().nth(2).map_or(Ok(32), |rows| rows.parse::<u32>())?;
+    let model = ExactModel::open(&artifact)?;
+    let lane = Lane::of_model(model.served_stages())?;
     let origin = Instant::now();
     let clock = || origin.elapsed().as_secs_f64() * 1e3;
     let mut best: Option<bench::Costs> = None;
     for _ in 0..5 {
-        let costs = bench::costs(&lane, &model, 32, &mut StdRng::seed_from_u64(1), clock)?;
+        let costs = bench::costs(&lane, &model, rows, &mut StdRng::seed_from_u64(1), clock)?;
         if best.is_none_or(|b| costs.client_ms() < b.client_ms()) {
             best = Some(costs);
         }

@@ -72,12 +72,12 @@ impl Run for ClassifierRun {
 }
 
 impl Run for Writing {
-    type Output = Option<Written>;
+    type Output = Vec<Written>;
 
     fn step(&mut self) -> RunStep<Self::Output> {
         match self.pending() {
             Some(pending) => RunStep::Linear { stage: pending.stage.0, x: pending.x.to_vec() },
-            None => RunStep::Done(self.written()),
+            None => RunStep::Done(self.written().unwrap_or_default().to_vec()),
         }
     }
 
@@ -89,7 +89,8 @@ impl Run for Writing {
         if !self.goes_on() {
             return None;
         }
-        let tokens = if self.reads() { bucket(self.next_tokens())? } else { 1 };
+        let rows = self.next_tokens();
+        let tokens = if self.reads() { bucket(rows)? } else { u32::try_from(rows).ok()? };
         self.advance().ok()?;
         Some(Pass { run: self, tokens })
     }

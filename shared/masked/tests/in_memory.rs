@@ -231,28 +231,32 @@ fn a_toy_decoder_writes_end_to_end() {
     for tied in [true, false] {
         let toy = ToyDecoder { tied, layers: 2, ..ToyDecoder::default() };
         let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
-        let request = WriteRequest {
-            prompt: vec![5, 6, 7, 8, 9],
-            tokens: 7,
-            sampling: Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 },
-            seed: [3; 32],
-            pad_to: 4,
-            piece: 3,
-        };
-        let mut alone = Writing::start(&model, request.clone()).unwrap();
-        let mut plain = vec![alone.run(&PlainDecoder(&model)).unwrap()];
-        while alone.goes_on() {
-            alone.advance().unwrap();
-            plain.push(alone.run(&PlainDecoder(&model)).unwrap());
+        for draft in [0, 3] {
+            let request = WriteRequest {
+                prompt: vec![5, 6, 7, 8, 9],
+                tokens: 7,
+                sampling: Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 },
+                seed: [3; 32],
+                pad_to: 4,
+                piece: 3,
+                draft,
+            };
+            let mut alone = Writing::start(&model, request.clone()).unwrap();
+            let given = |w: &mut Writing| w.run(&PlainDecoder(&model)).unwrap().unwrap().to_vec();
+            let mut plain = vec![given(&mut alone)];
+            while alone.goes_on() {
+                alone.advance().unwrap();
+                plain.push(given(&mut alone));
+            }
+            let planned = text_passes(&request);
+            assert_eq!(planned[..2], [16, 16], "pieces of the prompt are padded");
+            assert!(plain.len() <= planned.len());
+            let passes = || {
+                let run = Writing::start(&model, request.clone()).unwrap();
+                vec![Pass { run, tokens: planned[0] }]
+            };
+            check(&ExactModel::Decoder(model.clone()), passes, &plain);
         }
-        let planned = text_passes(&request);
-        assert_eq!(planned[..2], [16, 16], "pieces of the prompt are padded");
-        assert!(plain.len() <= planned.len());
-        let passes = || {
-            let run = Writing::start(&model, request.clone()).unwrap();
-            vec![Pass { run, tokens: planned[0] }]
-        };
-        check(&ExactModel::Decoder(model.clone()), passes, &plain);
     }
 }
 
@@ -269,12 +273,13 @@ fn texts_of_one_length_class_look_the_same() {
         seed: [seed; 32],
         pad_to,
         piece: 256,
+        draft: 0,
     };
     let ends = |seed: u8| {
         let mut alone = Writing::start(&model, request(seed, 1)).unwrap();
         let mut at = 0;
         loop {
-            if let Some(Written::End(_)) = alone.run(&PlainDecoder(&model)).unwrap() {
+            if let Some([Written::End(_)]) = alone.run(&PlainDecoder(&model)).unwrap() {
                 return Some(at);
             }
             at += 1;

@@ -26,16 +26,23 @@ fn request(prompt: &[u32], tokens: usize, seed: u8) -> WriteRequest {
         seed: [seed; 32],
         pad_to: 1,
         piece: 1000,
+        draft: 0,
     }
 }
 
-/// Every pass's tokens and what it gave.
+/// Every pass's tokens and what it gave first.
 fn write(model: &DecoderModel, request: WriteRequest) -> Vec<(usize, Written)> {
+    let first = |(rows, written): (usize, Vec<Written>)| (rows, written[0]);
+    passes(model, request).into_iter().map(first).collect()
+}
+
+/// Every pass's tokens and all it gave.
+fn passes(model: &DecoderModel, request: WriteRequest) -> Vec<(usize, Vec<Written>)> {
     let mut writing = Writing::start(model, request).unwrap();
     let mut passes = Vec::new();
     loop {
         let rows = writing.pending().unwrap().rows;
-        passes.push((rows, writing.run(&PlainDecoder(model)).unwrap().unwrap()));
+        passes.push((rows, writing.run(&PlainDecoder(model)).unwrap().unwrap().to_vec()));
         if !writing.goes_on() {
             return passes;
         }
@@ -91,6 +98,34 @@ proptest! {
         prop_assert_eq!(&plan[..got.len()], &got[..]);
     }
 
+    /// Guesses never show in the text; passes have the same rows whether guesses are right or wrong, and
+    /// nobody sees where the text ended but to a multiple of passes.
+    #[test]
+    fn a_draft_changes_no_token(
+        seed in 0u64..50,
+        tied: bool,
+        prompt in prop::collection::vec(0..TOY_VOCAB, 1..9),
+        tokens in 1usize..14,
+        draft in 1usize..5,
+        greedy: bool,
+        random: u8,
+    ) {
+        let model = model(seed, tied);
+        let plain = request(&prompt, tokens, random);
+        // Greedy texts soon repeat themselves, so that guesses come true; warm ones rarely do.
+        let sampling = if greedy { Sampling { temperature: 0, ..WARM } } else { WARM };
+        let plain = WriteRequest { sampling, ..plain };
+        let drafted = passes(&model, WriteRequest { draft, pad_to: 4, ..plain.clone() });
+        let flat: Vec<(usize, Written)> =
+            drafted.iter().flat_map(|(rows, all)| all.iter().map(|w| (*rows, *w))).collect();
+        prop_assert_eq!(text(&flat), expected(&model, &plain));
+        prop_assert!(drafted[1..].iter().all(|(rows, _)| *rows == draft + 1));
+        prop_assert!(drafted.len().is_multiple_of(4) || drafted.len() == tokens);
+        let plan: Vec<usize> =
+            Writing::passes(&WriteRequest { draft, ..plain }).take(drafted.len()).collect();
+        prop_assert_eq!(plan, drafted.iter().map(|(rows, _)| *rows).collect::<Vec<_>>());
+    }
+
     /// Two texts that end in the same stretch take the same passes.
     #[test]
     fn padding_hides_where_a_text_ends(
@@ -125,6 +160,30 @@ fn what_cannot_be_written_is_named() {
     let shard = Shard::of_artifact(&artifact, 0..1).unwrap();
     let shard = DecoderModel::open_shard(&shard).unwrap();
     assert_eq!(Writing::start(&shard, request(&[1], 1, 0)).map(|_| ()), Err(WriteError::Shard));
+}
+
+/// A model that repeats itself is followed in fewer passes.
+#[test]
+fn right_guesses_save_passes() {
+    let greedy = Sampling { temperature: 0, ..WARM };
+    let saved = (0..20).any(|seed| {
+        let model = model(seed, true);
+        let request = WriteRequest { sampling: greedy, ..request(&[3, 1], 30, 0) };
+        let plain = passes(&model, request.clone()).len();
+        passes(&model, WriteRequest { draft: 4, ..request }).len() * 2 <= plain
+    });
+    assert!(saved);
+}
+
+/// The guesses of the last pass have places of their own in the context.
+#[test]
+fn a_draft_needs_room() {
+    let model = model(1, false);
+    let max = TOY_CONTEXT as usize;
+    let with = |tokens, draft| WriteRequest { draft, ..request(&[1, 2, 3], tokens, 0) };
+    assert!(Writing::start(&model, with(max - 3, 1)).is_err());
+    assert!(Writing::start(&model, with(1, usize::MAX)).is_err());
+    passes(&model, with(max - 7, 4));
 }
 
 #[test]

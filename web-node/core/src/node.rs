@@ -62,7 +62,7 @@ pub struct NodeConfig {
     pub bond: Amount,
     /// Relays to be reached through: multiaddresses ending in `/p2p/…`.
     pub relays: Vec<String>,
-    /// Addresses to publish besides those the network listens on.
+    /// Addresses to publish instead of those the network listens on; none publishes those.
     pub announce: Vec<String>,
     /// Whether to ask the faucet of a local network for the bond.
     pub faucet: bool,
@@ -337,17 +337,15 @@ impl Presence {
         if reserved { Ok(()) } else { Err(RegisterError::Unreachable) }
     }
 
-    /// Announced addresses first, then WebSocket, which every client can dial; in a fixed order,
-    /// so that the record changes only when an address does.
+    /// The announced addresses; without them WebSocket first, which every client can dial, in a fixed
+    /// order, so that the record changes only when an address does.
     fn addresses(&self) -> Vec<String> {
-        let mut all = self.announce.clone();
+        if !self.announce.is_empty() {
+            return self.announce.clone();
+        }
         let mut own = self.network.listen_addresses();
         own.sort_by_key(|address| (address.contains("/webrtc-direct"), address.clone()));
-        for address in own {
-            if !all.contains(&address) {
-                all.push(address);
-            }
-        }
-        all
+        own.dedup();
+        own
     }
 }

@@ -79,6 +79,7 @@ fn prompt(messages: &[ChatMessage], how: &ChatSampling) -> Result<Prompt, Proble
         tokens: how.max_tokens as usize,
         sampling: fixed,
         seed: seed(how.seed.unwrap_or_default()),
+        draft: 0,
     })
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn memory() -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
-    let network = Network::start(&folder)?;
+    let network = Network::start(&folder, &[])?;
     let ready = network.resident()?;
     let query = Command::new(native_binary("nesa"))
         .args(["query", "embed", "--json", "--text", "How much memory does a query take?", "--dir"])
@@ -38,13 +38,15 @@ pub(crate) fn memory() -> Result<()> {
 }
 
 /// A local network, stopped when dropped.
-struct Network(Child);
+pub(super) struct Network(Child);
 
 impl Network {
-    fn start(folder: &Path) -> Result<Self> {
+    /// A new network in `folder`, with more arguments for `nesa up`; returns once it is ready.
+    pub(super) fn start(folder: &Path, more: &[&str]) -> Result<Self> {
         let mut child = Command::new(native_binary("nesa"))
             .args(["up", "--port", "0", "--dir"])
             .arg(folder)
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -1,13 +1,17 @@
 //! `nesa node`: one process of a network. `nesa up` runs these; so may an operator's init system.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::{
     logging::{self, LogFormat},
-    node::{compute, supervised, validator},
+    node::{
+        compute,
+        link::{self, Port, Shape},
+        supervised, validator,
+    },
 };
 
 /// Run one process of a network: a validator or a compute node
@@ -21,8 +25,47 @@ pub(crate) struct Node {
 enum Role {
     /// Take part in consensus and serve HTTP, libp2p (chain, model chunks, relay) and the faucet
     Validator(ValidatorArgs),
-    /// Serve masked products of a model, for pay
-    Compute(Common),
+    /// Serve masked products of models, for pay
+    Compute(ComputeArgs),
+    /// Forward TCP over a line of known rate and delay, to see what a network does over it
+    Link(LinkArgs),
+}
+
+#[derive(Debug, Args)]
+struct ComputeArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Address to register instead of those this process listens on, for a node behind a proxy or a
+    /// forwarded port, such as /ip4/192.0.2.7/tcp/443/ws; may be given several times.
+    #[arg(long, value_name = "MULTIADDR")]
+    announce: Vec<String>,
+}
+
+/// All ports share one line in each direction, as behind one access link.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example, 100 Mbit/s and 10 ms of round trip in front of a node on port 4001:
+  nesa node link --port 127.0.0.1:5001=127.0.0.1:4001 --delay-ms 5 --mbit 100
+  nesa node compute … --announce /ip4/127.0.0.1/tcp/5001/ws")]
+struct LinkArgs {
+    /// Where to listen, and where that leads; may be given several times.
+    #[arg(long, value_name = "ADDR=ADDR", required = true)]
+    port: Vec<Port>,
+    #[command(flatten)]
+    line: LineArgs,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// The shape of a line.
+#[derive(Debug, Clone, Copy, Args)]
+struct LineArgs {
+    /// Milliseconds from one end to the other, in each direction.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    delay_ms: u64,
+    /// Megabits per second, in each direction [default: as fast as it goes].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    mbit: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -43,6 +86,13 @@ pub(crate) struct Common {
     /// Which process of it: v0, v1, … or c0, c1, ….
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
+    #[command(flatten)]
+    logs: LogArgs,
+}
+
+/// What every child of `nesa up` is told.
+#[derive(Debug, Args)]
+struct LogArgs {
     /// Shape of log lines.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -51,7 +101,14 @@ pub(crate) struct Common {
     supervisor: Option<u32>,
 }
 
-impl Common {
+impl LineArgs {
+    fn shape(self) -> Shape {
+        let rate = self.mbit.map(|mbit| mbit.saturating_mul(1_000_000));
+        Shape { delay: Duration::from_millis(self.delay_ms), rate }
+    }
+}
+
+impl LogArgs {
     fn begin(&self) -> Result<()> {
         supervised::bind_to(self.supervisor)?;
         logging::start("warn,nesa=info,nesa_node=info,nesa_consensus=info", self.log_format);
@@ -63,12 +120,16 @@ impl Node {
     pub(crate) fn run(self) -> Result<()> {
         match self.role {
             Role::Validator(args) => {
-                args.common.begin()?;
+                args.common.logs.begin()?;
                 validator::run(&args.common.dir, &args.common.name, args.www)
             }
-            Role::Compute(common) => {
-                common.begin()?;
-                compute::run(&common.dir, &common.name)
+            Role::Compute(args) => {
+                args.common.logs.begin()?;
+                compute::run(&args.common.dir, &args.common.name, &args.announce)
+            }
+            Role::Link(args) => {
+                args.logs.begin()?;
+                link::run(&args.port, args.line.shape())
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     io::Write as _,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -76,6 +76,14 @@ pub(crate) struct Up {
     /// Leave a process down once it has ended.
     #[arg(long)]
     no_restart: bool,
+    /// Put a line between clients and the compute nodes: milliseconds from one end to the other, in each
+    /// direction. This run only; the chain's own traffic is not on it.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=10_000))]
+    link_delay_ms: Option<u64>,
+    /// Rate of that line in megabits per second, in each direction; all nodes share it, as if it were
+    /// the client's access line.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    link_mbit: Option<u64>,
     /// Shape of log lines, here and in the children's logs.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -156,7 +164,11 @@ impl Up {
         let running = async {
             supervisor.start(self.validators(dir, network), START_LIMIT).await?;
             eprintln!("{} validators agree on blocks.", network.validators.len());
-            supervisor.start(self.nodes(dir, network), START_LIMIT).await?;
+            let doors = self.doors(network)?;
+            if let Some(line) = self.line(dir, network, &doors) {
+                supervisor.start(vec![line], START_LIMIT).await?;
+            }
+            supervisor.start(self.nodes(dir, network, &doors), START_LIMIT).await?;
             let names: Vec<_> = network.models.iter().map(|model| model.name.as_str()).collect();
             eprintln!("{} compute nodes serve {}.", network.nodes.len(), names.join(" and "));
             announce(dir, network, &supervisor)?;
@@ -186,21 +198,55 @@ impl Up {
         specs.collect()
     }
 
-    fn nodes(&self, dir: &Path, network: &Network) -> Vec<ChildSpec> {
-        let specs = network.nodes.iter().map(|entry| ChildSpec {
-            name: entry.name.clone(),
-            args: self.common(dir, &entry.name, "compute"),
-            log: dir.join(&entry.name).join("log"),
+    fn nodes(&self, dir: &Path, network: &Network, doors: &[u16]) -> Vec<ChildSpec> {
+        let specs = network.nodes.iter().enumerate().map(|(index, entry)| {
+            let mut args = self.common(dir, &entry.name, "compute");
+            if let Some(door) = doors.get(index) {
+                args.extend([OsString::from("--announce"), network.websocket_part(*door).into()]);
+            }
+            ChildSpec { name: entry.name.clone(), args, log: dir.join(&entry.name).join("log") }
         });
         specs.collect()
     }
 
-    fn common(&self, dir: &Path, name: &str, role: &str) -> Vec<OsString> {
-        let format = match self.log_format {
+    /// Ports of the line, one for each compute node; none without a line.
+    fn doors(&self, network: &Network) -> Result<Vec<u16>> {
+        if self.link_delay_ms.is_none() && self.link_mbit.is_none() {
+            return Ok(Vec::new());
+        }
+        // The nodes' own ports are free as yet.
+        let theirs: Vec<u16> = network.nodes.iter().map(|node| node.p2p_port).collect();
+        let free = ports::pick(2 * network.nodes.len())?;
+        let free = free.into_iter().filter(|port| !theirs.contains(port));
+        Ok(free.take(network.nodes.len()).collect())
+    }
+
+    /// The process between clients and compute nodes.
+    fn line(&self, dir: &Path, network: &Network, doors: &[u16]) -> Option<ChildSpec> {
+        let mut args: Vec<OsString> =
+            ["node", "link", "--log-format", self.format()].map(OsString::from).into();
+        for (entry, door) in network.nodes.iter().zip(doors) {
+            let [from, to] = [*door, entry.p2p_port].map(|p| SocketAddr::new(network.listen, p));
+            args.extend([OsString::from("--port"), format!("{from}={to}").into()]);
+        }
+        for (name, value) in [("--delay-ms", self.link_delay_ms), ("--mbit", self.link_mbit)] {
+            args.extend(
+                value.into_iter().flat_map(|v| [OsString::from(name), v.to_string().into()]),
+            );
+        }
+        let spec = ChildSpec { name: "link".into(), args, log: dir.join("link.log") };
+        (!doors.is_empty()).then_some(spec)
+    }
+
+    fn format(&self) -> &'static str {
+        match self.log_format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",
-        };
-        let mut args: Vec<OsString> = ["node", role, "--name", name, "--log-format", format]
+        }
+    }
+
+    fn common(&self, dir: &Path, name: &str, role: &str) -> Vec<OsString> {
+        let mut args: Vec<OsString> = ["node", role, "--name", name, "--log-format", self.format()]
             .into_iter()
             .map(OsString::from)
             .collect();

@@ -170,6 +170,11 @@ impl Network {
         vec![format!("{ip}/tcp/{port}/ws"), format!("{ip}/udp/{port}/webrtc-direct")]
     }
 
+    /// Multiaddress of a WebSocket port of this network, without the key behind it.
+    pub(crate) fn websocket_part(&self, port: u16) -> String {
+        format!("{}/tcp/{port}/ws", ip_part(self.listen))
+    }
+
     /// Multiaddress of a libp2p port of this network.
     ///
     /// # Errors

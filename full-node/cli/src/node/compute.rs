@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
 use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase};
 use nesa_platform::{
-    net::{NetConfig, Network as Swarm},
+    net::{self, NetConfig, Network as Swarm},
     storage::Store,
 };
+use nesa_primitives::Address;
 
 use super::{model, supervised};
 use crate::{
@@ -29,8 +30,9 @@ const POLL: Duration = Duration::from_millis(100);
 /// first layer, so that a query is well under way.
 const FAULTY_PRODUCT: u64 = 5;
 
-/// Runs the compute node `name` of the network in `dir` until asked to stop.
-pub(crate) fn run(dir: &Path, name: &str) -> Result<()> {
+/// Runs the compute node `name` of the network in `dir` until asked to stop; it registers the addresses
+/// `announce`, or those it listens on when there is none.
+pub(crate) fn run(dir: &Path, name: &str, announce: &[String]) -> Result<()> {
     let network = Network::load(dir)?;
     let Some((index, entry)) = network.node(name) else {
         return Err(Failure::new(
@@ -45,12 +47,20 @@ pub(crate) fn run(dir: &Path, name: &str) -> Result<()> {
         .max_blocking_threads(2)
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(dir, &network, index, entry));
+    let outcome = runtime.block_on(serve(dir, &network, index, entry, announce));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
 
-async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -> Result<()> {
+async fn serve(
+    dir: &Path,
+    network: &Network,
+    index: usize,
+    entry: &NodeEntry,
+    announce: &[String],
+) -> Result<()> {
+    let announce: Vec<String> =
+        announce.iter().map(|address| announced(address, &entry.node)).collect::<Result<_>>()?;
     let folder = dir.join(&entry.name);
     let place = folder.join(names::DATA);
     files::private_dir(&place)?;
@@ -98,7 +108,7 @@ async fn serve(dir: &Path, network: &Network, index: usize, entry: &NodeEntry) -
         models,
         bond,
         relays: Vec::new(),
-        announce: Vec::new(),
+        announce,
         faucet: false,
         pause_on_stop: false,
         serve_weights: true,
@@ -139,6 +149,25 @@ async fn watch(node: &ComputeNode, name: &str) -> anyhow::Error {
     anyhow::anyhow!("died in the middle of a query, as its scenario wants")
 }
 
+/// An announced address, which must name `node` or nobody.
+fn announced(address: &str, node: &Address) -> Result<String> {
+    let peer = net::peer_id(node).context("a node key is not on the curve")?;
+    let unusable = |message: String| {
+        let next = "give a multiaddress such as /ip4/192.0.2.7/tcp/443/ws";
+        Failure::new(Code::Usage, message, next)
+    };
+    if !address.starts_with('/') {
+        return Err(unusable(format!("{address:?} is no address to announce")).into());
+    }
+    match address.rsplit_once("/p2p/") {
+        None => Ok(format!("{}/p2p/{peer}", address.trim_end_matches('/'))),
+        Some((_, named)) if named == peer.to_string() => Ok(address.to_owned()),
+        Some((_, named)) => {
+            Err(unusable(format!("{address} names {named}, this node is {peer}")).into())
+        }
+    }
+}
+
 /// What node number `index` does wrong in `scenario`.
 fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
     if index != 0 {
@@ -149,5 +178,28 @@ fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
         Scenario::Liar => Some(Fault::FlipOneBit { product: FAULTY_PRODUCT }),
         Scenario::Silent => Some(Fault::NeverAnswer),
         Scenario::Crash => Some(Fault::DieMidQuery { after: FAULTY_PRODUCT }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+    use super::*;
+
+    #[test]
+    fn an_announced_address_names_its_node() {
+        let key = |seed| nesa_crypto::SecretKey::from_seed(&[seed; 32]).public();
+        let (own, other) = (key(1), net::peer_id(&key(2)).unwrap());
+        let whole = announced("/dns4/n.example/tcp/443/wss", &own).unwrap();
+        assert_eq!(
+            whole,
+            format!("/dns4/n.example/tcp/443/wss/p2p/{}", net::peer_id(&own).unwrap())
+        );
+        assert_eq!(announced(&whole, &own).unwrap(), whole);
+        let theirs = format!("/ip4/192.0.2.7/tcp/1/ws/p2p/{other}");
+        for bad in [theirs.as_str(), "192.0.2.7:443", ""] {
+            assert!(announced(bad, &own).is_err(), "{bad}");
+        }
     }
 }

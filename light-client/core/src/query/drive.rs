@@ -71,6 +71,7 @@ struct Driver<'a, G> {
     prepare: bool,
     computing: bool,
     round_trip: Duration,
+    connect_ms: f64,
 }
 
 impl QueryClient {
@@ -153,6 +154,7 @@ impl QueryClient {
             prepare: false,
             computing: false,
             round_trip: Duration::ZERO,
+            connect_ms: 0.0,
         };
         let mut device_ms = 0.0;
         let clock = Instant::now();
@@ -191,6 +193,9 @@ impl QueryClient {
                 }
                 Some(Input::Connected(_, took)) => {
                     run.round_trip = run.round_trip.max(took);
+                    if run.rejected.is_empty() {
+                        run.connect_ms = since(begin);
+                    }
                     Vec::new()
                 }
                 None => {
@@ -407,6 +412,7 @@ impl<G: Gather> Driver<'_, G> {
         let timings = Timings {
             network_ms,
             nodes_ms: waited - network_ms,
+            connect_ms: self.connect_ms,
             device_ms: (device_ms - check_ms).max(0.0),
             check_ms,
             ..Timings::default()

@@ -237,7 +237,7 @@ pub struct QueryOutcome {
 pub use native::NativeText;
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
-pub use text::{Fitted, Message, Prompt, Role, Said, SamplingError, sampling, seed};
+pub use text::{Fitted, MAX_DRAFT, Message, Prompt, Role, Said, SamplingError, sampling, seed};
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]

@@ -334,6 +334,9 @@ pub struct Timings {
     pub network_ms: f64,
     /// The rest of the waiting: the nodes' products and the transfer of shares.
     pub nodes_ms: f64,
+    /// From the draw until both links stood; a part of the rest of the waiting.
+    #[serde(default)]
+    pub connect_ms: f64,
     /// Masking, norms, attention on this device.
     pub device_ms: f64,
     /// Checking every product on this device, measured on the same shapes.

@@ -227,6 +227,7 @@ impl QueryClient {
             seed: prompt.seed,
             pad_to: 1,
             piece: PIECE,
+            draft: 0,
         };
         let (read, written) = (request.prompt.len(), request.tokens);
         let max = manifest.config.max_tokens as usize;

@@ -6,6 +6,10 @@
 //!
 //! Each pass goes through every linear stage once; whoever drives it computes the stages. A tied head,
 //! whose weight is the token embedding that is here anyway, is computed here.
+//!
+//! With a draft, a pass takes guesses besides the last token and always as many: where the model chooses
+//! what was guessed, the next row's choice counts too. Choices depend on seed and position alone, so the
+//! text is the same with any draft. Rows after a wrong guess are forgotten.
 
 use nesa_kernels::sample::Sampling;
 use std::fmt;
@@ -34,6 +38,8 @@ pub struct WriteRequest {
     pub pad_to: usize,
     /// Most tokens of the prompt in a pass.
     pub piece: usize,
+    /// Guesses in each pass that writes; 0 for none. Their places count towards the model's context.
+    pub draft: usize,
 }
 
 impl fmt::Debug for WriteRequest {
@@ -53,7 +59,7 @@ pub enum WriteError {
     Length {
         /// Tokens of the prompt.
         prompt: usize,
-        /// Tokens to write.
+        /// Tokens to write, guesses of a pass included.
         tokens: usize,
         /// The model's longest sequence.
         max: usize,
@@ -85,12 +91,17 @@ pub struct Writing {
     request: WriteRequest,
     /// Tokens of the prompt already handed to a run.
     read: usize,
-    /// Tokens chosen, padding included.
+    /// Passes that gave tokens, padding included.
+    given: usize,
+    /// Tokens of the text so far, its end included.
     chosen: usize,
     ended: bool,
     run: Option<DecoderRun>,
     cache: KvCache,
-    last: Option<(u32, Written)>,
+    /// Prompt and text, where guesses come from; the last token is not in the cache yet.
+    seen: Vec<u32>,
+    guessed: Vec<u32>,
+    last: Option<Vec<Written>>,
 }
 
 impl fmt::Debug for Writing {
@@ -113,17 +124,21 @@ impl Writing {
         if prompt == 0 {
             return Err(WriteError::Empty);
         }
-        if tokens == 0 || prompt.checked_add(tokens).is_none_or(|all| all > max) {
-            return Err(WriteError::Length { prompt, tokens, max });
+        let needed = tokens.saturating_add(request.draft);
+        if tokens == 0 || prompt.checked_add(needed).is_none_or(|all| all > max) {
+            return Err(WriteError::Length { prompt, tokens: needed, max });
         }
         let mut writing = Self {
             model: model.clone(),
             request,
             read: 0,
+            given: 0,
             chosen: 0,
             ended: false,
             run: None,
             cache: KvCache::new(),
+            seen: Vec::new(),
+            guessed: Vec::new(),
             last: None,
         };
         writing.begin()?;
@@ -135,7 +150,8 @@ impl Writing {
         let (prompt, piece) = (request.prompt.len(), request.piece.max(1));
         let pieces = (0..prompt).step_by(piece).map(move |at| piece.min(prompt - at));
         // The last piece of the prompt gives the first token.
-        pieces.chain(std::iter::repeat_n(1, request.tokens.saturating_sub(1)))
+        let rows = request.draft.saturating_add(1);
+        pieces.chain(std::iter::repeat_n(rows, request.tokens.saturating_sub(1)))
     }
 
     /// The stage the pass at hand waits for; `None` when it is over.
@@ -163,15 +179,15 @@ impl Writing {
         Ok(())
     }
 
-    /// What the pass gave; `None` while it goes on.
-    pub fn written(&self) -> Option<Written> {
-        self.last.map(|(_, written)| written)
+    /// What the pass gave, in order, at least one thing; `None` while it goes on.
+    pub fn written(&self) -> Option<&[Written]> {
+        self.last.as_deref()
     }
 
     /// Whether another pass follows the one that is over.
     pub fn goes_on(&self) -> bool {
-        let whole = self.chosen.is_multiple_of(self.request.pad_to.max(1));
-        self.reads() || self.chosen < self.request.tokens && !(self.ended && whole)
+        let whole = self.given.is_multiple_of(self.request.pad_to.max(1));
+        self.reads() || self.given < self.request.tokens && !(self.is_over() && whole)
     }
 
     /// Whether the next pass reads a piece of the prompt.
@@ -181,7 +197,8 @@ impl Writing {
 
     /// Tokens of the next pass.
     pub fn next_tokens(&self) -> usize {
-        (self.request.prompt.len() - self.read).clamp(1, self.request.piece.max(1))
+        let unread = self.request.prompt.len() - self.read;
+        if unread == 0 { self.request.draft + 1 } else { unread.min(self.request.piece.max(1)) }
     }
 
     /// Begins the next pass. Nothing happens while one goes on, or after the last.
@@ -196,7 +213,7 @@ impl Writing {
     ///
     /// # Errors
     /// [`ResumeError`] when the engine gives a product of the wrong length.
-    pub fn run(&mut self, engine: &impl Linear) -> Result<Option<Written>, ResumeError> {
+    pub fn run(&mut self, engine: &impl Linear) -> Result<Option<&[Written]>, ResumeError> {
         while let Some(Pending { stage, rows, x }) = self.pending() {
             let y = engine.apply(stage, x, rows);
             self.resume(&y)?;
@@ -204,41 +221,87 @@ impl Writing {
         Ok(self.written())
     }
 
+    /// Whether the text is whole: passes that follow are padding.
+    fn is_over(&self) -> bool {
+        self.ended || self.chosen >= self.request.tokens
+    }
+
     fn begin(&mut self) -> Result<(), WriteError> {
-        let unread = &self.request.prompt[self.read..];
-        let tokens = match self.last {
-            _ if !unread.is_empty() => unread[..self.next_tokens()].to_vec(),
-            Some((token, _)) => vec![token],
-            None => return Err(WriteError::Empty),
+        let count = self.next_tokens();
+        let (tokens, logits) = match self.request.prompt.get(self.read..) {
+            Some(unread) if !unread.is_empty() => (unread[..count].to_vec(), Logits::Last),
+            _ => {
+                let last = *self.seen.last().ok_or(WriteError::Empty)?;
+                self.guessed = guess(&self.seen, self.request.draft);
+                let guessed = self.guessed.iter().copied();
+                (std::iter::once(last).chain(guessed).collect(), Logits::All)
+            }
         };
-        self.read = (self.read + tokens.len()).min(self.request.prompt.len());
+        if self.reads() {
+            self.read += tokens.len();
+            self.seen.extend(&tokens);
+        }
         let cache = std::mem::take(&mut self.cache);
-        let feed = Feed { cache, input: Input::Tokens(tokens), logits: Logits::Last };
+        let feed = Feed { cache, input: Input::Tokens(tokens), logits };
         self.run = Some(DecoderRun::start(&self.model, vec![feed])?);
         self.last = None;
         Ok(())
     }
 
-    /// Takes the finished run's cache and chooses the next token.
+    /// Takes the finished run's cache and chooses the tokens that follow, as far as the guesses were right.
     fn take(&mut self) {
         let fed = self.run.take().and_then(DecoderRun::into_output).and_then(|mut f| f.pop());
         let Some(fed) = fed else { return };
         self.cache = fed.cache;
         if self.reads() {
-            self.last = Some((0, Written::Read));
+            self.last = Some(vec![Written::Read]);
             return;
         }
         let Output::Logits(logits) = fed.output else { return };
-        let WriteRequest { sampling, seed, .. } = &self.request;
-        let token = choose(&self.model, &logits, sampling, seed, self.cache.len()).unwrap_or(0);
-        self.chosen += 1;
-        let ends = self.model.special().ends.contains(&token);
-        let written = match (self.ended, ends) {
-            (true, _) => Written::Padding,
-            (false, true) => Written::End(token),
-            (false, false) => Written::Token(token),
-        };
-        self.ended |= ends;
-        self.last = Some((token, written));
+        self.given += 1;
+        let guessed = std::mem::take(&mut self.guessed);
+        // The last row's choice comes after everything that was fed.
+        let first = self.cache.len() - guessed.len();
+        let vocab = self.model.config().vocab as usize;
+        let mut written = Vec::new();
+        for (row, logits) in logits.chunks_exact(vocab).enumerate() {
+            if self.is_over() {
+                break;
+            }
+            let WriteRequest { sampling, seed, .. } = &self.request;
+            let token = choose(&self.model, logits, sampling, seed, first + row).unwrap_or(0);
+            self.ended = self.model.special().ends.contains(&token);
+            self.chosen += 1;
+            self.seen.push(token);
+            written.push(if self.ended { Written::End(token) } else { Written::Token(token) });
+            if guessed.get(row) != Some(&token) {
+                break;
+            }
+        }
+        if written.is_empty() {
+            written.push(Written::Padding);
+        }
+        // Everything but the last token is known; a pass of padding leaves nothing behind.
+        let known = self.seen.len() - 1;
+        let _ = self.cache.truncate(known.min(self.cache.len()));
+        self.last = Some(written);
     }
+}
+
+/// Tokens of context that a guess looks for, the longest first.
+const CONTEXT: usize = 3;
+
+/// What may follow: what followed the last few tokens where they occurred before, most lately. Always
+/// `count` tokens.
+fn guess(seen: &[u32], count: usize) -> Vec<u32> {
+    let mut all = seen.to_vec();
+    for _ in 0..count {
+        let next = (1..=CONTEXT.min(all.len())).rev().find_map(|length| {
+            let (before, ending) = (&all[..all.len() - 1], &all[all.len() - length..]);
+            let at = before.windows(length).rposition(|window| window == ending)?;
+            all.get(at + length).copied()
+        });
+        all.push(next.or(all.last().copied()).unwrap_or_default());
+    }
+    all.split_off(seen.len())
 }

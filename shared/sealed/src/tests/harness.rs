@@ -45,6 +45,7 @@ pub(super) fn request(prompt: usize, tokens: usize) -> WriteRequest {
         seed: [9; 32],
         pad_to: 1,
         piece: 5,
+        draft: 0,
     }
 }
 

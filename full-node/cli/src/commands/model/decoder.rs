@@ -248,6 +248,7 @@ pub(super) fn generate(
         seed: how.seed(),
         pad_to: 1,
         piece: PIECE,
+        draft: 0,
     };
     let start = Instant::now();
     let mut stream = opened.stream(&prompt);
@@ -260,10 +261,11 @@ pub(super) fn generate(
         } else {
             pool.install(|| writing.run(&ThreadedDecoder(&exact)))?
         };
-        if let Some(Written::Token(token)) = step {
+        // Without a draft, a pass gives one thing.
+        if let Some([Written::Token(token)]) = step {
             first.get_or_insert_with(|| start.elapsed());
             written += 1;
-            let piece = stream.push(token).map_err(unusable)?;
+            let piece = stream.push(*token).map_err(unusable)?;
             if !json && (write!(stdout, "{piece}").is_err() || stdout.flush().is_err()) {
                 // Nobody reads any more.
                 break;

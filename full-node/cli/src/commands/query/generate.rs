@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nesa_light::query::{
-    Message, Prompt, Role, Said,
+    MAX_DRAFT, Message, Prompt, Role, Said,
     report::{Listener, Progress},
 };
 use serde_json::json;
@@ -44,13 +44,18 @@ A chat is written as the model's own template has it; a model without one reads 
 and a line feed. If the context is too small for the tokens asked for, fewer are written.
 
 The JSON object holds text, tokens, prompt_tokens, max_tokens, ended, seed, first_token_ms,
-tokens_per_second, model, lane, verification, receipt, timings, bytes, attempts and rejected. The
+tokens_per_second, ms_per_token, model, lane, verification, receipt, timings, bytes, attempts and rejected. The
 nodes learn how many tokens were written, to a multiple of 16.")]
 pub(super) struct Generate {
     #[command(flatten)]
     what: What,
     #[command(flatten)]
     how: Generation,
+    /// Guess so many tokens in each pass from what was written before, and check them with it: fewer
+    /// round trips where guesses come true, for more bytes. The text is the same.
+    #[arg(long, value_name = "N", default_value_t = 0,
+        value_parser = clap::value_parser!(u8).range(..=i64::try_from(MAX_DRAFT).unwrap_or(15)))]
+    draft: u8,
     #[command(flatten)]
     sealed: SealedArgs,
     #[command(flatten)]
@@ -128,6 +133,7 @@ impl Generate {
             tokens: self.how.tokens(),
             sampling: self.how.sampling()?,
             seed: self.how.seed(),
+            draft: self.draft.into(),
         };
         if self.sealed.lane == Lane::Sealed {
             return sealed::run(&self.sealed, &self.common, prompt).await;
@@ -181,6 +187,7 @@ impl Generate {
             object["seed"] = json!(self.how.number());
             object["first_token_ms"] = json!(first);
             object["tokens_per_second"] = json!(pace.rate(tokens));
+            object["ms_per_token"] = json!(pace.rate(tokens).map(|rate| 1000.0 / rate));
             object["digest"] = json!(outcome.answer.digest);
             outln!("{object}");
         } else {

@@ -356,7 +356,7 @@ mod written_texts {
     fn prompt() -> Prompt {
         let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
         let said = Said::Text("w7 w8 w9".into());
-        Prompt { said, tokens: 5, sampling, seed: [6; 32] }
+        Prompt { said, tokens: 5, sampling, seed: [6; 32], draft: 0 }
     }
 
     /// A chat as a model without a template reads it: of the same tokens as [`prompt`].
@@ -374,6 +374,21 @@ mod written_texts {
         let Work::Write { request, codec } = &work else { panic!("a text") };
         let gather = Text::new(&model, codec, request, Listener::none());
         run(ExactModel::Decoder(model.clone()), prompt.committed(), gather)
+    }
+
+    /// A draft is part of what was paid for, and of no text.
+    #[tokio::test]
+    async fn a_drafted_text_verifies_and_is_the_same() {
+        let drafted = Prompt { draft: 2, ..prompt() };
+        assert_eq!(Prompt::from_committed(&drafted.committed()), Some(drafted.clone()));
+        assert!(!prompt().committed()[1].contains("draft"), "as before there were drafts");
+        let (plain, drafted) = (written(true, prompt()).await, written(true, drafted).await);
+        let text = |fixture: &Fixture| fixture.receipt.answer;
+        assert_eq!(text(&plain), text(&drafted));
+        drafted.receipt.verify(&drafted.chain, &drafted.model).await.unwrap();
+        let mut changed = drafted.receipt.clone();
+        changed.texts[1] = changed.texts[1].replace("\"draft\":2", "\"draft\":1");
+        assert!(verdict(&drafted, &changed).await.is_err());
     }
 
     #[tokio::test]
