@@ -149,7 +149,7 @@ test('a digit has the class and the logits that this machine alone gives it', as
   const image = [...held.subarray(10 + held.readUInt16LE(8)).subarray(0, 64)];
   const file = join(folder, 'digit.pgm');
   await writeFile(file, `P2 8 8 16\n${image.join(' ')}\n`);
-  const { out, err } = await nesa(['model', 'classify', DIGITS, file, '--json'], { dir: folder });
+  const { out, err } = await nesa(['model', 'classify', DIGITS, '--image', file, '--json'], { dir: folder });
   assert.ok(out, err);
   const here = JSON.parse(out);
   const run = async (id, values) => {
