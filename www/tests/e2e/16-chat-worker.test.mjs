@@ -149,7 +149,7 @@ test('a digit has the class and the logits that this machine alone gives it', as
   const image = [...held.subarray(10 + held.readUInt16LE(8)).subarray(0, 64)];
   const file = join(folder, 'digit.pgm');
   await writeFile(file, `P2 8 8 16\n${image.join(' ')}\n`);
-  const { out, err } = await nesa(['model', 'classify', DIGITS, file, '--json'], { dir: folder });
+  const { out, err } = await nesa(['model', 'classify', DIGITS, '--image', file, '--json'], { dir: folder });
   assert.ok(out, err);
   const here = JSON.parse(out);
   const run = async (id, values) => {
@@ -214,7 +214,8 @@ test('a conversation moves by file, and a file is believed nothing', async () =>
   assert.ok(Object.values(rungs(earlier)).every((state) => state === 'notChecked'), JSON.stringify(rungs(earlier)));
   assert.equal(rungs(last)['layers-checked'] ?? rungs(last).layersChecked, 'notChecked');
   assert.equal(rungs(last)['header-final'] ?? rungs(last).headerFinal, 'verified', 'its receipt holds here');
-  for (const bad of ['', '{}', '{"format":"nesa-conversation/2","conversation":{},"jobs":[]}', '[1']) {
-    assert.equal((await read(50 + bad.length, bad)).code, 'not-a-conversation');
+  const bad = ['', '{}', '{"format":"nesa-conversation/2","conversation":{},"jobs":[]}', '[1'];
+  for (const [at, text] of bad.entries()) {
+    assert.equal((await read(50 + at, text)).code, 'not-a-conversation', text);
   }
 });

@@ -1,6 +1,6 @@
 //! What turns texts into tokens and back, for models that bring their own tokenizer: given from outside.
 //!
-//! Such tokenizers are half a megabyte of code and come, as templates do, from strangers. Natively the
+//! Such tokenizers are much code and come, as templates do, from strangers. Natively the
 //! crate `nesa-tokenizer` does it in place (feature `text`); the page's worker gives an engine that runs
 //! the same crate in a worker of its own, loaded when it is first needed and stopped when it takes too
 //! long, so that a hostile `tokenizer.json` costs an answer and not the page.
