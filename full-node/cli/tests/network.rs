@@ -10,7 +10,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Network, checkpoint, files_containing, http, logs, run, show};
+use support::{Network, files_containing, http, logs, run, show, tiny_decoder};
 
 /// Text that appears nowhere by chance.
 const TEXT: &str = "zebra-quartz confidential: the merger closes on the ninth of May";
@@ -56,17 +56,6 @@ fn one_network_from_start_to_stop() {
     assert_eq!(again["vector"], first["vector"], "exact arithmetic gives the same answer");
     verify(&network, Path::new(first["receipt"].as_str().expect("a path"))).expect_success();
     network.stop();
-}
-
-/// Compiles a made-up decoder; its file.
-fn tiny_decoder(root: &Path) -> String {
-    let (dir, file) = (root.join("tiny"), root.join("tiny.nesa"));
-    std::fs::create_dir(&dir).unwrap();
-    checkpoint::write(&dir);
-    let [dir, file] = [dir, file].map(|path| path.display().to_string());
-    let output = run(root, ["model", "compile", &dir, "--out", &file]);
-    assert!(output.status.success(), "{}", show(&output));
-    file
 }
 
 fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {

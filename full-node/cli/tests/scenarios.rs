@@ -4,10 +4,13 @@
 
 mod support;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    process::Output,
+    sync::{Mutex, PoisonError},
+};
 
 use serde_json::Value;
-use support::{Network, http};
+use support::{Network, http, show, tiny_decoder};
 
 /// One network at a time: the machine is small.
 static TURN: Mutex<()> = Mutex::new(());
@@ -81,5 +84,47 @@ fn a_node_that_dies_in_mid_query_is_replaced_and_restarted() {
         let now = network.pids().into_iter().find(|(name, _)| name == "c0");
         now.filter(|(_, pid)| i64::from(*pid) != first)
     });
+    network.stop();
+}
+
+/// Runs `scenario` with a decoder, and has a text written by two shards on three nodes each; the
+/// network, what came of it, and the text of this machine alone.
+fn rehearse_sealed(scenario: &str, root: &std::path::Path) -> (Network, Output, Value) {
+    let tiny = tiny_decoder(root);
+    let network = Network::start(root, &["--port", "0", "--scenario", scenario, "--model", &tiny]);
+    let dir = network.dir();
+    let dir = dir.to_str().expect("a test's path is UTF-8");
+    let how = ["--prompt", "a lighthouse", "--tokens", "12", "--temperature", "1", "--json"];
+    let alone = network.json([&["model", "generate", &tiny], &how[..]].concat());
+    let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "3", "--deadline", "12"];
+    let asked = [&["query", "generate", "--dir", dir], &how[..], &sealed].concat();
+    let output = network.nesa(asked);
+    (network, output, alone)
+}
+
+#[test]
+fn a_node_that_dies_in_mid_text_is_replaced_and_its_shard_writes_the_same() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (network, output, alone) = rehearse_sealed("crash", folder.path());
+    let answer = serde_json::from_slice(&output.stdout);
+    let answer: Value = answer.unwrap_or_else(|_| panic!("{}", show(&output)));
+    assert_eq!(answer["text"], alone["text"]);
+    assert_eq!(answer["standing"], "verified", "{answer}");
+    let replaced = answer["rejected"].as_array().expect("a list");
+    assert!(!replaced.is_empty() && replaced.len() <= 2, "{answer}");
+    assert!(replaced.iter().all(|node| node["node"] == culprit(&network)));
+    let nodes = answer["nodes"].as_array().expect("a list");
+    assert!(nodes.iter().all(|node| node["node"] != culprit(&network)));
+    network.stop();
+}
+
+#[test]
+fn a_node_that_lies_in_a_shard_is_noticed_and_its_text_is_not_accepted() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (network, output, _) = rehearse_sealed("liar", folder.path());
+    assert_eq!(output.status.code(), Some(1), "{}", show(&output));
+    assert!(show(&output).contains("disagree on step"), "{}", show(&output));
     network.stop();
 }

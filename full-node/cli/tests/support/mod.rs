@@ -248,3 +248,14 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
         })
         .collect()
 }
+
+/// Compiles a made-up decoder; its file.
+pub(crate) fn tiny_decoder(root: &Path) -> String {
+    let (dir, file) = (root.join("tiny"), root.join("tiny.nesa"));
+    std::fs::create_dir(&dir).unwrap();
+    checkpoint::write(&dir);
+    let [dir, file] = [dir, file].map(|path| path.display().to_string());
+    let output = run(root, ["model", "compile", &dir, "--out", &file]);
+    assert!(output.status.success(), "{}", show(&output));
+    file
+}

@@ -511,7 +511,6 @@ impl QueryClient {
                         let over = time::now_ms() > windows.reveal_ms.saturating_add(AFTER_MS);
                         if over || !matches!(now, Standing::Agreed { .. }) {
                             outcome.standing = now;
-                            outcome.listener_done();
                             return Ok(());
                         }
                         outcome.standing = now;
@@ -522,12 +521,6 @@ impl QueryClient {
             }
             self.light().head_or(seen, Duration::from_millis(700)).await;
         }
-    }
-}
-
-impl SealedOutcome {
-    fn listener_done(&self) {
-        tracing::debug!(query = %self.query, standing = ?self.standing, "a sealed query is judged");
     }
 }
 

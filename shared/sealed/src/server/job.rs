@@ -68,13 +68,14 @@ impl Done {
         self.fed.is_some()
     }
 
-    /// Flips the lowest bit of the first value of the result: for scenarios with a liar.
+    /// Flips the lowest bit of every value of the result: for scenarios with a liar.
     pub fn corrupt(&mut self) {
         if let Some(Fed { output: Output::Hidden(values) | Output::Logits(values), .. }) =
             &mut self.fed
-            && let Some(value) = values.first_mut()
         {
-            *value ^= 1;
+            for value in values {
+                *value ^= 1;
+            }
         }
     }
 }

@@ -325,7 +325,8 @@ impl Service {
         mut requests: mpsc::Receiver<Bytes>,
         mut answers: mpsc::Sender<Bytes>,
     ) -> End {
-        let mut steps = 0;
+        // Steps may go together: a scenario counts tokens.
+        let mut tokens = 0;
         while let Some(frame) = requests.next().await {
             Counters::add(&self.counters.bytes_in, frame.len() as u64);
             let answer = match session.receive(&frame) {
@@ -340,15 +341,18 @@ impl Service {
                         while requests.next().await.is_some() {}
                         return End::Left;
                     }
-                    if matches!(self.fault, Some(Fault::DieMidQuery { after }) if steps >= after) {
+                    if matches!(self.fault, Some(Fault::DieMidQuery { after }) if tokens >= after) {
                         self.admission.close();
                         return End::Died;
                     }
+                    let before = tokens;
+                    tokens += job.tokens() as u64;
                     let Some(mut done) = desk.compute(job).await else { return End::Left };
-                    if self.fault == Some(Fault::FlipOneBit { product: steps }) {
+                    if let Some(Fault::FlipOneBit { product }) = self.fault
+                        && (before..tokens).contains(&product)
+                    {
                         done.corrupt();
                     }
-                    steps += 1;
                     match session.complete(done) {
                         Some(answer) => answer,
                         None => return End::Left,

@@ -53,12 +53,15 @@ pub(crate) fn link(shard: u8, seat: u8) -> Link {
     Link { shard, seat }
 }
 
+/// What nodes brought to settlement.
+type Settled = Arc<Mutex<Vec<(Role, Option<Outcome>)>>>;
+
 /// Terms on paper, in the place of a chain: the query drew every node for what it is asked for.
 struct Paper {
     cuts: Vec<u16>,
     replicas: u8,
     model: Hash,
-    settled: Arc<Mutex<Vec<(Role, Option<Outcome>)>>>,
+    settled: Settled,
 }
 
 impl ShardChain for Paper {
@@ -110,7 +113,7 @@ pub(crate) struct World {
     pub(crate) replicas: u8,
     pub(crate) plan: ShardPlan,
     pub(crate) nodes: BTreeMap<Link, Node>,
-    pub(crate) settled: Arc<Mutex<Vec<(Role, Option<Outcome>)>>>,
+    pub(crate) settled: Settled,
     pub(crate) seed: u8,
 }
 
