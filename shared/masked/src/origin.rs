@@ -87,8 +87,9 @@ impl EncodeSize for SealedOrigin {
 impl Read for SealedOrigin {
     type Cfg = ();
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
-        let mut candidate =
-            || Ok::<_, Error>(Candidate { node: Address::read(buf)?, operator: Address::read(buf)? });
+        let mut candidate = || {
+            Ok::<_, Error>(Candidate { node: Address::read(buf)?, operator: Address::read(buf)? })
+        };
         let preparers = [candidate()?, candidate()?];
         Ok(Self { preparers, tested: bool::read(buf)? })
     }

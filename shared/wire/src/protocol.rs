@@ -9,14 +9,16 @@ pub enum Protocol {
     Masked,
     /// Model weights by digest and index: [`crate::chunks`].
     Chunks,
+    /// Thin preparation: shares of r up, shares of rᵀW down; one stream per preparation.
+    Prepare,
     /// Sends every frame back: for reachability checks and for measuring a link.
     Echo,
 }
 
 impl Protocol {
     /// Every protocol, in a fixed order.
-    pub const ALL: [Protocol; 4] =
-        [Protocol::Chain, Protocol::Masked, Protocol::Chunks, Protocol::Echo];
+    pub const ALL: [Protocol; 5] =
+        [Protocol::Chain, Protocol::Masked, Protocol::Chunks, Protocol::Prepare, Protocol::Echo];
 
     /// The name negotiated when a stream opens.
     pub const fn name(self) -> &'static str {
@@ -24,6 +26,7 @@ impl Protocol {
             Protocol::Chain => "/nesa/chain/1",
             Protocol::Masked => "/nesa/masked/1",
             Protocol::Chunks => "/nesa/chunks/1",
+            Protocol::Prepare => "/nesa/prepare/1",
             Protocol::Echo => "/nesa/echo/1",
         }
     }
@@ -32,12 +35,14 @@ impl Protocol {
     ///
     /// Chain answers hold at most [`crate::chain::MAX_KEYS`] large records with their proofs; a masked stage of the widest
     /// supported batch (a few hundred tokens by a few thousand columns of packed shares) fits in
-    /// 16 MiB; a weight chunk with its proof stays below 2 MiB.
+    /// 16 MiB; a weight chunk with its proof stays below 2 MiB; a preparation sends 128 KiB of
+    /// residues at a time.
     pub const fn max_frame(self) -> usize {
         match self {
             Protocol::Chain => 10 << 20,
             Protocol::Masked => 16 << 20,
             Protocol::Chunks => 2 << 20,
+            Protocol::Prepare => 256 << 10,
             Protocol::Echo => 1 << 20,
         }
     }

@@ -17,6 +17,10 @@ pub struct Limits {
     pub ahead: usize,
     /// Streams that serve weights at once.
     pub weight_streams: usize,
+    /// Preparations served at once. They are not paid, so they yield to queries.
+    pub preparations: u32,
+    /// Preparations begun per hour, whoever asks.
+    pub preparations_per_hour: u32,
 }
 
 impl Default for Limits {
@@ -28,6 +32,8 @@ impl Default for Limits {
             margin: Duration::from_secs(2),
             ahead: 4,
             weight_streams: 64,
+            preparations: 2,
+            preparations_per_hour: 600,
         }
     }
 }

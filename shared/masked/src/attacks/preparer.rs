@@ -106,8 +106,7 @@ fn what_two_honest_strangers_prepare_checks_like_the_local_one() {
     let preparation = Arc::new(preparation);
     assert_eq!(preparation.standing(), Standing::Untested);
     let prompt: &[i32] = &[5; 33];
-    let story =
-        thin.play_session(thin.session_under(preparation.clone(), rng, &[prompt]).unwrap());
+    let story = thin.play_session(thin.session_under(preparation.clone(), rng, &[prompt]).unwrap());
     assert_eq!(story.outputs, [thin.toy.expected(prompt)]);
     assert_eq!(story.transcript.unwrap().tokens, TEST_ROWS + 64);
     assert_eq!(preparation.standing(), Standing::Trusted);
@@ -155,7 +154,8 @@ fn shares_are_uniform(mutant: Option<thin::Mutant>) -> bool {
     shares.iter().all(|share| {
         (0..61).all(|bit| {
             // Neither biased, nor agreeing with r.
-            fair(&|i| share[i] >> bit & 1 == 1) && fair(&|i| (share[i] ^ secrets[i]) >> bit & 1 == 1)
+            fair(&|i| share[i] >> bit & 1 == 1)
+                && fair(&|i| (share[i] ^ secrets[i]) >> bit & 1 == 1)
         })
     })
 }
@@ -215,8 +215,7 @@ fn a_lie_in_one_coefficient_is_found_before_anything_private_is_sent() {
                 // Nobody is blamed for it, and it checks nothing any more.
                 assert_eq!(story.rejected, []);
                 assert_eq!(preparation.standing(), Standing::Discarded);
-                let again =
-                    thin.session_under(preparation, StdRng::seed_from_u64(1), &[&[1; 20]]);
+                let again = thin.session_under(preparation, StdRng::seed_from_u64(1), &[&[1; 20]]);
                 assert!(matches!(again, Err(StartError::Preparation)));
             }
         }
@@ -259,8 +258,7 @@ fn later_failures_look_the_same_for_both_inputs() {
             let honest = Scene { seed, ..scene(Lie::default()) };
             let (preparation, rng) = honest.preparation();
             let preparation = Arc::new(preparation);
-            let first =
-                honest.session_under(preparation.clone(), rng, &[&[3; 3]]).unwrap();
+            let first = honest.session_under(preparation.clone(), rng, &[&[3; 3]]).unwrap();
             assert_eq!(honest.play_session(first).failed, None);
             let scene = honest.fault(Side::A, 0, lies(stage, 4)).fault(Side::B, 0, lies(stage, 1));
             let rng = StdRng::seed_from_u64(seed + 50);
@@ -306,7 +304,10 @@ fn one_operator_cannot_prepare_both_halves() {
 #[test]
 fn a_preparer_never_serves() {
     let dialled = |story: &Story| {
-        story.trace.iter().filter_map(|s| if let Seen::Dial(l) = s { Some(*l) } else { None })
+        story
+            .trace
+            .iter()
+            .filter_map(|s| if let Seen::Dial(l) = s { Some(*l) } else { None })
             .collect::<Vec<_>>()
     };
     let first = scene(Lie::by([100, 200])).play(&[&[1; 20]]);
@@ -334,9 +335,7 @@ fn leaks(text: &str, residues: &[u64]) -> bool {
     let text = text.to_lowercase();
     residues.iter().any(|v| {
         let little: String = v.to_le_bytes().iter().map(|b| format!("{b:02x}")).collect();
-        text.contains(&v.to_string())
-            || text.contains(&format!("{v:x}"))
-            || text.contains(&little)
+        text.contains(&v.to_string()) || text.contains(&format!("{v:x}")) || text.contains(&little)
     })
 }
 
@@ -368,7 +367,9 @@ fn a_sealed_thin_preparation_says_who_made_it() {
     let open = |blobs: &[Vec<u8>]| Preparation::unseal(MODEL, &toy.lane, &key, blobs);
     let back = open(&blobs).unwrap();
     assert_eq!((back.origin(), back.standing()), (thin.origin(), Standing::Untested));
-    assert!(matches!(back.origin(), Origin::Thin { preparers } if preparers[1] == candidate(70, 71)));
+    assert!(
+        matches!(back.origin(), Origin::Thin { preparers } if preparers[1] == candidate(70, 71))
+    );
     thin.note(Standing::Trusted);
     let tested = thin.seal(&key, &mut rng);
     assert_eq!(open(&tested).unwrap().standing(), Standing::Trusted);
@@ -397,5 +398,7 @@ fn an_opened_query_begins_behind_the_test() {
     assert!(!opened.is_empty());
     assert!(opened.iter().all(|part| part.slot.pass == 1 && part.slot.tokens == 32));
     let requests = thin.play(&[prompt]).requests;
-    assert!(requests.iter().any(|(_, r)| matches!(r, Request::Seed { slot, .. } if slot.pass == 0)));
+    assert!(
+        requests.iter().any(|(_, r)| matches!(r, Request::Seed { slot, .. } if slot.pass == 0))
+    );
 }

@@ -13,7 +13,8 @@ use super::{
     pass::PassRun,
     peer::{Expected, Peer},
     types::{
-        Action, Candidate, Committee, Config, Link, Pass, Reason, Rejection, SessionError, StartError,
+        Action, Candidate, Committee, Config, Link, Pass, Reason, Rejection, SessionError,
+        StartError,
     },
 };
 use crate::{

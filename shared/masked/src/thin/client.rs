@@ -9,9 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     MIN_INPUT_BITS, VALUES_PER_FRAME,
-    message::{
-        FieldValues, PreparerRequest, PreparerResponse, Refusal, RowShare, decode_response,
-    },
+    message::{FieldValues, PreparerRequest, PreparerResponse, Refusal, RowShare, decode_response},
 };
 use crate::{
     client::Candidate,
@@ -149,10 +147,9 @@ impl Preparing {
                 half.accepted = true;
                 Ok(())
             }
-            PreparerResponse::Columns(columns) if half.accepted => {
-                half.columns(&self.lane, columns.stage, columns.first, &columns.values)
-                    .ok_or(strange)
-            }
+            PreparerResponse::Columns(columns) if half.accepted => half
+                .columns(&self.lane, columns.stage, columns.first, &columns.values)
+                .ok_or(strange),
             _ => Err(strange),
         }
     }
@@ -193,13 +190,7 @@ impl Preparing {
 
 impl Half {
     /// Files columns, if they are those due.
-    fn columns(
-        &mut self,
-        lane: &Lane,
-        stage: u16,
-        first: u32,
-        values: &FieldValues,
-    ) -> Option<()> {
+    fn columns(&mut self, lane: &Lane, stage: u16, first: u32, values: &FieldValues) -> Option<()> {
         let width = |index: usize| lane.stages().get(index).map(|s| s.k as usize);
         let unfinished = self
             .columns

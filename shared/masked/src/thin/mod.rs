@@ -55,7 +55,7 @@ pub const MIN_INPUT_BITS: u8 = 4;
 
 /// `[TEST_ROWS, k]` uniform values that the stage admits as inputs.
 pub(crate) fn test_rows(stage: &Stage, rng: &mut impl CryptoRng) -> Vec<i32> {
-    let limit = (stage.input_limit() as i32).min(TEST_LIMIT);
+    let limit = stage.input_limit().min(TEST_LIMIT);
     let values = 2 * limit as u32 + 1;
     // The largest multiple of `values` that 32 bits hold: below it, every remainder is as likely.
     let fair = u32::MAX - u32::MAX % values;

@@ -36,7 +36,9 @@ pub enum PrepareError {
     #[error("the opening is not for this node and model")]
     Open,
     /// Rows of another stage than the one due, out of order, or too many.
-    #[error("expected rows of stage {stage} from {row}, at most {left}; got {got} of stage {of} from {from}")]
+    #[error(
+        "expected rows of stage {stage} from {row}, at most {left}; got {got} of stage {of} from {from}"
+    )]
     Rows {
         /// The stage due.
         stage: u16,

@@ -145,8 +145,7 @@ fn residues_beyond_the_field_are_refused() {
 #[test]
 fn wide_stages_travel_in_several_frames() {
     let (k, n) = (VALUES_PER_FRAME + 3, 2 * VALUES_PER_FRAME + 1);
-    let stage =
-        crate::Stage { id: 0, k: k as u32, n: n as u32, input_bits: 8, row_bound_bits: 31 };
+    let stage = crate::Stage { id: 0, k: k as u32, n: n as u32, input_bits: 8, row_bound_bits: 31 };
     struct Sparse(Vec<i8>);
     impl Weights for Sparse {
         fn weights(&self, _: u16) -> &[i8] {

@@ -23,7 +23,7 @@ Examples:
   nesa query generate --prompt 'What is a lighthouse?' --tokens 64
   nesa query generate --prompt 'Once upon a time' --temperature 0.8 --seed 7 --json
 
-The JSON object holds text, tokens, ended, model, lane, verification, receipt, timings, bytes,
+The JSON object holds text, tokens, ended, model, lane, verification, preparation, receipt, timings, bytes,
 attempts and rejected. The nodes learn how many tokens were written, to a multiple of 16.")]
 pub(super) struct Generate {
     /// The text to continue.
