@@ -37,9 +37,7 @@ impl rand_core::TryRng for Fixed {
         Ok(u64::from(self.try_next_u32()?) << 32 | u64::from(self.try_next_u32()?))
     }
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
-        for byte in out {
-            *byte = self.try_next_u32()? as u8;
-        }
+        self.0.fill_bytes(out);
         Ok(())
     }
 }

@@ -79,6 +79,10 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let check = ["receipt", "verify", path(&opened), "--trust-root", root, "--model", tiny];
     let report = network.json([&check[..], &["--json"]].concat());
     assert_eq!(report["summary"]["text"], alone["text"]);
+    // Two more nodes prepare; the text stays the same.
+    let thin = network.json([&base[..], &["--preparation", "thin"]].concat());
+    assert_eq!((&thin["text"], &thin["tokens"]), (&alone["text"], &alone["tokens"]));
+    assert_eq!(thin["preparation"]["kind"], "thin");
     // An encoder writes nothing.
     let encoder = network.field("model");
     let refused = network.nesa([&base[..], &["--model", encoder]].concat());

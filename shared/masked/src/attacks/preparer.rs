@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     client::{Candidate, Mutant, Reason, SessionError, StartError},
-    field,
+    field, freivalds,
     message::Request,
     origin::{Origin, Standing},
-    preparation::{Preparation, SealError},
+    preparation::{Preparation, SealError, StageSecrets},
+    secret::SecretVector,
     thin::{self, PreparerRequest, Preparing, TEST_ROWS, ThinError, server::Received},
 };
 
@@ -244,6 +245,43 @@ fn a_preparer_that_bends_s_to_a_guess_learns_nothing() {
     }
     // On rows of ones the second lie cannot be seen.
     assert!(learns_something(&guess_two, Some(Mutant::KnownTestRows)));
+}
+
+/// A preparer that works with both servers knows its share of r, its δ and the input, and may bend s
+/// so that one chosen error passes if r is what it believes. With one share it believes wrongly;
+/// with both (the collusion that is not promised against) it is right.
+#[test]
+fn one_share_of_r_forges_nothing_and_two_forge_everything() {
+    let toy = Toy::new();
+    let (k, n) = (6, 9);
+    let mut x = vec![0i32; k];
+    x[0] = 1;
+    let mut y = vec![0i32; n];
+    nesa_kernels::matmul_i8(toy.matrix(0), &x, n, k, 1, &mut y);
+    for seed in 0..100 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (preparation, heard) = prepare(&toy, &Lie::default(), None, &mut rng);
+        let honest = preparation.stage(0).unwrap();
+        let row = seed as usize % n;
+        let passes = |believed: u64| {
+            let copy = |v: &SecretVector| (0..v.len()).map(|i| v.residue(i)).collect::<Vec<_>>();
+            let (r, mut s) = (copy(&honest.r), copy(&honest.s));
+            // <r, y + e> = <s, x> + r_row, and <s + δ, x> = <s, x> + δ_0.
+            s[0] = field::add(s[0], believed);
+            let bent = StageSecrets {
+                stage: honest.stage,
+                r: SecretVector::from_residues(r).unwrap(),
+                s: SecretVector::from_residues(s).unwrap(),
+                bounds: honest.bounds.clone(),
+            };
+            let mut forged = y.clone();
+            forged[row] += 1;
+            bool::from(freivalds::accepts(&bent, &x, &forged))
+        };
+        let [u, v] = [heard.shares[0][row], heard.shares[1][row]];
+        assert!(!passes(u) && !passes(v) && !passes(0));
+        assert!(passes(field::add(u, v)));
+    }
 }
 
 /// Behind the test, what servers see of a failure does not depend on the input either, and two
