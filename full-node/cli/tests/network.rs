@@ -77,6 +77,10 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let drafted = network.json([&base[..], &["--draft", "3"]].concat());
     assert_eq!((&drafted["text"], &drafted["digest"]), (&asked["text"], &asked["digest"]));
     assert!(drafted["bytes"]["up"].as_u64() > asked["bytes"]["up"].as_u64());
+    // Two more nodes prepare; the text stays the same.
+    let thin = network.json([&base[..], &["--preparation", "thin"]].concat());
+    assert_eq!((&thin["text"], &thin["tokens"]), (&alone["text"], &alone["tokens"]));
+    assert_eq!(thin["preparation"]["kind"], "thin");
     // An encoder writes nothing.
     let encoder = network.field("model");
     let refused = network.nesa([&base[..], &["--model", encoder]].concat());

@@ -63,6 +63,72 @@ fn a_node_that_flips_one_bit_is_caught_and_burns() {
     network.stop();
 }
 
+/// The key of node c0's operator.
+fn culprit_operator(network: &Network) -> Value {
+    let text = std::fs::read_to_string(network.dir().join("network.json")).expect("readable");
+    let description: Value = serde_json::from_str(&text).expect("JSON");
+    description["nodes"][0]["operator"].clone()
+}
+
+/// Bytes of the files under `dir`.
+fn size(dir: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry"));
+    entries
+        .map(|entry| match entry.metadata().expect("metadata") {
+            meta if meta.is_dir() => size(&entry.path()),
+            meta => meta.len(),
+        })
+        .sum()
+}
+
+/// Two nodes prepare s, one of them with a lie that would make refusals depend on the text. It is
+/// found on random rows; the next query is prepared by others, and its answer is the local one.
+#[test]
+fn a_bent_preparation_is_discarded_and_another_serves() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let network = Network::start(folder.path(), &["--port", "0", "--scenario", "preparer"]);
+    let dir = network.dir();
+    let dir = dir.to_str().expect("a test's path is UTF-8");
+    let base = ["query", "embed", "--dir", dir, "--text", "A quiet street.", "--json"];
+    let thin = [&base[..], &["--preparation", "thin"]].concat();
+    let refused = network.nesa(thin.clone());
+    assert!(!refused.status.success());
+    assert!(support::show(&refused).contains("the thin preparation was discarded"));
+
+    let culprit = culprit_operator(&network);
+    let opened = folder.path().join("opened.json");
+    let opened = opened.to_str().expect("a test's path is UTF-8");
+    let first = network.json([&thin[..], &["--open-receipt", opened]].concat());
+    let second = network.json(thin);
+    for answer in [&first, &second] {
+        assert_eq!(answer["preparation"]["kind"], "thin");
+        let operators = |list: &Value| -> Vec<Value> {
+            let list = list.as_array().expect("a list");
+            list.iter().map(|node| node["operator"].clone()).collect()
+        };
+        let (preparers, servers) =
+            (operators(&answer["preparation"]["preparers"]), operators(&answer["nodes"]));
+        assert_eq!((preparers.len(), servers.len()), (2, 2));
+        assert_ne!(preparers[0], preparers[1]);
+        assert!(!preparers.contains(&culprit), "it is avoided");
+        assert!(servers.iter().all(|server| !preparers.contains(server)), "{answer}");
+    }
+    // Tested once: the second query moved a bucket less.
+    let moved = |answer: &Value| answer["bytes"]["up"].as_u64().expect("bytes");
+    assert!(moved(&second) < moved(&first));
+    // No weight came here for it, and the answer is that of a local preparation.
+    let before = size(&folder.path().join("home"));
+    let local = network.json(base);
+    assert!(size(&folder.path().join("home")) > before + 10_000_000);
+    assert_eq!(local["preparation"]["kind"], "local");
+    assert_eq!((&first["vector"], &second["vector"]), (&local["vector"], &local["vector"]));
+    let root = network.field("trust_root");
+    let check = ["receipt", "verify", opened, "--trust-root", root, "--json"];
+    network.json(check);
+    network.stop();
+}
+
 #[test]
 fn a_node_that_never_answers_costs_time_only() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -27,6 +27,7 @@ pub mod field;
 pub mod freivalds;
 pub mod message;
 pub mod opened;
+pub mod origin;
 pub mod pack;
 pub mod preparation;
 mod run;
@@ -35,6 +36,7 @@ pub mod server;
 pub mod share;
 pub mod signing;
 pub mod spec;
+pub mod thin;
 pub mod transcript;
 
 pub use run::{Run, RunStep};

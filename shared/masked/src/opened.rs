@@ -81,7 +81,9 @@ pub enum OpenedError {
 /// each pass computed.
 ///
 /// `node` names the node of each link, from the chain. `passes` start from the claimed prompt.
-/// `parts` come in the order they were verified within a stage; stages and passes in order.
+/// `parts` come in the order they were verified within a stage; stages and passes in order. Under a
+/// thin preparation that was still to be tested the query's first pass was random rows, and these
+/// parts begin with pass 1.
 ///
 /// # Errors
 /// [`OpenedError`] names the first thing that does not hold.
@@ -100,7 +102,8 @@ pub fn recheck<R: Run>(
     let mut rest = parts;
     let mut outputs = Vec::with_capacity(passes.len());
     let mut waiting = VecDeque::from(passes);
-    for number in 0u32.. {
+    let first = parts.first().map_or(0, |part| part.slot.pass.min(1));
+    for number in first.. {
         let Some(mut pass) = waiting.pop_front() else { break };
         if !(1..=MAX_PASS_TOKENS).contains(&pass.tokens) {
             return Err(OpenedError::Model);

@@ -2,21 +2,27 @@
 //! the bound of each row of W.
 //!
 //! Made once per device by streaming weight rows whose hashes have been checked against the model
-//! digest; the weights themselves need not be kept. r and s are born from the generator passed in,
-//! live in erased-on-drop memory, and leave it only through [`Preparation::seal`], encrypted and
+//! digest; the weights themselves need not be kept. Or made by two nodes on shares of r
+//! ([`thin`](crate::thin)), without the weights ever being here. r and s are born from the generator
+//! passed in, live in erased-on-drop memory, and leave it only through [`Preparation::seal`], encrypted and
 //! authenticated under a key that the caller keeps out of reach, bound to model and stage.
+
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
     aead::{Aead, KeyInit, Payload},
 };
+use commonware_codec::Encode;
 use nesa_kernels::RowFold;
-use nesa_primitives::Hash;
+use nesa_primitives::{Hash, decode_exact};
 use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
+    client::Candidate,
+    origin::{Origin, SealedOrigin, Standing},
     secret::SecretVector,
     spec::{Lane, Stage},
 };
@@ -83,6 +89,9 @@ pub struct StageSecrets {
 /// The secrets of every linear stage of one model.
 pub struct Preparation {
     model: Hash,
+    origin: Origin,
+    /// A [`Standing`]. It only ever grows, and every session that shares the preparation sees it.
+    standing: AtomicU8,
     stages: Vec<StageSecrets>,
 }
 
@@ -128,9 +137,41 @@ impl Preparation {
         builder.finish()
     }
 
+    fn local(model: Hash, stages: Vec<StageSecrets>) -> Self {
+        let standing = AtomicU8::new(Standing::Trusted as u8);
+        Self { model, origin: Origin::Local, standing, stages }
+    }
+
+    /// What two preparers gave; `tested` says that it has agreed with products of random rows.
+    pub(crate) fn thin(
+        model: Hash,
+        preparers: [Candidate; 2],
+        stages: Vec<StageSecrets>,
+        tested: bool,
+    ) -> Self {
+        let standing = if tested { Standing::Trusted } else { Standing::Untested };
+        let origin = Origin::Thin { preparers };
+        Self { model, origin, standing: AtomicU8::new(standing as u8), stages }
+    }
+
     /// The digest of the model it belongs to.
     pub fn model(&self) -> Hash {
         self.model
+    }
+
+    /// Who made its s.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Whether its s may be used, must be tested first, or must not be used any more.
+    pub fn standing(&self) -> Standing {
+        Standing::from_u8(self.standing.load(Ordering::Acquire))
+    }
+
+    /// Notes what a session found. A discarded preparation stays so.
+    pub(crate) fn note(&self, standing: Standing) {
+        self.standing.fetch_max(standing as u8, Ordering::AcqRel);
     }
 
     /// Whether it covers exactly the stages of `lane`, in order.
@@ -143,16 +184,32 @@ impl Preparation {
         self.stages.get(index)
     }
 
-    /// Encrypts and authenticates each stage's secrets under `key`; one blob per stage, in order.
+    /// Encrypts and authenticates each stage's secrets under `key`; one blob per stage, in order,
+    /// and one more that says who prepared, unless this client did.
     ///
     /// XChaCha20-Poly1305 with a random nonce; the associated data bind the model digest, the
-    /// stage and its shape. The blob is 16 bytes per (k + n) plus 4 n plus 40 bytes, at most.
+    /// origin, the stage and its shape. The blob is 16 bytes per (k + n) plus 4 n plus 40 bytes, at
+    /// most.
     pub fn seal(&self, key: &[u8; 32], rng: &mut impl CryptoRng) -> Vec<Vec<u8>> {
         let cipher = XChaCha20Poly1305::new(key.into());
-        self.stages.iter().map(|s| s.seal(&self.model, &cipher, rng)).collect()
+        let origin = match self.origin {
+            Origin::Local => Vec::new(),
+            Origin::Thin { preparers } => {
+                let tested = self.standing() == Standing::Trusted;
+                SealedOrigin { preparers, tested }.encode().to_vec()
+            }
+        };
+        let stages = self.stages.iter();
+        let mut blobs: Vec<_> =
+            stages.map(|s| s.seal(&self.model, &origin, &cipher, rng)).collect();
+        if self.origin.is_thin() {
+            blobs.push(seal_bytes(&origin, &origin_context(&self.model), &cipher, rng));
+        }
+        blobs
     }
 
-    /// Opens what [`seal`](Self::seal) made, one blob per stage of `lane`, in order.
+    /// Opens what [`seal`](Self::seal) made, one blob per stage of `lane`, in order, and for a thin
+    /// preparation the one that says so.
     ///
     /// # Errors
     /// [`SealError`] for another key, model, stage or shape, for one changed bit, or for a blob
@@ -163,17 +220,25 @@ impl Preparation {
         key: &[u8; 32],
         blobs: &[Vec<u8>],
     ) -> Result<Self, SealError> {
-        if blobs.len() != lane.stages().len() {
-            return Err(SealError);
-        }
         let cipher = XChaCha20Poly1305::new(key.into());
+        let (blobs, last) = blobs.split_at_checked(lane.stages().len()).ok_or(SealError)?;
+        let origin = match last {
+            [] => Zeroizing::default(),
+            [origin] => open_bytes(origin, &origin_context(&model), &cipher)?,
+            _ => return Err(SealError),
+        };
         let stages = lane
             .stages()
             .iter()
             .zip(blobs)
-            .map(|(&stage, blob)| StageSecrets::unseal(stage, &model, &cipher, blob))
+            .map(|(&stage, blob)| StageSecrets::unseal(stage, &model, &origin, &cipher, blob))
             .collect::<Result<_, _>>()?;
-        Ok(Self { model, stages })
+        if last.is_empty() {
+            return Ok(Self::local(model, stages));
+        }
+        let SealedOrigin { preparers, tested } =
+            decode_exact(&origin, &()).map_err(|_| SealError)?;
+        Ok(Self::thin(model, preparers, stages, tested))
     }
 
     /// Adds one to the first coordinate of a stage's s: a wrong preparation, for tests of blame.
@@ -188,19 +253,56 @@ impl Preparation {
 
 const NONCE: usize = 24;
 
+/// What the seal of a thin origin is bound to, beside the key.
+fn origin_context(model: &Hash) -> [u8; 32] {
+    *nesa_primitives::domain("masked preparation origin", model).finalize().as_bytes()
+}
+
+fn seal_bytes(
+    plain: &[u8],
+    context: &[u8],
+    cipher: &XChaCha20Poly1305,
+    rng: &mut impl CryptoRng,
+) -> Vec<u8> {
+    let mut nonce = [0u8; NONCE];
+    rng.fill_bytes(&mut nonce);
+    let payload = Payload { msg: plain, aad: context };
+    // Encryption fails only beyond 256 GiB, and a stage's secrets are below 4 MiB; an empty
+    // blob would never open.
+    let sealed = cipher.encrypt(XNonce::from_slice(&nonce), payload).unwrap_or_default();
+    [nonce.as_slice(), &sealed].concat()
+}
+
+fn open_bytes(
+    blob: &[u8],
+    context: &[u8],
+    cipher: &XChaCha20Poly1305,
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (nonce, sealed) = blob.split_at_checked(NONCE).ok_or(SealError)?;
+    let payload = Payload { msg: sealed, aad: context };
+    cipher.decrypt(XNonce::from_slice(nonce), payload).map(Zeroizing::new).map_err(|_| SealError)
+}
+
 impl StageSecrets {
-    /// What the seal is bound to, beside the key.
-    fn context(stage: &Stage, model: &Hash) -> [u8; 32] {
+    /// What the seal is bound to, beside the key. `origin` is empty for a local preparation.
+    fn context(stage: &Stage, model: &Hash, origin: &[u8]) -> [u8; 32] {
         let mut hasher = nesa_primitives::domain("masked preparation", &Hash::ZERO);
         hasher.update(model.as_ref());
         hasher.update(&stage.id.to_le_bytes());
         hasher.update(&stage.k.to_le_bytes());
         hasher.update(&stage.n.to_le_bytes());
         hasher.update(&[stage.input_bits, stage.row_bound_bits]);
+        hasher.update(origin);
         *hasher.finalize().as_bytes()
     }
 
-    fn seal(&self, model: &Hash, cipher: &XChaCha20Poly1305, rng: &mut impl CryptoRng) -> Vec<u8> {
+    fn seal(
+        &self,
+        model: &Hash,
+        origin: &[u8],
+        cipher: &XChaCha20Poly1305,
+        rng: &mut impl CryptoRng,
+    ) -> Vec<u8> {
         let len = 8 * (self.r.len() + self.s.len()) + 4 * self.bounds.len();
         let mut plain = Zeroizing::new(Vec::with_capacity(len));
         for vector in [&self.r, &self.s] {
@@ -211,27 +313,18 @@ impl StageSecrets {
         for bound in &self.bounds {
             plain.extend_from_slice(&bound.to_le_bytes());
         }
-        let mut nonce = [0u8; NONCE];
-        rng.fill_bytes(&mut nonce);
-        let payload = Payload { msg: &plain, aad: &Self::context(&self.stage, model) };
-        // Encryption fails only beyond 256 GiB, and a stage's secrets are below 4 MiB; an empty
-        // blob would never open.
-        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), payload).unwrap_or_default();
-        [nonce.as_slice(), &sealed].concat()
+        seal_bytes(&plain, &Self::context(&self.stage, model, origin), cipher, rng)
     }
 
     fn unseal(
         stage: Stage,
         model: &Hash,
+        origin: &[u8],
         cipher: &XChaCha20Poly1305,
         blob: &[u8],
     ) -> Result<Self, SealError> {
         let (k, n) = (stage.k as usize, stage.n as usize);
-        let (nonce, sealed) = blob.split_at_checked(NONCE).ok_or(SealError)?;
-        let payload = Payload { msg: sealed, aad: &Self::context(&stage, model) };
-        let plain = Zeroizing::new(
-            cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| SealError)?,
-        );
+        let plain = open_bytes(blob, &Self::context(&stage, model, origin), cipher)?;
         if plain.len() != 8 * (n + k) + 4 * n {
             return Err(SealError);
         }
@@ -280,7 +373,7 @@ impl Builder {
     /// [`PrepareError::Incomplete`] names the first stage with rows missing.
     pub fn finish(self) -> Result<Preparation, PrepareError> {
         let stages = self.stages.into_iter().map(Folding::finish).collect::<Result<_, _>>()?;
-        Ok(Preparation { model: self.model, stages })
+        Ok(Preparation::local(self.model, stages))
     }
 }
 

@@ -18,4 +18,10 @@ pub enum Fault {
         /// Products served before; in a shard, tokens.
         after: u64,
     },
+    /// Adds one to a coordinate of its share of s in every preparation: honest products would then
+    /// be refused by whoever used it, unless the input is zero there.
+    BendPreparation {
+        /// The coordinate, in every stage that has it.
+        column: usize,
+    },
 }

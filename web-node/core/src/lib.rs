@@ -7,6 +7,7 @@
 //!                        │              own light client        kernel    survives a kill
 //!   /nesa/shard/1  ─▶ [`shard`]: the sealed lane
 //!   /nesa/chunks/1 ─▶ weights by digest
+//!   /nesa/prepare/1 ─▶ admission ─▶ uᵀW mod p for a uniform u: a client's thin preparation
 //! ```
 //!
 //! A node believes no client. That a query exists, is open, pays, and drew this node for this side
@@ -19,7 +20,7 @@
 //! *Free work*: a client may leave after one pass without paying; the escrow's part for that pass
 //! is burned, so this costs the client as much. *Exhaustion*: queries at once, streams, frame
 //! sizes, bytes per hour and idle time are all bounded, and a query is proven before anything is
-//! computed. *Reading*: what arrives is a share or a seed; a single node learns the model, the
+//! computed; preparations, which are free, are few at once and bounded per hour. *Reading*: what arrives is a share or a seed; a single node learns the model, the
 //! padded length and the time, and nothing of the text.
 #![deny(missing_docs)]
 
@@ -30,6 +31,7 @@ mod journal;
 mod limits;
 mod metrics;
 mod node;
+mod prepare;
 mod register;
 mod service;
 mod settle;

@@ -19,6 +19,10 @@ pub struct Limits {
     pub weight_streams: usize,
     /// Memory for the caches of shard sessions, all together, in bytes.
     pub cache_bytes: usize,
+    /// Preparations served at once. They are not paid, so they yield to queries.
+    pub preparations: u32,
+    /// Preparations begun per hour, whoever asks.
+    pub preparations_per_hour: u32,
 }
 
 impl Default for Limits {
@@ -31,6 +35,8 @@ impl Default for Limits {
             ahead: 4,
             weight_streams: 64,
             cache_bytes: 1 << 30,
+            preparations: 2,
+            preparations_per_hour: 600,
         }
     }
 }

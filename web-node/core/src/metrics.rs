@@ -49,6 +49,8 @@ pub struct Metrics {
     pub refused: u64,
     /// Products served: one per linear stage and part of a pass.
     pub layers: u64,
+    /// Preparations served to their end.
+    pub preparations: u64,
     /// Bytes received in queries.
     pub bytes_in: u64,
     /// Bytes sent in queries.
@@ -69,6 +71,7 @@ pub(crate) struct Counters {
     pub(crate) queries: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) layers: AtomicU64,
+    pub(crate) preparations: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     pub(crate) vouchers: AtomicU64,
@@ -127,6 +130,7 @@ impl Counters {
             queries: load(&self.queries),
             refused: load(&self.refused),
             layers: load(&self.layers),
+            preparations: load(&self.preparations),
             bytes_in: load(&self.bytes_in),
             bytes_out: load(&self.bytes_out),
             vouchers: Amount(load(&self.vouchers)),

@@ -7,6 +7,7 @@ use crate::{
     journal::Journal,
     limits::Limits,
     metrics::{Counters, Metrics, Phase},
+    prepare,
     register::{RegisterError, Registrar},
     service::Service,
     settle::Settler,
@@ -176,6 +177,16 @@ impl ComputeNode {
         if config.serve_weights {
             tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
         }
+        let models = Arc::new(models);
+        let preparer = prepare::Preparer {
+            chain: light.chain(),
+            node: address,
+            models: models.clone(),
+            admission: admission.clone(),
+            counters: counters.clone(),
+            fault: config.fault,
+        };
+        tasks.push(preparer.serve(&network, config.limits.preparations)?);
         let service = Arc::new(Service {
             light: light.clone(),
             key: node.clone(),

@@ -38,7 +38,7 @@ const OPENING: Duration = Duration::from_secs(10);
 pub(crate) struct Service {
     pub(crate) light: LightClient,
     pub(crate) key: SecretKey,
-    pub(crate) models: HashMap<Hash, (ExactModel, Lane)>,
+    pub(crate) models: Arc<HashMap<Hash, (ExactModel, Lane)>>,
     pub(crate) journal: Journal,
     pub(crate) settler: Settler,
     pub(crate) counters: Arc<Counters>,

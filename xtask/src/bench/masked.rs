@@ -6,12 +6,16 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::process::Command;
 
-/// Milliseconds per padded token by kind of work, and whole queries over links of known rate.
+/// Milliseconds per padded token by kind of work, whole queries over links of known rate, and the
+/// two ways to s.
 pub(crate) fn masked() -> Result<()> {
     let build =
         ["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa-masked", "--examples"];
     cargo(&build)?;
-    report("masked", &json!({ "per_token": example("costs")?, "queries": example("lane")? }))
+    let (per_token, queries) = (example("costs")?, example("lane")?);
+    let preparation = example("preparation")?;
+    let all = json!({ "per_token": per_token, "queries": queries, "preparation": preparation });
+    report("masked", &all)
 }
 
 /// What an example of `nesa-masked` prints about the committed model.

@@ -19,6 +19,9 @@ pub(crate) enum Scenario {
     Silent,
     /// Node c0 dies in the middle of its first query; its bond makes it drawn first.
     Crash,
+    /// Node c0 adds one to a coordinate of every thin preparation that it has part in; its bond makes
+    /// it drawn first.
+    Preparer,
     /// Three of the four validators lie to light clients: v0 forges headers, v1 gives certificates
     /// of another group, v2 swaps seeds. They are honest in consensus, and v3 in everything.
     Forger,
@@ -34,6 +37,7 @@ impl Scenario {
             Self::Liar => "liar",
             Self::Silent => "silent",
             Self::Crash => "crash",
+            Self::Preparer => "preparer",
             Self::Forger => "forger",
             Self::Volunteers => "volunteers",
         }
@@ -41,7 +45,7 @@ impl Scenario {
 
     /// True when node c0 misbehaves, and so must be drawn for sure.
     pub(crate) fn favours_first_node(self) -> bool {
-        matches!(self, Self::Liar | Self::Silent | Self::Crash)
+        matches!(self, Self::Liar | Self::Silent | Self::Crash | Self::Preparer)
     }
 
     /// How validator number `index` lies to light clients, if it does.

@@ -178,6 +178,7 @@ fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
         Scenario::Liar => Some(Fault::FlipOneBit { product: FAULTY_PRODUCT }),
         Scenario::Silent => Some(Fault::NeverAnswer),
         Scenario::Crash => Some(Fault::DieMidQuery { after: FAULTY_PRODUCT }),
+        Scenario::Preparer => Some(Fault::BendPreparation { column: 0 }),
     }
 }
 

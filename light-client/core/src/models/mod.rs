@@ -10,13 +10,15 @@
 //!
 //! The preparation's secrets are born here, kept only under the store's seal, and discarded when a
 //! blame check finds that s was wrong. Weight pieces stay as well: this device may later check an
-//! opened receipt, or serve.
+//! opened receipt, or serve. A thin preparation needs no weight piece: see
+//! [`QueryClient::prepare_thin`](crate::QueryClient::prepare_thin).
 
 mod pieces;
 mod seals;
 mod shard;
 mod source;
 
+pub(crate) use seals::Kind;
 pub use source::{NetworkSource, PieceSource};
 
 use std::{
@@ -199,23 +201,47 @@ impl ModelStore {
     ) -> Result<Prepared, ModelStoreError> {
         let start = Instant::now();
         let header = self.header(model, sources).await?;
-        let mut meter = Meter::new(&header, listener);
+        let mut meter = Meter::new(&header, header.piece_count(), listener);
+        let (opened, lane) = self.open_local(&header, sources, &mut meter).await?;
 
+        let (preparation, cached) = match self.unseal(Kind::Local, model, &lane).await? {
+            Some(kept) => (kept, true),
+            None => (self.fold(model, &header, &lane, sources, &mut meter).await?, false),
+        };
+        let preparation = Arc::new(preparation);
+        Ok(Prepared { model: opened, lane, preparation, cached, ms: since(start) })
+    }
+
+    /// Everything of `model` but its weights, checked.
+    ///
+    /// # Errors
+    /// [`ModelStoreError`].
+    pub(crate) async fn without_weights(
+        &self,
+        model: &Hash,
+        sources: &[Arc<dyn PieceSource>],
+        listener: &dyn LoadListener,
+    ) -> Result<(ExactModel, Arc<Lane>), ModelStoreError> {
+        let header = self.header(model, sources).await?;
+        let mut meter = Meter::new(&header, header.local_pieces(), listener);
+        self.open_local(&header, sources, &mut meter).await
+    }
+
+    async fn open_local(
+        &self,
+        header: &Arc<Header>,
+        sources: &[Arc<dyn PieceSource>],
+        meter: &mut Meter<'_>,
+    ) -> Result<(ExactModel, Arc<Lane>), ModelStoreError> {
         let mut local = Assembler::local(header.clone());
-        self.read(&header, 1..header.local_pieces(), sources, &mut meter, |piece| {
+        self.read(header, 1..header.local_pieces(), sources, meter, |piece| {
             Ok(local.insert_checked(piece)?)
         })
         .await?;
         let local = local.finish_local()?;
         let opened = task::compute(move || ExactModel::open_local(&local)).await?;
         let lane = Arc::new(Lane::of_model(opened.served_stages())?);
-
-        let (preparation, cached) = match self.unseal(model, &lane).await? {
-            Some(kept) => (kept, true),
-            None => (self.fold(model, &header, &lane, sources, &mut meter).await?, false),
-        };
-        let preparation = Arc::new(preparation);
-        Ok(Prepared { model: opened, lane, preparation, cached, ms: since(start) })
+        Ok((opened, lane))
     }
 
     /// Streams every weight row once, keeping only s = rᵀW for a fresh r, and seals it.
@@ -257,7 +283,7 @@ impl ModelStore {
         listener: &dyn LoadListener,
     ) -> Result<Artifact, ModelStoreError> {
         let header = self.header(model, sources).await?;
-        let mut meter = Meter::new(&header, listener);
+        let mut meter = Meter::new(&header, header.piece_count(), listener);
         let mut whole = Assembler::whole(header.clone());
         self.read(&header, 1..header.piece_count(), sources, &mut meter, |piece| {
             Ok(whole.insert_checked(piece)?)
@@ -293,8 +319,9 @@ struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    fn new(header: &Header, listener: &'a dyn LoadListener) -> Self {
-        let lengths = (0..header.piece_count()).filter_map(|index| header.piece_len(index));
+    /// For the first `pieces` pieces.
+    fn new(header: &Header, pieces: usize, listener: &'a dyn LoadListener) -> Self {
+        let lengths = (0..pieces).filter_map(|index| header.piece_len(index));
         let total = lengths.map(|len| len as u64).sum();
         Self { done: header.bytes().len() as u64, total, listener }
     }

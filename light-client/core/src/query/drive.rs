@@ -24,7 +24,8 @@ use super::{
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
-        Answer, BytesMoved, NodeRef, Phase, Progress, Rejected, SideName, StageProgress, Timings,
+        Answer, BytesMoved, NodeRef, Phase, PreparationUsed, Progress, Rejected, SideName,
+        StageProgress, Timings,
     },
     settle::Evidence,
     text::Text,
@@ -350,12 +351,19 @@ impl<G: Gather> Driver<'_, G> {
                 "nodes": nodes, "messages": seeds,
             }),
         );
+        let used = PreparationUsed::of(&prepared.preparation);
         let checked = LadderStep::verified(
             StepId::LayersChecked,
             "this device",
             format!(
-                "{} products of {} padded tokens passed range and Freivalds checks",
-                transcript.checks, transcript.tokens
+                "{} products of {} padded tokens passed range and Freivalds checks{}",
+                transcript.checks,
+                transcript.tokens,
+                if prepared.preparation.origin().is_thin() {
+                    ", under an s that two other nodes prepared"
+                } else {
+                    ""
+                }
             ),
             check_ms,
             json!({
@@ -365,7 +373,8 @@ impl<G: Gather> Driver<'_, G> {
                 "messages_checked": transcript.checks,
                 "field": "2^61 - 1",
                 "miss_probability": "at most q / (p - q) for q rows checked",
-                "preparation": "made on this device from hash-checked weights",
+                "preparation": used.words(),
+                "prepared_by": used,
                 "preparation_discarded": transcript.preparation_discarded,
                 "rejected": self.rejected,
             }),

@@ -24,6 +24,7 @@ pub(crate) mod pay;
 pub mod report;
 mod settle;
 pub(crate) mod text;
+mod thin;
 pub(crate) mod work;
 
 use std::{sync::Arc, time::Duration};
@@ -50,7 +51,8 @@ use crate::{
 use engine::{TextEngine, TextError};
 use journal::{Fate, Journal};
 use report::{
-    Answer, BytesMoved, Cost, Listener, NodeRef, Phase, Progress, Quote, Rejected, Timings,
+    Answer, BytesMoved, Cost, Listener, NodeRef, Phase, PreparationUsed, Progress, Quote, Rejected,
+    Timings,
 };
 use work::Work;
 
@@ -189,6 +191,9 @@ pub enum QueryError {
     /// A new preparation was needed and could not be made.
     #[error(transparent)]
     ModelStore(#[from] ModelStoreError),
+    /// No two nodes could be had to prepare.
+    #[error("no thin preparation: {0}")]
+    Thin(#[from] ThinError),
     /// The journal could not be written, so nothing was paid.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -229,6 +234,8 @@ pub struct QueryOutcome {
     pub nodes: Vec<NodeRef>,
     /// Where the money went.
     pub cost: Cost,
+    /// Who made the s that checked it.
+    pub preparation: PreparationUsed,
     /// What the payment's proof needs later.
     pub pending: Option<Pending>,
 }
@@ -238,6 +245,7 @@ pub use native::NativeText;
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
 pub use text::{Fitted, MAX_DRAFT, Message, Prompt, Role, Said, SamplingError, sampling, seed};
+pub use thin::ThinError;
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]
@@ -383,8 +391,14 @@ impl QueryClient {
         };
         let chain_ms = since(chain_start);
 
+        let prepared = match self.fitting(prepared, &drawn.committee, say).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.give_up(&mut paid, error).await),
+        };
+        let prepared = &prepared;
+        let before = prepared.preparation.standing();
         let driven = self.drive(prepared, &planned, &paid, drawn, options, &mut ladder).await;
-        let driven = match driven {
+        let driven = match self.keep_standing(prepared, before).await.and(driven) {
             Ok(driven) => driven,
             Err(error) => return Err(self.give_up(&mut paid, error).await),
         };
@@ -409,6 +423,7 @@ impl QueryClient {
             attempts: 1 + driven.rejected.len() as u32,
             rejected: driven.rejected,
             nodes: driven.nodes,
+            preparation: PreparationUsed::of(&prepared.preparation),
             cost: Cost {
                 escrowed: planned.quote.max_fee,
                 fees: sum(planned.quote.draw_fee, planned.quote.tx_fee),

@@ -10,6 +10,7 @@ use nesa_chain::{
     tx::SignedTx,
 };
 use nesa_crypto::SecretKey;
+use nesa_masked::thin::TEST_ROWS;
 use nesa_platform::{
     random,
     time::{self, Instant},
@@ -89,7 +90,12 @@ impl QueryClient {
         texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<Planned, QueryError> {
-        let passes = work.passes();
+        let mut passes = work.passes();
+        if prepared.preparation.origin().is_thin() {
+            // Two strangers' s is tested once, in front of whatever it is first used for; and it may
+            // have to be made anew once the nodes are drawn.
+            passes.insert(0, TEST_ROWS);
+        }
         let padded = passes.iter().map(|tokens| u64::from(*tokens)).sum();
 
         let digest = prepared.model.digest();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nesa_masked::{client::Candidate, origin::Origin, preparation::Preparation};
 use nesa_model::Embedding;
 use nesa_platform::{MaybeSend, MaybeSync};
 use nesa_primitives::{Address, Amount, Hash};
@@ -97,6 +98,52 @@ impl From<SideName> for Side {
         match side {
             SideName::A => Self::A,
             SideName::B => Self::B,
+        }
+    }
+}
+
+/// Who made the s that a query's products were checked with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum PreparationUsed {
+    /// This device, from weights that it checked against the model's digest.
+    Local,
+    /// Two nodes, each on a uniform share of r.
+    Thin {
+        /// The two. Neither operator served the query.
+        preparers: Vec<PreparerRef>,
+    },
+}
+
+/// A node that had part in a thin preparation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparerRef {
+    /// Its key.
+    pub node: Address,
+    /// Who runs it.
+    pub operator: Address,
+}
+
+impl PreparationUsed {
+    /// Of this preparation.
+    pub fn of(preparation: &Preparation) -> Self {
+        match preparation.origin() {
+            Origin::Local => Self::Local,
+            Origin::Thin { preparers } => {
+                let name = |p: &Candidate| PreparerRef { node: p.node, operator: p.operator };
+                Self::Thin { preparers: preparers.iter().map(name).collect() }
+            }
+        }
+    }
+
+    /// In words, with what the check then assumes.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Local => "made on this device from hash-checked weights",
+            Self::Thin { .. } => {
+                "made by two other nodes on shares of r, and tested on random inputs: holds unless \
+                 both of them and a computing node collude, or all four serve the same wrong weights"
+            }
         }
     }
 }

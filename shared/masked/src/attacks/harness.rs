@@ -12,14 +12,19 @@ use nesa_crypto::sign::SecretKey;
 use nesa_primitives::{Amount, Hash};
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::toy::{MODEL, Toy, ToyRun};
+use super::{
+    preparer::{self, Lie},
+    toy::{MODEL, Toy, ToyRun},
+};
 use crate::{
     Lane, batch,
     client::{
         Action, Candidate, Committee, Config, Link, Mutant, Pass, Reason, Session, SessionError,
+        StartError,
     },
     message::{self, ClientMessage, Limits, Request, ServerMessage},
     pack,
+    preparation::Preparation,
     server::{self, Outcome, Received, Terms},
     transcript::Transcript,
 };
@@ -70,6 +75,8 @@ pub(super) struct Scene {
     pub(super) faults: BTreeMap<Link, Fault>,
     pub(super) mutant: Option<Mutant>,
     pub(super) spoiled: Option<usize>,
+    /// Two strangers make s, the first of them perhaps with a lie.
+    pub(super) thin: Option<Lie>,
     pub(super) seed: u64,
     pub(super) open_receipt: bool,
     pub(super) ahead: usize,
@@ -119,6 +126,7 @@ impl Scene {
             faults: BTreeMap::new(),
             mutant: None,
             spoiled: None,
+            thin: None,
             seed: 1,
             open_receipt: false,
             ahead: 1,
@@ -160,11 +168,39 @@ impl Scene {
     }
 
     pub(super) fn session(&self, prompts: &[&[i32]]) -> Session<ToyRun, StdRng> {
+        let (preparation, rng) = self.preparation();
+        self.session_under(Arc::new(preparation), rng, prompts).unwrap()
+    }
+
+    /// The preparation of this scene, and the generator behind it.
+    pub(super) fn preparation(&self) -> (Preparation, StdRng) {
         let mut rng = StdRng::seed_from_u64(self.seed);
-        let mut preparation = self.toy.prepare(&mut rng);
+        let mut preparation = match &self.thin {
+            None => self.toy.prepare(&mut rng),
+            Some(lie) => preparer::prepare(&self.toy, lie, None, &mut rng).0,
+        };
         if let Some(stage) = self.spoiled {
             preparation.spoil(stage);
         }
+        (preparation, rng)
+    }
+
+    pub(super) fn session_under(
+        &self,
+        preparation: Arc<Preparation>,
+        rng: StdRng,
+        prompts: &[&[i32]],
+    ) -> Result<Session<ToyRun, StdRng>, StartError> {
+        self.session_with(committee(), preparation, rng, prompts)
+    }
+
+    pub(super) fn session_with(
+        &self,
+        committee: Committee,
+        preparation: Arc<Preparation>,
+        rng: StdRng,
+        prompts: &[&[i32]],
+    ) -> Result<Session<ToyRun, StdRng>, StartError> {
         let passes = prompts
             .iter()
             .map(|p| Pass {
@@ -182,15 +218,17 @@ impl Scene {
             open_receipt: self.open_receipt,
         };
         let lane = self.toy.lane.clone();
-        let mut session =
-            Session::new(config, lane, committee(), Arc::new(preparation), passes, rng).unwrap();
+        let mut session = Session::new(config, lane, committee, preparation, passes, rng)?;
         session.mutant = self.mutant;
-        session
+        Ok(session)
     }
 
     /// Runs the query to its end, one frame at a time in the order sent.
     pub(super) fn play(&self, prompts: &[&[i32]]) -> Story {
-        let mut session = self.session(prompts);
+        self.play_session(self.session(prompts))
+    }
+
+    pub(super) fn play_session(&self, mut session: Session<ToyRun, StdRng>) -> Story {
         let mut story = Story {
             outputs: Vec::new(),
             transcript: None,

@@ -6,6 +6,7 @@ mod blame;
 mod harness;
 mod money;
 mod opening;
+mod preparer;
 mod secrets;
 mod soundness;
 mod toy;

@@ -28,10 +28,18 @@ pub(crate) struct StageRun {
     pub(crate) parts: Vec<Part>,
 }
 
+/// What a pass computes.
+pub(crate) enum Computation<R> {
+    /// Random rows through every stage, one after another, to test an s that strangers made.
+    Test,
+    /// The caller's.
+    Run(R),
+}
+
 pub(crate) struct PassRun<R> {
     pub(crate) number: u32,
     pub(crate) tokens: u32,
-    pub(crate) run: R,
+    pub(crate) run: Computation<R>,
     /// Rows of real tokens; the rest is padding.
     pub(crate) real_rows: usize,
     /// Input of the current stage, `[tokens, k]`, padding rows zero.

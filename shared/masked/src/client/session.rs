@@ -12,16 +12,21 @@ use super::{
     blame::{Blame, Plea},
     pass::PassRun,
     peer::{Expected, Peer},
-    types::{Action, Committee, Config, Link, Pass, Reason, Rejection, SessionError, StartError},
+    types::{
+        Action, Candidate, Committee, Config, Link, Pass, Reason, Rejection, SessionError,
+        StartError,
+    },
 };
 use crate::{
     message::{self, ClientMessage, Limits, Product, ServerMessage, SignedCommit, Slot, Statement},
     opened::{OpenedPart, SignedProduct},
+    origin::Standing,
     pack,
     preparation::Preparation,
     run::Run,
     signing,
     spec::{Lane, MAX_PASS_TOKENS},
+    thin::TEST_ROWS,
 };
 
 pub(super) type Actions<R> = Vec<Action<<R as Run>::Output>>;
@@ -42,6 +47,8 @@ pub struct Session<R: Run, G> {
     pub(super) rng: G,
     pub(super) limits: Limits,
     pub(super) waiting: VecDeque<Pass<R>>,
+    /// Whether the first pass is one of random rows, that tests the preparation.
+    pub(super) tests: bool,
     /// Passes begun.
     pub(super) begun: u32,
     pub(super) pass: Option<PassRun<R>>,
@@ -59,6 +66,19 @@ pub struct Session<R: Run, G> {
     pub(crate) mutant: Option<super::Mutant>,
 }
 
+/// The first candidate of a side from place `from` on that had no part in the preparation.
+pub(super) fn fit(
+    committee: &Committee,
+    preparation: &Preparation,
+    side: Side,
+    from: u8,
+) -> Option<(u8, Candidate)> {
+    let seats = committee.side(side).iter().enumerate().skip(from.into());
+    let mut free = seats.filter(|(_, seat)| !preparation.origin().prepared_by(seat));
+    let (place, seat) = free.next()?;
+    Some((u8::try_from(place).ok()?, *seat))
+}
+
 impl<R: Run, G: CryptoRng> Session<R, G> {
     /// Prepares a session; nothing is sent before [`start`](Self::start).
     ///
@@ -66,7 +86,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
     ///
     /// # Errors
     /// [`StartError`] when the two sides share an operator or node, the preparation is for another
-    /// model, or a pass does not fit.
+    /// model or was made by all candidates of a side, or a pass does not fit.
     pub fn new(
         config: Config,
         lane: Lane,
@@ -76,8 +96,12 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         rng: G,
     ) -> Result<Self, StartError> {
         let first = |side| {
-            let candidate = committee.side(side).first().ok_or(StartError::NoCandidate(side))?;
-            Ok(Peer::new(Link { side, attempt: 0 }, *candidate))
+            if committee.side(side).is_empty() {
+                return Err(StartError::NoCandidate(side));
+            }
+            let (attempt, candidate) =
+                fit(&committee, &preparation, side, 0).ok_or(StartError::Prepared(side))?;
+            Ok(Peer::new(Link { side, attempt }, candidate))
         };
         let (a, b) = (first(Side::A)?, first(Side::B)?);
         for a in &committee.a {
@@ -87,9 +111,14 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
                 }
             }
         }
-        if preparation.model() != config.model || !preparation.covers(&lane) {
+        let standing = preparation.standing();
+        if preparation.model() != config.model
+            || !preparation.covers(&lane)
+            || standing == Standing::Discarded
+        {
             return Err(StartError::Preparation);
         }
+        let tests = standing == Standing::Untested;
         if passes.is_empty() {
             return Err(StartError::Tokens(0));
         }
@@ -97,6 +126,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             return Err(StartError::Tokens(i));
         }
         let tokens: u64 = passes.iter().map(|p| u64::from(p.tokens)).sum();
+        let tokens = tokens + if tests { u64::from(TEST_ROWS) } else { 0 };
         if u32::try_from(tokens).is_err() || config.price_per_token.checked_mul(tokens).is_none() {
             return Err(StartError::Price(tokens));
         }
@@ -104,6 +134,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             limits: Limits { payload: lane.max_message() },
             begun: 0,
             waiting: passes.into(),
+            tests,
             config,
             lane,
             committee,

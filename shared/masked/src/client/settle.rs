@@ -7,11 +7,12 @@ use rand_core::CryptoRng;
 use super::{
     blame::{Blame, Plea, Suspect, Verdict},
     peer::{Expected, Peer},
-    session::{Actions, Phase, Session},
+    session::{Actions, Phase, Session, fit},
     types::{Action, Link, Reason, Rejection, SessionError},
 };
 use crate::{
     message::{ClientMessage, Request, Slot},
+    origin::Standing,
     run::Run,
     transcript::{Served, Transcript},
 };
@@ -63,6 +64,14 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         match verdict {
             Verdict::Open => {}
             Verdict::Suspicious if repreparing => {}
+            // Strangers' word against strangers' word, and no weights here to decide. To judge the
+            // same products under a new s would be to use it before it is tested; to go on with
+            // the next pair would tell them, one bit a try, what a wrong s makes of the input.
+            Verdict::Suspicious if self.preparation.origin().is_thin() => {
+                self.preparation.note(Standing::Discarded);
+                self.preparation_discarded = true;
+                self.fail(SessionError::Preparation, out);
+            }
             Verdict::Suspicious => {
                 blame.repreparing = true;
                 out.push(Action::Prepare);
@@ -161,8 +170,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         let rejection = Rejection { link: old, node, reason };
         self.rejected.push(rejection);
         out.push(Action::Replaced(rejection));
-        let attempt = old.attempt.saturating_add(1);
-        let Some(candidate) = self.committee.side(side).get(attempt as usize).copied() else {
+        let next = old.attempt.saturating_add(1);
+        let Some((attempt, candidate)) = fit(&self.committee, &self.preparation, side, next) else {
             self.fail(SessionError::Exhausted(side), out);
             return false;
         };

@@ -90,9 +90,12 @@ pub enum StartError {
     /// An operator or node stands on both sides.
     #[error("operator {0} stands on both sides")]
     Overlap(Address),
-    /// The preparation belongs to another model or lane.
-    #[error("the preparation is not for this model")]
+    /// The preparation belongs to another model or lane, or has been discarded.
+    #[error("the preparation is not for this model, or was discarded")]
     Preparation,
+    /// Every candidate of a side is of an operator that made s: another preparation is needed.
+    #[error("every candidate for side {0:?} had part in the preparation")]
+    Prepared(Side),
     /// No pass, or a pass outside 1..=512 padded tokens.
     #[error("pass {0} has no tokens, or too many")]
     Tokens(usize),
@@ -107,6 +110,10 @@ pub enum SessionError {
     /// Every candidate of a side was tried.
     #[error("no candidate is left for side {0:?}")]
     Exhausted(Side),
+    /// Both servers stand condemned under an s that strangers made: it is discarded, and nothing
+    /// says who was wrong. If s was still being tested, nothing private has been sent.
+    #[error("the thin preparation was discarded")]
+    Preparation,
     /// Both servers' products are right and the sum is not: the model breaks its own bounds.
     #[error("the model leaves its declared bounds at stage {0}")]
     Bounds(u16),
@@ -220,4 +227,8 @@ pub(crate) enum Mutant {
     DifferentiatedErrors,
     /// Only the rows of real tokens are checked.
     PaddingUnchecked,
+    /// A thin preparation is used without a test.
+    Untested,
+    /// A thin preparation is tested on rows that everybody knows.
+    KnownTestRows,
 }

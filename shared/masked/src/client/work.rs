@@ -8,7 +8,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::{
-    pass::{Part, PassRun, StageRun},
+    pass::{Computation, Part, PassRun, StageRun},
     peer::Expected,
     session::{Actions, Phase, Session},
     types::{Action, Progress, SessionError},
@@ -17,25 +17,32 @@ use crate::{
     freivalds,
     message::{ClientMessage, Request, SeedBytes, Slot},
     opened::{OpenedPart, SignedProduct},
+    origin::Standing,
     pack,
     run::{Run, RunStep},
     share, signing,
     spec::{self, MAX_PASS_TOKENS},
+    thin::{self, TEST_ROWS},
 };
 
 impl<R: Run, G: CryptoRng> Session<R, G> {
     /// Begins the next pass, or ends the query when there is none.
     pub(super) fn begin_pass(&mut self, out: &mut Actions<R>) {
-        let Some(pass) = self.waiting.pop_front() else {
-            self.finish(out);
-            return;
+        let (run, tokens) = if self.must_test() {
+            (Computation::Test, TEST_ROWS)
+        } else {
+            let Some(pass) = self.waiting.pop_front() else {
+                self.finish(out);
+                return;
+            };
+            (Computation::Run(pass.run), pass.tokens)
         };
         let number = self.begun;
         self.begun += 1;
         self.pass = Some(PassRun {
             number,
-            tokens: pass.tokens,
-            run: pass.run,
+            tokens,
+            run,
             real_rows: 0,
             x: Zeroizing::new(Vec::new()),
             y: Vec::new(),
@@ -45,14 +52,39 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         self.begin_stage(out);
     }
 
+    /// Whether the pass to come is the one that tests the preparation. It is the first, so that
+    /// nothing private is sent under an s that was not tested.
+    fn must_test(&self) -> bool {
+        #[cfg(test)]
+        if self.mutant == Some(super::Mutant::Untested) {
+            return false;
+        }
+        self.tests && self.begun == 0
+    }
+
     /// Asks the run what it needs next, and sends it out masked.
     pub(super) fn begin_stage(&mut self, out: &mut Actions<R>) {
         let Some(pass) = &mut self.pass else { return };
-        match pass.run.step() {
+        let index = pass.stages.front().map_or(pass.next, |s| s.index);
+        let step = match &mut pass.run {
+            Computation::Run(run) => match run.step() {
+                RunStep::Done(output) => RunStep::Done(Some(output)),
+                RunStep::Linear { stage, x } => RunStep::Linear { stage, x },
+            },
+            Computation::Test => match self.lane.stages().get(index) {
+                None => RunStep::Done(None),
+                Some(stage) => {
+                    let x = thin::test_rows(stage, &mut self.rng);
+                    #[cfg(test)]
+                    let x = Self::mutant_rows(self.mutant, x);
+                    RunStep::Linear { stage: stage.id, x }
+                }
+            },
+        };
+        match step {
             RunStep::Done(output) => self.pass_done(output, out),
             RunStep::Linear { stage, x } => {
                 let x = Zeroizing::new(x);
-                let index = pass.stages.front().map_or(pass.next, |s| s.index);
                 let expected = self.lane.stages().get(index).filter(|s| s.id == stage);
                 let rows = expected.map(|s| x.len() / s.k as usize);
                 match (expected, rows) {
@@ -281,7 +313,9 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         part.verified = true;
         part.share = None;
         let (a, b) = (part.from_a.take(), part.from_b.take());
-        if let (true, Some(a), Some(b)) = (self.config.open_receipt, a, b) {
+        // Random rows belong to no text: an opened receipt begins behind them.
+        let private = matches!(pass.run, Computation::Run(_));
+        if let (true, Some(a), Some(b)) = (self.config.open_receipt && private, a, b) {
             let slot = Slot { pass: number, tokens, stage: spec.id, part: part.number };
             self.opened.push(OpenedPart { slot, seed: part.seed.clone(), a, b });
         }
@@ -297,7 +331,11 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         let n = self.lane.stages()[stage.index].n as usize;
         let mut y = core::mem::take(&mut pass.y);
         y.truncate(pass.real_rows * n);
-        if !pass.run.resume(y) {
+        let goes_on = match &mut pass.run {
+            Computation::Test => true,
+            Computation::Run(run) => run.resume(y),
+        };
+        if !goes_on {
             let id = self.lane.stages()[stage.index].id;
             return self.fail(SessionError::Order(id), out);
         }
@@ -306,8 +344,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         self.begin_stage(out);
     }
 
-    /// Pays both servers one more increment, and goes on.
-    fn pass_done(&mut self, output: R::Output, out: &mut Actions<R>) {
+    /// Pays both servers one more increment, and goes on. Without an output it was the test.
+    fn pass_done(&mut self, output: Option<R::Output>, out: &mut Actions<R>) {
         let Some(pass) = self.pass.take() else { return };
         self.verified_tokens += pass.tokens;
         for side in [Side::A, Side::B] {
@@ -319,8 +357,18 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             let voucher = signing::sign_voucher(&c.chain, c.query, node, total, &c.client_key);
             self.send(side, &ClientMessage::Voucher(voucher), out);
         }
-        out.push(Action::PassDone { pass: pass.number, output });
-        if let Some(next) = pass.run.follow() {
+        if let Some(output) = output {
+            let number = pass.number - u32::from(self.tests && pass.number > 0);
+            out.push(Action::PassDone { pass: number, output });
+        }
+        let next = match pass.run {
+            Computation::Test => {
+                self.preparation.note(Standing::Trusted);
+                None
+            }
+            Computation::Run(run) => run.follow(),
+        };
+        if let Some(next) = next {
             let waiting = self.waiting.iter().map(|p| u64::from(p.tokens)).sum::<u64>();
             let all = u64::from(self.verified_tokens) + waiting + u64::from(next.tokens);
             let priced = self.config.price_per_token.checked_mul(all).is_some();

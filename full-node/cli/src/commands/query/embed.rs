@@ -23,7 +23,7 @@ Examples:
   nesa query embed --file letter.txt --open-receipt opened.json
   nesa query embed --rpc http://127.0.0.1:7070 --trust-root 9d1c… --text hello --json
 
-The JSON object holds vector, model, lane, verification, receipt, timings, bytes, attempts and
+The JSON object holds vector, model, lane, verification, preparation, receipt, timings, bytes, attempts and
 rejected; vectors as well when several texts were given.")]
 pub(super) struct Embed {
     /// A text; may be given several times.

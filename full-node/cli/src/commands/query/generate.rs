@@ -44,8 +44,8 @@ A chat is written as the model's own template has it; a model without one reads 
 and a line feed. If the context is too small for the tokens asked for, fewer are written.
 
 The JSON object holds text, tokens, prompt_tokens, max_tokens, ended, seed, first_token_ms,
-tokens_per_second, ms_per_token, model, lane, verification, receipt, timings, bytes, attempts and rejected. The
-nodes learn how many tokens were written, to a multiple of 16.")]
+tokens_per_second, ms_per_token, model, lane, verification, preparation, receipt,
+timings, bytes, attempts and rejected. The nodes learn how many tokens were written, to a multiple of 16.")]
 pub(super) struct Generate {
     #[command(flatten)]
     what: What,

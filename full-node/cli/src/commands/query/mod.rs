@@ -11,7 +11,7 @@ mod session;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use nesa_chain::action::{Named, Side};
 use nesa_primitives::{Address, Amount, Hash};
 
@@ -62,6 +62,11 @@ struct Common {
     /// Choose the node of side B, by its key; side A is drawn.
     #[arg(long, value_name = "HEX")]
     node_b: Option<Address>,
+    /// Who makes the secret vectors that check each layer: this machine, which downloads the model
+    /// once, or two more nodes, which see uniform shares of them. What `thin` then assumes is in
+    /// docs/masked-lane.md.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    preparation: PreparationChoice,
     /// Where the payment receipt goes [default: $NESA_HOME/receipts/QUERY.json].
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
@@ -76,6 +81,16 @@ struct Common {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Who makes s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum PreparationChoice {
+    /// This machine, from hash-checked weights.
+    #[default]
+    Local,
+    /// Two nodes of other operators than those that serve; the weights are not downloaded.
+    Thin,
 }
 
 impl Common {

@@ -11,12 +11,12 @@ use nesa_light::{
     ladder::{LadderStep, StepId, StepState},
     models::{LoadProgress, NetworkSource, Prepared},
     query::Until,
-    query::report::{Listener, Phase, Progress, Quote},
+    query::report::{Listener, Phase, PreparationUsed, Progress, Quote},
 };
 use nesa_primitives::{Amount, Denom, Hash};
 use serde_json::{Value, json};
 
-use super::Common;
+use super::{Common, PreparationChoice};
 use crate::{
     client::Client,
     failure::{Code, Failure},
@@ -57,21 +57,26 @@ impl Session {
         let model = choose_model(common.model, &client.models, family, &queries).await?;
         let bar = output::progress(Some(100), "fetching the model");
         let shown = bar.clone();
-        let prepared = queries
-            .models()
-            .prepare(&model, queries.sources(), &move |progress: LoadProgress| match progress {
-                LoadProgress::Downloading { done, total } => {
-                    shown.set_length(total >> 10);
-                    shown.set_position(done >> 10);
-                }
-                LoadProgress::Preparing { done, total } => {
-                    shown.set_message("preparing checks");
-                    shown.set_length(total as u64);
-                    shown.set_position(done as u64);
-                }
-            })
-            .await
-            .context("the model could not be made ready")?;
+        let listener = move |progress: LoadProgress| match progress {
+            LoadProgress::Downloading { done, total } => {
+                shown.set_length(total >> 10);
+                shown.set_position(done >> 10);
+            }
+            LoadProgress::Preparing { done, total } => {
+                shown.set_message("preparing checks");
+                shown.set_length(total as u64);
+                shown.set_position(done as u64);
+            }
+        };
+        let prepared = match common.preparation {
+            PreparationChoice::Local => {
+                let ready = queries.models().prepare(&model, queries.sources(), &listener).await;
+                ready.context("the model could not be made ready")?
+            }
+            PreparationChoice::Thin => {
+                queries.prepare_thin(&model, &listener).await.map_err(failed)?
+            }
+        };
         bar.finish_and_clear();
         Ok(Self { client, queries, prepared, key, bar: output::progress(Some(1), "asking") })
     }
@@ -186,6 +191,7 @@ pub(super) fn failed(error: QueryError) -> anyhow::Error {
         QueryError::Deadline { .. } | QueryError::Session { .. } => {
             "what was not spent returns at the deadline; ask again"
         }
+        QueryError::Thin(_) => "ask again, or let this machine prepare: --preparation local",
         QueryError::Committee(_) => "see `nesa status` for the nodes that serve the model",
         _ => "try again; `nesa status` tells how the network is doing",
     };
@@ -252,6 +258,7 @@ pub(super) fn report(outcome: &QueryOutcome, receipts: &Receipts) -> Value {
         "model": outcome.model,
         "lane": "masked",
         "verification": "freivalds",
+        "preparation": outcome.preparation,
         "receipt": receipts.payment,
         "opened_receipt": receipts.opened,
         "timings": outcome.timings,
@@ -283,6 +290,10 @@ pub(super) fn explain(outcome: &QueryOutcome, receipts: &Receipts) {
             StepState::NotChecked => "–",
         };
         eprintln!("  {mark} {}", step.detail);
+    }
+    if let PreparationUsed::Thin { preparers } = &outcome.preparation {
+        let names: Vec<_> = preparers.iter().map(|p| p.operator.to_string()).collect();
+        eprintln!("  prepared by {}: {}", names.join(" and "), outcome.preparation.words());
     }
     for rejected in &outcome.rejected {
         eprintln!("  replaced node {}: {}", rejected.node, rejected.reason);
