@@ -28,10 +28,9 @@ pub(crate) fn Markdown(#[prop(into)] text: Signal<String>) -> impl IntoView {
 fn block(block: Block) -> AnyView {
     match block {
         Block::Paragraph(line) => view! { <p>{inlines(line)}</p> }.into_any(),
-        // The page has its own headings; an answer's are subordinate to them.
-        Block::Heading(1 | 2, line) => view! { <h3>{inlines(line)}</h3> }.into_any(),
-        Block::Heading(3, line) => view! { <h4>{inlines(line)}</h4> }.into_any(),
-        Block::Heading(_, line) => view! { <p><strong>{inlines(line)}</strong></p> }.into_any(),
+        // Below the page's title and in no order of its own: an answer may begin with any level.
+        Block::Heading(1 | 2, line) => view! { <h2>{inlines(line)}</h2> }.into_any(),
+        Block::Heading(_, line) => view! { <h2 class="minor">{inlines(line)}</h2> }.into_any(),
         Block::Code { language, text } => view! { <Code language=language text=text/> }.into_any(),
         Block::Quote(inner) => view! { <blockquote>{blocks(inner)}</blockquote> }.into_any(),
         Block::List { start: None, items } => view! { <ul>{list(items)}</ul> }.into_any(),

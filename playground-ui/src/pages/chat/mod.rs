@@ -64,9 +64,16 @@ pub(crate) fn NewChat() -> impl IntoView {
 #[component]
 pub(crate) fn Talk(id: ConversationId) -> impl IntoView {
     let app = App::get();
-    if app.talks.with_untracked(|all| !all.contains_key(&id)) {
-        bridge::send(&ToWorker::OpenConversation { conversation: id });
-    }
+    let listed = Memo::new(move |_| {
+        app.conversations.with(|c| c.iter().flatten().any(|item| item.id == id))
+    });
+    // Again when it appears in the list: another tab, or an import, may have brought it.
+    Effect::new(move |_| {
+        listed.track();
+        if app.talks.with_untracked(|all| !all.contains_key(&id)) {
+            bridge::send(&ToWorker::OpenConversation { conversation: id });
+        }
+    });
     app.renaming.set(false);
     price::attend(app, TaskKind::Chat);
     let known = Memo::new(move |_| app.talks.with(|all| all.contains_key(&id)));
