@@ -21,10 +21,14 @@ use wasm_bindgen_cli_support::Bindgen;
 const NAME_DIGITS: usize = 16;
 /// Quality 11 saves another 4 % and takes eight times as long.
 const BROTLI_QUALITY: i32 = 9;
-/// The modules as cargo names them; the last is loaded only when a volunteer asks for the probe.
+/// The modules as cargo names them. The adapter is loaded only when a volunteer asks for the probe, the
+/// text module only for a model that brings its own tokenizer.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
 const ADAPTER: &str = "nesa_adapter";
+const TEXT: &str = "nesa_text";
+/// Static files with names to fill in.
+const TEMPLATED: [&str; 4] = ["index.html", "boot.js", "node-worker.js", "text-worker.js"];
 
 /// What a build made: file name → (raw, brotli) bytes.
 pub(crate) struct Built {
@@ -36,8 +40,9 @@ pub(crate) struct Built {
 pub(crate) fn build() -> Result<Built> {
     prerequisites::for_build()?;
     wasm(&[PAGE, "nesa-worker"])?;
-    // By itself: its dependencies want features that would make all others compile again.
+    // By themselves: their dependencies want features that would make all others compile again.
     wasm(&["nesa-adapter"])?;
+    wasm(&["nesa-text"])?;
 
     let dist = root().join("www/dist");
     let stage = target().join("www-stage");
@@ -59,6 +64,10 @@ pub(crate) fn build() -> Result<Built> {
     let adapter_wasm = out.hashed("nesa-adapter", "wasm", &adapter.wasm)?;
     let adapter_glue = out.hashed("nesa-adapter", "js", &adapter.glue)?;
 
+    let text = bindgen(&stage, TEXT)?;
+    let text_wasm = out.hashed("nesa-text", "wasm", &text.wasm)?;
+    let text_glue = out.hashed("nesa-text", "js", &text.glue)?;
+
     let statics = root().join("www/static");
     let fill = |file: &str, substitutions: &[(&str, &str)]| -> Result<String> {
         let path = statics.join(file);
@@ -71,11 +80,15 @@ pub(crate) fn build() -> Result<Built> {
     };
     let boot = fill("boot.js", &[("__GLUE__", &page_glue), ("__WASM__", &page_wasm)])?;
     let boot = out.hashed("boot", "js", boot.as_bytes())?;
+    let modules = [("__TEXT_GLUE__", text_glue.as_str()), ("__TEXT_WASM__", &text_wasm)];
+    let text_worker = fill("text-worker.js", &modules)?;
+    let text_worker = out.hashed("text-worker", "js", text_worker.as_bytes())?;
     let modules = [
         ("__GLUE__", worker_glue.as_str()),
         ("__WASM__", &worker_wasm),
         ("__ADAPTER_GLUE__", &adapter_glue),
         ("__ADAPTER_WASM__", &adapter_wasm),
+        ("__TEXT_WORKER__", &text_worker),
     ];
     let start = fill("node-worker.js", &modules)?;
     let start = out.hashed("node-worker", "js", start.as_bytes())?;
@@ -218,7 +231,7 @@ fn other_statics(statics: &Path, out: &mut Dist) -> Result<()> {
     for entry in fs::read_dir(statics)? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        let templated = ["index.html", "boot.js", "node-worker.js"].contains(&name);
+        let templated = TEMPLATED.contains(&name);
         if path.is_file() && !templated {
             out.write(name, &fs::read(&path)?)?;
         }

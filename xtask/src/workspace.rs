@@ -14,8 +14,8 @@ pub(crate) const WASM_PROFILE: &str = "wasm";
 /// The browser target.
 pub(crate) const WASM_TARGET: &str = "wasm32-unknown-unknown";
 /// Packages that only make sense in a browser; native builds leave them out.
-pub(crate) const BROWSER_PACKAGES: [&str; 4] =
-    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-verifier"];
+pub(crate) const BROWSER_PACKAGES: [&str; 5] =
+    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-text", "nesa-verifier"];
 
 /// The repository root: of the checkout that `cargo xtask` is called in, which is not the one this
 /// program was compiled in when two checkouts share a target directory.

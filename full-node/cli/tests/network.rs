@@ -31,6 +31,7 @@ fn one_network_from_start_to_stop() {
     let first = embed(&network);
     receipts(&network, &first);
     a_text_is_the_one_this_machine_writes_alone(&network, &tiny);
+    a_chat_is_answered_as_this_machine_would(&network, &tiny);
     foreign_trust_root(&network);
     the_rest_returns(&network, &first);
     search(&network);
@@ -83,6 +84,46 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let encoder = network.field("model");
     let refused = network.nesa([&base[..], &["--model", encoder]].concat());
     assert!(show(&refused).contains("the model's family is encoder, expected decoder"));
+}
+
+/// A chat goes through the model's template on this device, and its answer is the one that this machine
+/// alone would write.
+fn a_chat_is_answered_as_this_machine_would(network: &Network, tiny: &str) {
+    let how = ["--tokens", "9", "--temperature", "1", "--seed", "5", "--json"];
+    let said = ["--chat", "What is a light</s>house?", "--system", "Be brief."];
+    let alone = network.json([&["model", "generate", tiny], &said[..], &how].concat());
+    let net = ["--rpc", network.field("rpc"), "--trust-root", network.field("trust_root")];
+    let base = [&["query", "generate"], &net[..], &how].concat();
+    let said = ["--chat", "--prompt", said[1], "--system", said[3]];
+    let opened = network.root.join("opened-chat.json");
+    let asked = network.json([&base[..], &said, &["--open-receipt", path(&opened)]].concat());
+    for field in ["text", "tokens", "prompt_tokens"] {
+        assert_eq!(asked[field], alone[field], "{field}");
+    }
+    assert_eq!(asked["seed"], 5);
+    assert!(asked["first_token_ms"].is_number() && asked["tokens_per_second"].is_number());
+    let root = network.field("trust_root");
+    let check = ["receipt", "verify", path(&opened), "--trust-root", root, "--model", tiny];
+    let report = network.json([&check[..], &["--json"]].concat());
+    assert_eq!(report["summary"]["text"], alone["text"]);
+    assert_eq!(report["summary"]["texts"][0], "Be brief.");
+
+    // The same turns from a file, and more tokens than the context has room for.
+    let file = network.root.join("chat.json");
+    let turns = serde_json::json!([
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What is a light</s>house?"},
+    ]);
+    std::fs::write(&file, turns.to_string()).unwrap();
+    let more = ["--messages", path(&file), "--tokens", "290"];
+    let all = network.json([&["query", "generate"], &net[..], &how[2..], &more].concat());
+    assert_eq!(all["max_tokens"], 224, "300 less a prompt padded to 64, in whole buckets of 16");
+    let (start, whole) = (alone["text"].as_str().unwrap(), all["text"].as_str().unwrap());
+    let start = start.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    assert!(whole.starts_with(start), "{start:?} {whole:?}");
+    std::fs::write(&file, r#"[{"role": "robot", "content": "x"}]"#).unwrap();
+    let refused = network.nesa([&base[..], &["--messages", path(&file)]].concat());
+    assert_eq!(refused.status.code(), Some(2), "{}", show(&refused));
 }
 
 fn ready_line_and_lock(network: &Network) {

@@ -99,20 +99,6 @@ pub fn edit(
     Ok(turns)
 }
 
-/// The conversation as it is while `job` answers: what was sent, and the turn it writes. Answers that
-/// stood there before stay reachable.
-pub fn answering(sent: &[ChatMessage], before: &[ChatMessage], job: JobId) -> Vec<ChatMessage> {
-    let mut turns = sent.to_vec();
-    let replaced = before
-        .get(sent.len())
-        .filter(|m| m.role == ChatRole::Assistant && same_question(sent, before));
-    let mut answer = ChatMessage::new(ChatRole::Assistant, "");
-    answer.earlier = replaced.map(versions).unwrap_or_default();
-    answer.job = Some(job);
-    turns.push(answer);
-    turns
-}
-
 /// The turns with an earlier answer at their end instead.
 ///
 /// # Errors
@@ -175,15 +161,6 @@ fn versions(message: &ChatMessage) -> Vec<JobId> {
     all
 }
 
-fn same_question(sent: &[ChatMessage], before: &[ChatMessage]) -> bool {
-    let asked = |m: &ChatMessage| (m.role, m.content.clone());
-    let end = sent.len().checked_sub(1);
-    match end.and_then(|end| Some((sent.get(end)?, before.get(end)?))) {
-        Some((a, b)) => asked(a) == asked(b),
-        None => false,
-    }
-}
-
 fn question(text: &str) -> Result<ChatMessage, Refusal> {
     let text = text.trim();
     if text.is_empty() { Err(Refusal::Empty) } else { Ok(ChatMessage::new(ChatRole::User, text)) }
@@ -199,6 +176,8 @@ fn under(messages: &[ChatMessage], system: &str) -> Vec<ChatMessage> {
 
 #[cfg(test)]
 mod tests {
+    use nesa_messages::Conversation;
+
     use super::*;
 
     fn said(role: ChatRole, text: &str, job: Option<JobId>) -> ChatMessage {
@@ -244,11 +223,12 @@ mod tests {
         let before = two_turns();
         let sent = regenerate(&before, "Be brief.").unwrap();
         assert_eq!(sent.last().unwrap().content, "And a buoy?");
-        let now = answering(&sent, &before, 30);
-        let again = answering(&regenerate(&now, "Be brief.").unwrap(), &now, 40);
-        let answer = again.last().unwrap();
+        let mut talk = Conversation { messages: before.clone(), ..Conversation::default() };
+        talk.asked(&sent, 30);
+        talk.asked(&regenerate(&talk.messages, "Be brief.").unwrap(), 40);
+        let answer = talk.messages.last().unwrap();
         assert_eq!((answer.job, answer.earlier.as_slice()), (Some(40), &[20, 30][..]));
-        assert_eq!(again.len(), before.len());
+        assert_eq!(talk.messages.len(), before.len());
         assert_eq!(regenerate(&[], ""), Err(Refusal::NoAnswer));
         assert_eq!(regenerate(&before[..1], "Be brief."), Err(Refusal::NoAnswer));
         // A failed query wrote no turn; it can be asked again all the same.
@@ -256,11 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn another_question_in_the_same_place_inherits_no_answers() {
+    fn an_edit_keeps_what_came_before_it() {
         let before = two_turns();
         let sent = edit(&before, "Be brief.", 3, "And a bell?").unwrap();
         assert_eq!(texts(&sent), ["Be brief.", "What is a lighthouse?", "a tower", "And a bell?"]);
-        assert!(answering(&sent, &before, 30).last().unwrap().earlier.is_empty());
         assert_eq!(edit(&before, "", 4, "x"), Err(Refusal::NotAQuestion));
         assert_eq!(edit(&before, "", 9, "x"), Err(Refusal::NotAQuestion));
         assert_eq!(edit(&before, "", 0, "x"), Err(Refusal::NotAQuestion));

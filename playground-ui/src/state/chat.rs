@@ -76,19 +76,21 @@ impl App {
             // The moment of the question, as a job's id; the two kinds are counted apart.
             _ => job,
         };
-        let before = untrack(|| self.messages());
         let question = messages.last().map(|m| m.content.clone()).unwrap_or_default();
         let options = self.draft.with_untracked(|d| d.options.clone());
-        let kept = self.talks.with_untracked(|all| all.get(&id).cloned());
-        let talk = Conversation {
+        // As the worker will keep it; its own view replaces this one.
+        let fresh = || Conversation {
             id,
-            title: kept.as_ref().map_or_else(|| first_words(&question), |c| c.title.clone()),
-            model: model.clone(),
-            sampling: sampling.clone(),
-            messages: transcript::answering(&messages, &before, job),
-            created_ms: kept.map_or_else(now_ms, |c| c.created_ms),
-            updated_ms: now_ms(),
+            title: first_words(&question),
+            created_ms: now_ms(),
+            ..Conversation::default()
         };
+        let kept = self.talks.with_untracked(|all| all.get(&id).cloned());
+        let mut talk = kept.unwrap_or_else(fresh);
+        talk.model.clone_from(&model);
+        talk.sampling = sampling.clone();
+        talk.updated_ms = now_ms();
+        talk.asked(&messages, job);
         let conversation = Some(id);
         self.expect(JobView {
             id: job,

@@ -1,5 +1,6 @@
 //! What the lane drives: a computation that hands out its linear stages.
 
+use nesa_model::classifier::ClassifierRun;
 use nesa_model::decoder::{Writing, Written};
 use nesa_model::{Embedding, EncoderRun, Step};
 
@@ -51,6 +52,22 @@ impl Run for EncoderRun {
 
     fn resume(&mut self, y: Vec<i32>) -> bool {
         EncoderRun::resume(self, y).is_ok()
+    }
+}
+
+/// The logits of each image. A dense layer has a row for an image, a convolution one for each window.
+impl Run for ClassifierRun {
+    type Output = Vec<Vec<i32>>;
+
+    fn step(&mut self) -> RunStep<Self::Output> {
+        match self.pending() {
+            Some(pending) => RunStep::Linear { stage: pending.stage.0, x: pending.x.to_vec() },
+            None => RunStep::Done(self.output().unwrap_or_default()),
+        }
+    }
+
+    fn resume(&mut self, y: Vec<i32>) -> bool {
+        ClassifierRun::resume(self, &y).is_ok()
     }
 }
 

@@ -15,7 +15,7 @@ use nesa_crypto::sign::SecretKey;
 use nesa_kernels::sample::Sampling;
 use nesa_masked::{
     Lane, Run,
-    batch::{PassPlan, Plan, text_passes},
+    batch::{PassPlan, Plan, image_passes, text_passes},
     client::{Action, Candidate, Committee, Config, Link, Pass, Session},
     message,
     opened::recheck,
@@ -23,10 +23,11 @@ use nesa_masked::{
     server::{self, Received, Terms},
     transcript::Transcript,
 };
+use nesa_model::classifier::{self, ClassifierModel, ClassifierRun, toy::ToyClassifier};
 use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, Written, toy::ToyDecoder};
 use nesa_model::{
-    Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainDecoder, PlainEngine,
-    TokenIds, toy,
+    Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainClassifier, PlainDecoder,
+    PlainEngine, TokenIds, toy,
 };
 use nesa_primitives::{Amount, Hash};
 use rand::{SeedableRng, rngs::StdRng};
@@ -296,6 +297,59 @@ fn texts_of_one_length_class_look_the_same() {
     };
     assert!(trace(first.0, 16) == trace(other.0, 16));
     assert!(trace(first.0, 1) != trace(other.0, 1), "what padding is for");
+}
+
+/// Images of `model` that differ in every value.
+fn images(model: &ClassifierModel, count: usize, seed: usize) -> Vec<Vec<u8>> {
+    let most = usize::from(model.image().max_value) + 1;
+    let value = |i: usize| ((i * 31 + seed * 97) % most) as u8;
+    (0..count).map(|n| (0..model.image_len()).map(|i| value(i * 7 + n)).collect()).collect()
+}
+
+fn image_pass(model: &ClassifierModel, images: &[Vec<u8>]) -> Vec<Pass<ClassifierRun>> {
+    let rows = model.max_rows();
+    let mut rest = images;
+    let passes = image_passes(images.len(), rows).unwrap();
+    let pass = |count: usize| {
+        let (now, later) = rest.split_at(count);
+        rest = later;
+        let views: Vec<&[u8]> = now.iter().map(|i| &i[..]).collect();
+        Pass { run: ClassifierRun::start(model, &views).unwrap(), tokens: (count * rows) as u32 }
+    };
+    passes.into_iter().map(pass).collect()
+}
+
+/// Convolutions, pools and dense layers, whose rows differ in number from stage to stage.
+#[test]
+fn a_toy_classifier_end_to_end() {
+    let model = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
+    let model = ClassifierModel::open(&model).unwrap();
+    assert_eq!(model.max_rows(), 63);
+    let images = images(&model, 10, 3);
+    let passes = || image_pass(&model, &images);
+    assert_eq!(passes().len(), 2);
+    let plain: Vec<Vec<Vec<i32>>> =
+        passes().into_iter().map(|p| p.run.run(&PlainClassifier(&model)).unwrap()).collect();
+    let alone: Vec<Vec<i32>> =
+        images.iter().map(|i| classifier::interpreter::logits(&model, i).unwrap()).collect();
+    assert_eq!(plain.concat(), alone);
+    check(&ExactModel::Classifier(model.clone()), passes, &plain);
+}
+
+/// Whoever watches both links learns the model and how many images there are, not what is on them.
+#[test]
+fn images_of_one_model_look_the_same() {
+    let model = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
+    let model = ClassifierModel::open(&model).unwrap();
+    let trace = |images: &[Vec<u8>]| {
+        observed(&ExactModel::Classifier(model.clone()), image_pass(&model, images), None).2
+    };
+    let black = vec![vec![0; model.image_len()]];
+    let white = vec![vec![model.image().max_value; model.image_len()]];
+    let noise = images(&model, 1, 8);
+    assert!(trace(&black).len() > 2 * model.stages().len());
+    assert!(trace(&black) == trace(&white) && trace(&white) == trace(&noise));
+    assert!(trace(&noise) != trace(&images(&model, 2, 8)));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn any_product_is_safe_and_lengths_are_checked() {
         }
         assert_eq!(usize::from(stages), model.stages().len());
         assert_eq!(run.resume(&[]).unwrap_err(), ResumeError::Finished);
-        assert_eq!(run.into_output().unwrap().len(), 2);
+        assert_eq!(run.output().unwrap().len(), 2);
     }
 }
 

@@ -7,11 +7,13 @@
 #![deny(missing_docs)]
 
 pub mod chat;
+mod model_text;
 mod stream;
 
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
+pub use model_text::ModelText;
 pub use stream::TextStream;
 
 /// Bounds on what a tokenizer may be and be given.

@@ -136,6 +136,36 @@ pub struct Conversation {
     pub updated_ms: f64,
 }
 
+impl Conversation {
+    /// Characters of a first question that name a conversation.
+    const TITLE: usize = 60;
+
+    /// Takes the turns that `job` was sent with and adds the answer to come. An answer to the same turns
+    /// that it replaces is remembered in [`ChatMessage::earlier`].
+    pub fn asked(&mut self, sent: &[ChatMessage], job: JobId) {
+        let mut answer = ChatMessage::new(ChatRole::Assistant, "");
+        answer.job = Some(job);
+        let same =
+            |(a, b): (&ChatMessage, &ChatMessage)| a.role == b.role && a.content == b.content;
+        let replaced = self.messages.get(sent.len()).filter(|old| old.role == ChatRole::Assistant);
+        if let Some(replaced) = replaced.filter(|_| self.messages.iter().zip(sent).all(same)) {
+            answer.earlier = replaced.earlier.iter().copied().chain(replaced.job).collect();
+        }
+        self.messages = sent.to_vec();
+        self.messages.push(answer);
+        self.name();
+    }
+
+    /// Names a conversation that has no title after the first thing the user says.
+    pub fn name(&mut self) {
+        if self.title.trim().is_empty() {
+            let first = self.messages.iter().find(|message| message.role == ChatRole::User);
+            let words = first.map(|first| first.content.split_whitespace().collect::<Vec<_>>());
+            self.title = words.unwrap_or_default().join(" ").chars().take(Self::TITLE).collect();
+        }
+    }
+}
+
 /// One line of the list of conversations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -177,6 +207,29 @@ mod tests {
         let turn: ChatMessage =
             serde_json::from_str(r#"{"role":"assistant","content":"a tower"}"#).unwrap();
         assert_eq!(turn, ChatMessage::new(ChatRole::Assistant, "a tower"));
+    }
+
+    #[test]
+    fn a_regenerated_answer_remembers_the_ones_before_and_an_edit_does_not() {
+        let user = |text: &str| ChatMessage::new(ChatRole::User, text);
+        let mut conversation = Conversation::default();
+        conversation.asked(&[user(" What is\na lighthouse? ")], 1);
+        assert_eq!(conversation.title, "What is a lighthouse?");
+        conversation.messages[1].content = "a tower".into();
+        conversation.asked(&[user(" What is\na lighthouse? ")], 2);
+        conversation.asked(&[user(" What is\na lighthouse? ")], 3);
+        assert_eq!(conversation.messages.len(), 2);
+        assert_eq!(
+            (conversation.messages[1].job, &conversation.messages[1].earlier[..]),
+            (Some(3), &[1, 2][..])
+        );
+        let longer = [&conversation.messages[..], &[user("and a boat?")]].concat();
+        conversation.asked(&longer, 4);
+        assert_eq!(conversation.messages[1].earlier, [1, 2], "earlier turns stay as they are");
+        assert!(conversation.messages[3].earlier.is_empty());
+        conversation.asked(&[user("What is a boat?")], 5);
+        assert!(conversation.messages[1].earlier.is_empty(), "another question");
+        assert_eq!(conversation.title, "What is a lighthouse?");
     }
 
     #[test]

@@ -290,6 +290,9 @@ pub struct JobView {
     pub cost: Option<Cost>,
     /// Events in the life of the query, for the timeline.
     pub life: Vec<LifeEvent>,
+    /// Whether it came from a file: no money of this device was in it, and what its ladder says was
+    /// found out here from the receipts in the file.
+    pub imported: bool,
     /// Whether a payment receipt can be exported.
     pub has_payment_receipt: bool,
     /// Whether an opened receipt can be exported (needs `keep_opening`).

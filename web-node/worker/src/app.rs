@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::{BTreeMap, VecDeque},
     rc::Rc,
+    sync::Arc,
 };
 
 use futures::{future::AbortHandle, lock::Mutex};
@@ -13,16 +14,13 @@ use nesa_light::{
     wallet::Wallet,
 };
 use nesa_messages::{
-    Activity, FromWorker, JobId, JobView, ModelPhase, NetworkPhase, Status, ToWorker, Versions,
-    WalletView,
+    Activity, Conversation, ConversationId, FromWorker, JobId, JobView, ModelOffer, ModelPhase,
+    NetworkPhase, Status, ToWorker, Versions, WalletView,
 };
 use nesa_platform::{storage::Store, task};
+use nesa_primitives::Hash;
 
-use crate::{
-    donate::Donation,
-    port::Port,
-    problem::{Shown as _, not_ready},
-};
+use crate::{donate::Donation, port::Port, problem::Shown as _, text::TextWorkers};
 
 /// The database of everything this origin keeps.
 const DATABASE: &str = "nesa";
@@ -36,6 +34,8 @@ pub(crate) struct Chain {
     pub(crate) cache: VectorCache,
     /// Addresses of nodes, from the bootstrap.
     pub(crate) peers: Vec<String>,
+    /// Models that the origin names: a hint.
+    pub(crate) offered: Vec<Hash>,
 }
 
 /// Everything.
@@ -43,12 +43,20 @@ pub(crate) struct App {
     pub(crate) port: Port,
     /// Loads and runs the adapter probe.
     pub(crate) probe: Function,
+    /// The tokenizers of models that bring their own.
+    pub(crate) text: Arc<TextWorkers>,
     store: OnceCell<Store>,
     pub(crate) status: RefCell<Status>,
     pub(crate) origin: RefCell<String>,
     pub(crate) build: RefCell<String>,
     pub(crate) chain: RefCell<Option<Chain>>,
     pub(crate) prepared: RefCell<Option<Prepared>>,
+    /// Every model that is ready, that one included.
+    pub(crate) ready: RefCell<BTreeMap<Hash, Prepared>>,
+    /// Locked while a model is made ready.
+    pub(crate) preparing: Mutex<()>,
+    /// The models offered, as last proven.
+    pub(crate) catalogue: RefCell<Vec<ModelOffer>>,
     /// The model of the last visit. Locked while it is read, which goes on beside connecting.
     pub(crate) early: Mutex<Option<Prepared>>,
     /// Locked until history and wallet are read.
@@ -58,6 +66,7 @@ pub(crate) struct App {
     pub(crate) activity: RefCell<VecDeque<Activity>>,
     pub(crate) running: RefCell<BTreeMap<JobId, AbortHandle>>,
     pub(crate) views: RefCell<BTreeMap<JobId, JobView>>,
+    pub(crate) conversations: RefCell<BTreeMap<ConversationId, Conversation>>,
     pub(crate) donation: RefCell<Option<Donation>>,
     /// The boot loop; replaced by a reconnect.
     pub(crate) boot: RefCell<Option<task::Guard>>,
@@ -65,7 +74,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(port: Port, probe: Function) -> Self {
+    pub(crate) fn new(port: Port, probe: Function, text: Arc<TextWorkers>) -> Self {
         let status = Status {
             versions: Versions {
                 worker: env!("CARGO_PKG_VERSION").to_owned(),
@@ -81,12 +90,16 @@ impl App {
         Self {
             port,
             probe,
+            text,
             store: OnceCell::new(),
             status: RefCell::new(status),
             origin: RefCell::default(),
             build: RefCell::default(),
             chain: RefCell::default(),
             prepared: RefCell::default(),
+            ready: RefCell::default(),
+            preparing: Mutex::default(),
+            catalogue: RefCell::default(),
             early: Mutex::default(),
             loading: Mutex::default(),
             wallet: RefCell::default(),
@@ -94,6 +107,7 @@ impl App {
             activity: RefCell::default(),
             running: RefCell::default(),
             views: RefCell::default(),
+            conversations: RefCell::default(),
             donation: RefCell::default(),
             boot: RefCell::default(),
             started: Cell::new(false),
@@ -185,14 +199,31 @@ impl App {
             ToWorker::DonateStop => {
                 Self::run(self, |app| async move { app.donate_stop().await });
             }
-            ToWorker::Models
-            | ToWorker::PrepareModel { .. }
-            | ToWorker::Conversations
-            | ToWorker::OpenConversation { .. }
-            | ToWorker::SaveConversation { .. }
-            | ToWorker::DeleteConversation { .. }
-            | ToWorker::ExportConversation { .. }
-            | ToWorker::ImportConversation { .. } => self.port.fail(None, None, not_ready()),
+            ToWorker::Models => {
+                Self::run(self, |app| async move { app.look_at_models().await });
+            }
+            ToWorker::PrepareModel { model } => {
+                Self::run(self, |app| async move { app.prepare_model(model).await });
+            }
+            ToWorker::Conversations => self.send_conversations(),
+            ToWorker::OpenConversation { conversation } => self.open_conversation(conversation),
+            ToWorker::SaveConversation { conversation } => {
+                Self::run(self, |app| async move { app.save_conversation(*conversation).await });
+            }
+            ToWorker::DeleteConversation { conversation } => {
+                Self::run(self, |app| async move { app.delete_conversation(conversation).await });
+            }
+            ToWorker::ExportConversation { conversation, openings, consent } => {
+                Self::run(self, |app| async move {
+                    app.export_conversation(conversation, openings, consent).await;
+                });
+            }
+            ToWorker::ImportConversation { request, name } => {
+                let bytes = bytes.unwrap_or_default();
+                Self::run(self, |app| async move {
+                    app.import_conversation(request, &name, &bytes).await;
+                });
+            }
             ToWorker::ProbeAdapter => {
                 Self::run(self, |app| async move { app.probe_adapter().await });
             }
@@ -216,7 +247,12 @@ impl App {
         let loading = self.loading.lock().await;
         Self::run(&self, |app| async move { app.read_last_model().await });
         self.reconnect();
-        futures::join!(self.load_history(), self.load_wallet());
+        // A job that was interrupted writes into its conversation.
+        let kept = async {
+            self.load_conversations().await;
+            self.load_history().await;
+        };
+        futures::join!(kept, self.load_wallet());
         drop(loading);
     }
 
@@ -267,6 +303,8 @@ impl App {
     fn send_everything(self: &Rc<Self>) {
         self.send_status();
         self.send_wallet();
+        self.send_models();
+        self.send_conversations();
         Self::run(self, |app| async move {
             app.send_history().await;
             let views: Vec<_> = app.views.borrow().values().cloned().collect();

@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use crate::{
     app::{App, Chain},
+    catalogue::MAX_OFFERED,
     problem::Shown as _,
 };
 
@@ -66,8 +67,6 @@ pub(crate) enum Stop {
 /// A network that answers.
 struct Connected {
     chain: Chain,
-    /// The model its origin offers: a hint.
-    model: Option<Hash>,
     events: Receiver<Event>,
     /// Whether a peer's head is followed already.
     live: bool,
@@ -109,15 +108,16 @@ impl App {
         let mut pause = FIRST_RETRY;
         loop {
             match self.clone().connect().await {
-                Ok(Connected { chain, model, events, live }) => {
+                Ok(Connected { chain, events, live }) => {
                     pause = FIRST_RETRY;
                     self.chain.replace(Some(chain.clone()));
                     let resumed = Self::run(&self, |app| async move {
+                        app.clone().look_at_models().await;
                         app.after_connect().await;
                     });
                     let loading = Self::run(&self, |app| {
                         let chain = chain.clone();
-                        async move { app.model_loop(chain, model).await }
+                        async move { app.model_loop(chain).await }
                     });
                     let _guards = (resumed.abort_on_drop(), loading.abort_on_drop());
                     if let Some(problem) = self.clone().follow(&chain, events, live).await {
@@ -229,11 +229,12 @@ impl App {
             .collect();
         let accounts = Accounts::new(light.clone());
         let queries =
-            QueryClient::new(light.clone(), network, accounts.clone(), store.clone(), sources);
+            QueryClient::new(light.clone(), network, accounts.clone(), store.clone(), sources)
+                .with_text(self.text.clone());
         let cache = VectorCache::new(store);
-        let model = bootstrap.models.first().map(|model| model.digest);
-        let chain = Chain { light, accounts, queries, cache, peers };
-        Ok(Connected { chain, model, events, live })
+        let offered = bootstrap.models.iter().take(MAX_OFFERED).map(|model| model.digest).collect();
+        let chain = Chain { light, accounts, queries, cache, peers, offered };
+        Ok(Connected { chain, events, live })
     }
 
     async fn check_pin(&self, bootstrap: &Bootstrap) -> Result<RootSource, Stop> {

@@ -7,7 +7,7 @@ use nesa_chain::query::Settlement;
 use nesa_light::query::journal::Journal;
 use nesa_messages::{
     ActivityKind, Cost, Draft, FromWorker, HistoryItem, JobId, JobState, JobView, LifeEvent,
-    Problem, StepId, StepState, Unes,
+    Problem, StepId, StepState, TaskKind, Unes,
 };
 use nesa_platform::{
     storage::StorageError,
@@ -57,7 +57,9 @@ impl App {
                     "The page went away in the middle of this query.",
                     "Nothing is sent again under old masks. What was not spent returns at the deadline.",
                 ));
+                self.restore_written(&mut view).await;
                 self.keep_job(&view).await;
+                self.end_turn(&view).await;
             }
             self.views.borrow_mut().insert(view.id, view);
         }
@@ -121,6 +123,15 @@ impl App {
         self.port.send(&FromWorker::Job { job: Box::new(view) });
     }
 
+    /// Ends an answer in its conversation, and forgets the copy that a reload would have needed.
+    pub(crate) async fn end_chat(&self, id: JobId) {
+        let Some(view) = self.views.borrow().get(&id).cloned() else { return };
+        if view.kind == TaskKind::Chat {
+            self.end_turn(&view).await;
+            self.forget_written(id).await;
+        }
+    }
+
     pub(crate) async fn open_job(self: Rc<Self>, job: JobId) {
         if self.views.borrow().contains_key(&job) {
             self.send_job(job);
@@ -137,6 +148,7 @@ impl App {
     pub(crate) async fn delete_job(self: Rc<Self>, job: JobId) {
         self.cancel(job);
         self.views.borrow_mut().remove(&job);
+        self.forget_written(job).await;
         for namespace in [JOBS, RECEIPTS, OPENED, UNSETTLED] {
             if let Err(error) = self.store().delete(namespace, &job.to_string()).await {
                 self.port.fail(None, Some(job), error.problem());
@@ -150,6 +162,7 @@ impl App {
         for id in ids {
             self.clone().delete_job(id).await;
         }
+        self.delete_conversations().await;
         let cleared = async {
             let store = self.store();
             store.delete(DRAFTS, "draft").await?;
@@ -215,7 +228,7 @@ impl App {
             .views
             .borrow()
             .values()
-            .filter(|view| view.state == JobState::Answered && !returned(view))
+            .filter(|view| view.state == JobState::Answered && !returned(view) && !view.imported)
             .map(|view| view.id)
             .filter(|id| !self.running.borrow().contains_key(id))
             .collect();
@@ -282,6 +295,12 @@ impl App {
         Some(bytes.to_vec())
     }
 
+    /// The stored opened receipt of a job.
+    pub(crate) async fn opened_receipt(&self, job: JobId) -> Option<Vec<u8>> {
+        let bytes = self.store().get_secret(OPENED, &job.to_string()).await.ok()??;
+        Some(bytes.to_vec())
+    }
+
     pub(crate) async fn export_payment(self: Rc<Self>, job: JobId) {
         match self.payment_receipt(job).await {
             Some(bytes) => {
@@ -327,14 +346,12 @@ impl App {
     /// Whether some query of an earlier visit still waits for its settlement.
     pub(crate) fn has_open_ends(&self) -> bool {
         let running = self.running.borrow();
-        self.views.borrow().values().filter(|view| !running.contains_key(&view.id)).any(|view| {
-            match view.state {
-                JobState::Answered => !returned(view),
-                JobState::Interrupted | JobState::Cancelled => {
-                    view.query.is_some() && !returned(view)
-                }
-                _ => false,
-            }
+        let views = self.views.borrow();
+        let own = views.values().filter(|view| !view.imported);
+        own.filter(|view| !running.contains_key(&view.id)).any(|view| match view.state {
+            JobState::Answered => !returned(view),
+            JobState::Interrupted | JobState::Cancelled => view.query.is_some() && !returned(view),
+            _ => false,
         })
     }
 
@@ -350,7 +367,7 @@ impl App {
             .borrow()
             .values()
             .filter(|view| matches!(view.state, JobState::Interrupted | JobState::Cancelled))
-            .filter(|view| !returned(view))
+            .filter(|view| !returned(view) && !view.imported)
             .filter_map(|view| Some((view.id, view.query.as_ref()?.parse().ok()?)))
             .collect();
         for (id, query) in open {

@@ -10,11 +10,15 @@ use nesa_light::{
 };
 use nesa_messages::{
     ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Passage, Problem, Step, Task,
+    TaskKind,
 };
 use nesa_platform::time;
 
 use crate::{
     app::{App, Chain},
+    chat,
+    conversations::called,
+    digits,
     problem::{Shown as _, not_ready},
     progress::life,
     quote::{documents, options},
@@ -39,11 +43,13 @@ impl App {
                     app.change_job(id, |view| {
                         view.state = JobState::Failed;
                         view.problem = Some(problem);
+                        chat::stop_as(view);
                     })
                     .await;
                 }
                 Err(_) => app.cancelled(id).await,
             }
+            app.end_chat(id).await;
             app.send_history().await;
             app.refresh_wallet().await;
         });
@@ -61,6 +67,7 @@ impl App {
             // After the answer there is nothing left to stop but the wait for the payment.
             if view.state == JobState::Running {
                 view.state = JobState::Cancelled;
+                chat::stop_as(view);
                 life(view, "stopped by you; what was not spent returns at the deadline", None);
             }
         })
@@ -73,11 +80,6 @@ impl App {
         task: Task,
         choices: JobOptions,
     ) -> Result<(), Problem> {
-        let question = match &task {
-            Task::Search { question, .. } => question.clone(),
-            Task::Embed { texts } => texts.first().cloned().unwrap_or_default(),
-            Task::Chat { .. } | Task::Digit { .. } => String::new(),
-        };
         let titles = match &task {
             Task::Search { documents, .. } => documents.iter().map(|d| d.title.clone()).collect(),
             _ => Vec::new(),
@@ -86,10 +88,11 @@ impl App {
         if let Some(bottom) = ladder.last_mut() {
             *bottom = view::page_code(&self.origin.borrow(), &self.build.borrow());
         }
-        let view = JobView {
+        let mut view = JobView {
             id,
+            kind: task.kind(),
             started_ms: time::now_ms() as f64,
-            question,
+            question: called(&task),
             documents: titles,
             lane: "masked".to_owned(),
             verification: "freivalds".to_owned(),
@@ -97,12 +100,34 @@ impl App {
             ladder,
             ..JobView::default()
         };
+        if let Task::Chat { messages, sampling, conversation, model } = &task {
+            view.messages = messages.clone();
+            view.sampling = Some(chat::drawn(sampling));
+            view.conversation = *conversation;
+            view.model = model.clone();
+        }
+        if let Task::Digit { model, .. } = &task {
+            view.model = model.clone();
+        }
         self.views.borrow_mut().insert(id, view.clone());
         self.keep_job(&view).await;
+        self.begin_turn(id, &task).await;
         self.send_history().await;
         self.send_job(id);
 
         let chain = self.chain().ok_or_else(not_ready)?;
+        match &task {
+            Task::Search { .. } | Task::Embed { .. } => {}
+            Task::Chat { .. } | Task::Digit { .. } => {
+                let (mut outcome, listener) = match task.kind() {
+                    TaskKind::Chat => self.chat_job(&chain, id, &task, &choices).await?,
+                    _ => self.digit_job(&chain, id, &task, &choices).await?,
+                };
+                self.answered(id, &task, &outcome, Vec::new()).await;
+                self.settle_job(&chain, id, &mut outcome, &listener).await;
+                return Ok(());
+            }
+        }
         let prepared = self.prepared().ok_or_else(not_ready)?;
         let wallet = self.open_wallet()?;
         let digest = prepared.model.digest().to_string();
@@ -168,6 +193,13 @@ impl App {
         }
         let opened = outcome.opened.as_ref().and_then(|opened| opened.to_json().ok());
         let kept = self.keep_receipts(id, None, opened.as_deref()).await;
+        let digit = match task {
+            Task::Digit { model, image } => {
+                let prepared = self.ready_model(model).ok().flatten();
+                digits::found(outcome, image, prepared.as_ref())
+            }
+            _ => None,
+        };
         self.change_job(id, |view| {
             view.state = JobState::Answered;
             view.progress.phase = JobPhase::Settling;
@@ -175,6 +207,10 @@ impl App {
             if matches!(task, Task::Embed { .. }) {
                 view.vectors = outcome.answer.vectors().iter().map(|v| v.to_f32()).collect();
             }
+            if let Some(text) = outcome.answer.text() {
+                chat::whole(view, text);
+            }
+            view.digit = digit;
             view.attempts = outcome.attempts;
             view.timings = Some(view::timings(&outcome.timings));
             view.cost = Some(view::cost(&outcome.cost));
@@ -184,6 +220,8 @@ impl App {
             life(view, "answer checked and shown", None);
         })
         .await;
+        // The conversation has its answer before the chain has its payment.
+        self.end_chat(id).await;
         self.send_history().await;
         self.refresh_wallet().await;
     }

@@ -7,6 +7,8 @@
 //!                                                 ├─ boot: bootstrap, pinned trust root, light client
 //!                                                 ├─ feed: headers, status, conflicts
 //!                                                 ├─ wallet, jobs, verify, donate, explore
+//!                                                 ├─ models, chats, conversations
+//!                                                 └─ text: workers that hold strangers' tokenizers
 //!  page <── [json, bytes?] ── Port ───────────────┘
 //! ```
 //!
@@ -18,6 +20,10 @@
 mod adapter;
 mod app;
 mod boot;
+mod catalogue;
+mod chat;
+mod conversations;
+mod digits;
 mod donate;
 mod explore;
 mod feed;
@@ -29,11 +35,13 @@ mod problem;
 mod progress;
 mod quote;
 mod recheck;
+pub mod text;
+mod transfer;
 mod verify;
 mod view;
 mod wallet;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use js_sys::Function;
 use wasm_bindgen::prelude::*;
@@ -45,11 +53,14 @@ pub struct Node {
 }
 
 /// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page; `probe` loads
-/// the adapter's module and computes with it.
+/// the adapter's module and computes with it; `text` makes a worker for a model's own tokenizer.
 #[wasm_bindgen]
-pub fn start(post: Function, probe: Function) -> Node {
+pub fn start(post: Function, probe: Function, text: Function) -> Node {
     console_error_panic_hook::set_once();
-    Node { app: Rc::new(app::App::new(port::Port::new(post), probe)) }
+    // Shared within this thread; the trait it is for is shared between threads natively.
+    #[allow(clippy::arc_with_non_send_sync)]
+    let text = Arc::new(text::TextWorkers::new(text, text::Patience::default()));
+    Node { app: Rc::new(app::App::new(port::Port::new(post), probe, text)) }
 }
 
 #[wasm_bindgen]

@@ -37,8 +37,19 @@ impl App {
     }
 
     /// Makes the model ready, trying again until it is.
-    pub(crate) async fn model_loop(self: Rc<Self>, chain: Chain, digest: Option<Hash>) {
-        let Some(digest) = digest else {
+    ///
+    /// It is the first encoder of those offered: search is what the page begins with. A model of
+    /// another kind is taken where there is none, and made ready when a task needs it otherwise.
+    pub(crate) async fn model_loop(self: Rc<Self>, chain: Chain) {
+        let mut digest = None;
+        for offered in &chain.offered {
+            let header = chain.queries.models().header(offered, chain.queries.sources()).await;
+            if header.is_ok_and(|header| header.manifest().encoder().is_some()) {
+                digest = Some(*offered);
+                break;
+            }
+        }
+        let Some(digest) = digest.or(chain.offered.first().copied()) else {
             let problem = Problem::new(
                 "no-model",
                 "This network offers no model.",
@@ -74,10 +85,14 @@ impl App {
             .with(digest.to_string(), "a registered model")
         })?;
         let early = self.early.lock().await.take();
-        let prepared = match early.filter(|ready| ready.model.digest() == digest) {
+        let turn = self.preparing.lock().await;
+        let known = self.ready.borrow().get(&digest).cloned();
+        let prepared = match early.filter(|ready| ready.model.digest() == digest).or(known) {
             Some(ready) => ready,
             None => self.clone().fetch_model(chain, digest).await?,
         };
+        drop(turn);
+        self.keep_ready(&prepared);
         if let Err(error) = self.store().put(PINS, MODEL, digest.to_string().as_bytes()).await {
             tracing::warn!(%error, "the model's digest was not kept");
         }

@@ -1,6 +1,8 @@
 //! Errors in the four parts a person needs.
 
-use nesa_light::{AskError, QueryError, models::ModelStoreError, wallet::WalletError};
+use nesa_light::{
+    AskError, QueryError, models::ModelStoreError, query::engine::TextError, wallet::WalletError,
+};
 use nesa_messages::Problem;
 
 /// Errors that can be shown.
@@ -68,7 +70,13 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
-            Self::Tokenizer { .. } | Self::Write(_) => {
+            Self::Images { .. } | Self::Image(_) => Problem::new(
+                "image",
+                format!("{self}."),
+                "Give an image of the model's size, and ask again.",
+            ),
+            Self::Text(error) => error.problem(),
+            Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
             }
             Self::Family(_) => {
@@ -95,9 +103,11 @@ impl Shown for QueryError {
                 "Allow this page to keep data on this device, then try again.",
             ),
             Self::ModelStore(error) => error.problem(),
-            Self::Model { .. } | Self::Lane(_) | Self::Run(_) | Self::Start(_) => {
-                Problem::new("model", format!("{self}."), "Reload the page.")
-            }
+            Self::Model { .. }
+            | Self::Windows { .. }
+            | Self::Lane(_)
+            | Self::Run(_)
+            | Self::Start(_) => Problem::new("model", format!("{self}."), "Reload the page."),
             Self::Record { got, expected, .. } => Problem::new(
                 "query-record",
                 "The chain's record of this query is not what was paid for.",
@@ -105,6 +115,20 @@ impl Shown for QueryError {
             )
             .with(got, expected),
         }
+    }
+}
+
+impl Shown for TextError {
+    fn problem(&self) -> Problem {
+        let (code, next) = match self {
+            Self::Refused(_) => ("prompt", "Change the prompt, and ask again."),
+            Self::Stopped(_) => ("tokenizer-stopped", "Ask again, or choose another model."),
+            Self::Slow { .. } => {
+                ("tokenizer-slow", "Ask something shorter, or choose another model.")
+            }
+            Self::Absent | Self::NoTokenizer => ("no-tokenizer", "Choose another model."),
+        };
+        Problem::new(code, format!("{self}."), next)
     }
 }
 
@@ -175,5 +199,14 @@ pub(crate) fn not_ready() -> Problem {
         "not-ready",
         "The network or the model is not ready yet.",
         "Wait for the status in the header to say ready.",
+    )
+}
+
+/// The model of a task is not ready in this worker.
+pub(crate) fn not_prepared() -> Problem {
+    Problem::new(
+        "model-not-prepared",
+        "The model is not ready on this device yet, so what it would cost cannot be told.",
+        "Prepare the model; asking does so by itself.",
     )
 }

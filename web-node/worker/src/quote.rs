@@ -13,7 +13,8 @@ use nesa_primitives::{Address, Amount, Denom};
 
 use crate::{
     app::App,
-    problem::{Shown as _, not_ready},
+    chat, digits,
+    problem::{Shown as _, not_prepared, not_ready},
     view,
 };
 
@@ -72,9 +73,33 @@ impl App {
         choices: &JobOptions,
     ) -> Result<Quote, Problem> {
         let chain = self.chain().ok_or_else(not_ready)?;
-        let prepared = self.prepared().ok_or_else(not_ready)?;
+        let prepared = match task {
+            Task::Search { .. } | Task::Embed { .. } => self.prepared().ok_or_else(not_ready)?,
+            // A model is not downloaded because somebody types.
+            Task::Chat { model, .. } | Task::Digit { model, .. } => {
+                self.ready_model(model)?.ok_or_else(not_prepared)?
+            }
+        };
         let options = options(choices, Listener::none())?;
+        let (mut prompt_tokens, mut max_tokens) = (0, 0);
         let (quote, texts, passages, cached) = match documents(task) {
+            None if matches!(task, Task::Chat { .. }) => {
+                let Task::Chat { messages, sampling, .. } = task else { return Err(not_ready()) };
+                let fitted = chat::fitted(&chain, &prepared, messages, sampling).await?;
+                prompt_tokens = fitted.prompt_tokens as u32;
+                max_tokens = fitted.prompt.tokens as u32;
+                let quote = chain
+                    .queries
+                    .write_quote(&prepared, &fitted.prompt, &options)
+                    .await
+                    .map_err(|e| e.problem())?;
+                (quote, Vec::new(), 0, 0)
+            }
+            None if matches!(task, Task::Digit { .. }) => {
+                let Task::Digit { image, .. } = task else { return Err(not_ready()) };
+                let quote = digits::price(&chain, &prepared, image, &options).await?;
+                (quote, Vec::new(), 0, 0)
+            }
             Some((documents, question)) => {
                 let plan = SearchPlan::new(&prepared, &chain.cache, &documents, &question)
                     .await
@@ -119,8 +144,8 @@ impl App {
             passages: passages as u32,
             cached: cached as u32,
             padded_tokens: quote.padded_tokens as u32,
-            prompt_tokens: 0,
-            max_tokens: 0,
+            prompt_tokens,
+            max_tokens,
             truncated: quote.truncated.iter().filter_map(|i| texts.get(*i).cloned()).collect(),
             bytes_up: quote.bytes_up,
             bytes_down: quote.bytes_down,

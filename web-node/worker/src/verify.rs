@@ -90,7 +90,7 @@ impl App {
         let model = ExactModel::open(&artifact).map_err(|error| {
             Problem::new("bad-model", format!("{error}."), "Do not use this network's model.")
         })?;
-        let verdict = receipt.verify(&trust.digest(), &model).await;
+        let verdict = receipt.verify_with(&trust.digest(), &model, Some(&*self.text)).await;
         Ok(shown(ReceiptKind::Opened, verdict))
     }
 }

@@ -50,18 +50,15 @@ pub(crate) fn find_digest(digest: &Hash) -> Result<PathBuf> {
     })
 }
 
-/// Compiled models: the `models/*.nesa` near the working directory or the executable, by name.
+/// Compiled models: the `models/*.nesa` near the working directory or the executable, by name, then
+/// those one folder deeper.
 pub(crate) fn find_all() -> Result<Vec<PathBuf>> {
     let starts = [std::env::current_dir().ok(), std::env::current_exe().ok()];
     for folder in starts.iter().flatten().flat_map(|start| start.ancestors()) {
-        let mut found: Vec<PathBuf> = std::fs::read_dir(folder.join("models"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION))
-            .collect();
-        found.sort();
+        let entries = list(&folder.join("models"));
+        let deeper = entries.iter().filter(|path| path.is_dir()).flat_map(|path| list(path));
+        let found: Vec<PathBuf> =
+            entries.iter().cloned().chain(deeper).filter(|path| is_model(path)).collect();
         if !found.is_empty() {
             return Ok(found);
         }
@@ -72,6 +69,18 @@ pub(crate) fn find_all() -> Result<Vec<PathBuf>> {
         "name one with --model FILE, or make one with `nesa model compile`",
     )
     .into())
+}
+
+/// What a folder holds, by name; nothing if it cannot be read.
+fn list(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn is_model(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|extension| extension == EXTENSION)
 }
 
 /// Models that peers may fetch in pieces.

@@ -32,6 +32,7 @@ use nesa_masked::{
 use nesa_model::{
     Artifact, Assembler, ExactModel, Header, Model, ModelError,
     artifact::{ChunkError, HeaderError, Piece},
+    classifier::ClassifierModel,
     decoder::DecoderModel,
 };
 use nesa_platform::{
@@ -150,6 +151,15 @@ impl Prepared {
     pub fn decoder(&self) -> Result<&DecoderModel, FamilyError> {
         let got = self.model.header().manifest().family();
         self.model.decoder().ok_or(FamilyError { got, expected: "decoder" })
+    }
+
+    /// The classifier.
+    ///
+    /// # Errors
+    /// [`FamilyError`] when it is another kind of model.
+    pub fn classifier(&self) -> Result<&ClassifierModel, FamilyError> {
+        let got = self.model.header().manifest().family();
+        self.model.classifier().ok_or(FamilyError { got, expected: "classifier" })
     }
 }
 

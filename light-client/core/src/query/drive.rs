@@ -17,18 +17,16 @@ use nesa_platform::{
 use nesa_primitives::Address;
 use serde_json::json;
 
-#[cfg(not(feature = "text"))]
-use super::NO_TEXT;
-#[cfg(feature = "text")]
-use super::text::Text;
 use super::{
     Planned, QueryClient, QueryError, QueryOptions,
+    classify::Classes,
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
         Answer, BytesMoved, NodeRef, Phase, Progress, Rejected, SideName, StageProgress, Timings,
     },
     settle::Evidence,
+    text::Text,
     work::{Gather, Vectors, Work},
 };
 use crate::{
@@ -89,14 +87,15 @@ impl QueryClient {
                 let gather = Vectors::new(prepared.encoder()?, texts, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
-            #[cfg(feature = "text")]
-            Work::Write { request, tokenizer } => {
-                let listener = options.listener.clone();
-                let gather = Text::new(prepared.decoder()?, tokenizer, request, listener);
+            Work::Classify { images, passes, rows } => {
+                let gather = Classes::new(prepared.classifier()?, images, passes, *rows);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
-            #[cfg(not(feature = "text"))]
-            Work::Write { .. } => Err(QueryError::Tokenizer { reason: NO_TEXT.into() }),
+            Work::Write { request, codec } => {
+                let listener = options.listener.clone();
+                let gather = Text::new(prepared.decoder()?, codec, request, listener);
+                self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
+            }
         }
     }
 
@@ -160,6 +159,7 @@ impl QueryClient {
         device_ms += since(clock);
         loop {
             run.apply(actions)?;
+            run.gather.flush(session.is_over()).await?;
             if session.is_over() {
                 break;
             }

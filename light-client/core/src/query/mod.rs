@@ -13,13 +13,16 @@
 //! Every await may be the last: dropping the future closes the links and leaves a journal entry
 //! that tells the query's fate. Masks live in the session alone and die with it.
 
+pub(crate) mod classify;
 mod drive;
+pub mod engine;
 pub mod journal;
 mod links;
+#[cfg(feature = "text")]
+mod native;
 mod pay;
 pub mod report;
 mod settle;
-#[cfg(feature = "text")]
 pub(crate) mod text;
 pub(crate) mod work;
 
@@ -30,9 +33,9 @@ use nesa_crypto::SecretKey;
 use nesa_masked::{
     batch::LengthError,
     client::{SessionError, StartError},
-    spec::SpecError,
+    spec::{MAX_PASS_TOKENS, SpecError},
 };
-use nesa_model::{Embedding, decoder::WriteError};
+use nesa_model::{Embedding, classifier::ImageError, decoder::WriteError};
 use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
 use nesa_primitives::{Amount, Hash};
 
@@ -44,6 +47,7 @@ use crate::{
     models::{FamilyError, ModelStore, ModelStoreError, PieceSource, Prepared},
     receipt::{OpenedReceipt, PaymentReceipt},
 };
+use engine::{TextEngine, TextError};
 use journal::{Fate, Journal};
 use report::{
     Answer, BytesMoved, Cost, Listener, NodeRef, Phase, Progress, Quote, Rejected, Timings,
@@ -52,16 +56,14 @@ use work::Work;
 
 /// Texts of one query at most: a search over a few documents fits.
 pub const MAX_TEXTS: usize = 512;
+/// Images of one query at most.
+pub const MAX_IMAGES: usize = 256;
 /// Time allowed for the draw, the links and the commitments of a query.
 const BASE_DEADLINE: Duration = Duration::from_secs(20);
 /// Time allowed for each padded token besides: 40 tokens a second is a slow link.
 const TOKEN_DEADLINE: Duration = Duration::from_millis(25);
 /// Time allowed for each token that is written besides: tens of round trips, one after another.
 const WRITTEN_TOKEN_DEADLINE: Duration = Duration::from_millis(1_000);
-
-/// Why a program without the feature `text` cannot work with texts that a model writes.
-#[cfg(not(feature = "text"))]
-pub(crate) const NO_TEXT: &str = "this program has no tokenizers for models that write text";
 
 /// Choices for one query.
 #[derive(Clone, Default)]
@@ -140,11 +142,23 @@ pub enum QueryError {
     /// The model does not do this kind of work.
     #[error(transparent)]
     Family(#[from] FamilyError),
-    /// The model's tokenizer refuses the text, or its own tokens.
-    #[error("{reason}")]
-    Tokenizer {
-        /// In its words.
-        reason: String,
+    /// The model's tokenizer or chat template refuses the prompt, or its own tokens.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// No image, or too many for one query.
+    #[error("{got} images; one query takes 1 to {MAX_IMAGES}")]
+    Images {
+        /// How many were given.
+        got: usize,
+    },
+    /// An image does not fit the model.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// One image is more rows of a stage than a pass has.
+    #[error("a layer of the model has {got} windows; {MAX_PASS_TOKENS} can be sent masked")]
+    Windows {
+        /// The windows of one image.
+        got: usize,
     },
     /// The model cannot continue the prompt.
     #[error(transparent)]
@@ -219,10 +233,11 @@ pub struct QueryOutcome {
     pub pending: Option<Pending>,
 }
 
+#[cfg(feature = "text")]
+pub use native::NativeText;
 pub use pay::commitment;
 pub use settle::{Pending, Until, complete};
-#[cfg(feature = "text")]
-pub use text::Prompt;
+pub use text::{Fitted, Message, Prompt, Role, Said, SamplingError, sampling, seed};
 
 /// Runs queries for one wallet over one chain.
 #[derive(Clone)]
@@ -233,6 +248,7 @@ pub struct QueryClient {
     journal: Journal,
     models: ModelStore,
     sources: Arc<Vec<Arc<dyn PieceSource>>>,
+    text: Option<Arc<dyn TextEngine>>,
 }
 
 /// What is known of a query before it is paid.
@@ -263,7 +279,19 @@ impl QueryClient {
             journal,
             models: ModelStore::new(store),
             sources: Arc::new(sources),
+            text: engine::built_in(),
         }
+    }
+
+    /// This client with another engine for the tokenizers that models bring.
+    #[must_use]
+    pub fn with_text(mut self, engine: Arc<dyn TextEngine>) -> Self {
+        self.text = Some(engine);
+        self
+    }
+
+    pub(crate) fn engine(&self) -> Option<&dyn TextEngine> {
+        self.text.as_deref()
     }
 
     /// The journal of this device's queries.
@@ -316,7 +344,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = || Work::embed(prepared.encoder()?, texts);
+        let work = async { Work::embed(prepared.encoder()?, texts) };
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 
@@ -324,7 +352,7 @@ impl QueryClient {
         &self,
         prepared: &Prepared,
         wallet: &SecretKey,
-        work: impl FnOnce() -> Result<Work, QueryError>,
+        work: impl Future<Output = Result<Work, QueryError>>,
         texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
@@ -338,7 +366,7 @@ impl QueryClient {
             serde_json::json!({ "version": env!("CARGO_PKG_VERSION") }),
         ));
         say.say(Progress::Phase(Phase::Tokenizing));
-        let planned = self.plan(prepared, work()?, texts, options).await?;
+        let planned = self.plan(prepared, work.await?, texts, options).await?;
         say.say(Progress::Quote(planned.quote.clone()));
 
         let planning_ms = since(start);

@@ -15,7 +15,7 @@ pub use nesa_chain::Side;
 /// The price and the exposure, before anything leaves the device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
-    /// Texts to be computed.
+    /// Texts or images to be computed.
     pub texts: usize,
     /// Indices of texts that are cut at the model's limit.
     pub truncated: Vec<usize>,
@@ -181,7 +181,7 @@ pub enum Progress {
 pub struct Answer {
     /// What was computed.
     pub content: Content,
-    /// BLAKE3 over the integers behind it (values of vectors, indices of tokens): what "the displayed
+    /// BLAKE3 over the integers behind it (values of vectors, indices of tokens, logits): what "the displayed
     /// bytes" means.
     pub digest: Hash,
 }
@@ -193,6 +193,17 @@ pub enum Content {
     Vectors(Vec<Embedding>),
     /// A text.
     Text(WrittenText),
+    /// One class per image, in the order given.
+    Classes(Vec<Classified>),
+}
+
+/// What a classifier says of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Classified {
+    /// The class of the greatest logit, the lowest of equals.
+    pub class: usize,
+    /// The logits, `[classes]`.
+    pub logits: Vec<i32>,
 }
 
 /// A text that continues a prompt.
@@ -224,23 +235,41 @@ impl Answer {
                 hasher.update(&[text.ended.into()]);
                 hasher.finalize().into()
             }
+            Content::Classes(images) => {
+                let mut hasher = nesa_primitives::domain("logits", model);
+                for image in images {
+                    hasher.update(&(image.logits.len() as u64).to_le_bytes());
+                    for logit in &image.logits {
+                        hasher.update(&logit.to_le_bytes());
+                    }
+                }
+                hasher.finalize().into()
+            }
         };
         Self { content, digest }
     }
 
-    /// The vectors; none if it is a text.
+    /// The vectors; none if it is something else.
     pub fn vectors(&self) -> &[Embedding] {
         match &self.content {
             Content::Vectors(vectors) => vectors,
-            Content::Text(_) => &[],
+            _ => &[],
+        }
+    }
+
+    /// What was said of each image; none if it is something else.
+    pub fn classes(&self) -> &[Classified] {
+        match &self.content {
+            Content::Classes(images) => images,
+            _ => &[],
         }
     }
 
     /// The text, if it is one.
     pub fn text(&self) -> Option<&WrittenText> {
         match &self.content {
-            Content::Vectors(_) => None,
             Content::Text(text) => Some(text),
+            _ => None,
         }
     }
 
@@ -249,6 +278,7 @@ impl Answer {
         match &self.content {
             Content::Vectors(vectors) => format!("{} vectors", vectors.len()),
             Content::Text(text) => format!("a text of {} tokens", text.tokens.len()),
+            Content::Classes(images) => format!("classes of {} images", images.len()),
         }
     }
 }

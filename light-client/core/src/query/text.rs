@@ -1,42 +1,78 @@
 //! Writing a text: a prompt, its payment's commitment, and the text as it comes.
-//!
-//! Behind the feature `text`, because a model's own tokenizer is half a megabyte of code that a page
-//! without such a model has no use for.
-
-use std::sync::Arc;
 
 use nesa_crypto::SecretKey;
-use nesa_kernels::sample::Sampling;
+use nesa_kernels::sample::{LOGIT_BITS, Sampling};
 use nesa_masked::{
-    batch::{PROMPT_PIECE, TEXT_BUCKET, text_passes},
+    batch::{PROMPT_PIECE, TEXT_BUCKET, bucket, text_passes},
     client::Pass,
 };
-use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
+use nesa_model::decoder::{
+    DecoderModel, SAMPLING_SEED_BYTES, WriteError, WriteRequest, Writing, Written,
+};
 use nesa_primitives::Hash;
-use nesa_tokenizer::{Limits, TextStream, TextTokenizer, TokenizerError};
 use serde::{Deserialize, Serialize};
 
 use super::{
     QueryClient, QueryError, QueryOptions, QueryOutcome,
+    engine::{Pieces, SharedCodec, TextEngine, TextError, TextFiles},
     report::{Answer, Content, Listener, Progress, Quote, WrittenText},
     work::{Gather, Work},
 };
 use crate::models::Prepared;
 
-/// A model's own tokenizer.
-pub(crate) type Tokenizer = Arc<TextTokenizer>;
+/// Who says something in a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Instructions that precede a chat.
+    System,
+    /// Whoever asks.
+    User,
+    /// The model.
+    Assistant,
+}
 
-impl From<TokenizerError> for QueryError {
-    fn from(error: TokenizerError) -> Self {
-        Self::Tokenizer { reason: error.to_string() }
+impl Role {
+    /// As templates and JSON spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
     }
+}
+
+/// One turn of a chat.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self { role, content: content.into() }
+    }
+}
+
+/// What a model is to continue.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A text, from its beginning.
+    Text(String),
+    /// A chat whose next turn is the model's.
+    Chat(Vec<Message>),
 }
 
 /// A prompt to be continued, and how.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// The text.
-    pub text: String,
+    /// What is continued.
+    pub said: Said,
     /// Most tokens to write.
     pub tokens: usize,
     /// How tokens are chosen.
@@ -45,13 +81,66 @@ pub struct Prompt {
     pub seed: [u8; SAMPLING_SEED_BYTES],
 }
 
-impl std::fmt::Debug for Prompt {
+// Prompts are secret: a stray debug print must not show them.
+impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Prompt({} bytes, {} tokens to write)", self.text.len(), self.tokens)
+        write!(f, "Message({}, {} bytes)", self.role.name(), self.content.len())
     }
 }
 
-/// What is committed to beside a prompt's text, as JSON.
+impl std::fmt::Debug for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Chat(messages) => write!(f, "Chat({} turns)", messages.len()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Prompt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Prompt({:?}, {} tokens to write)", self.said, self.tokens)
+    }
+}
+
+/// A sampling parameter outside its range.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{name} {got}, allowed 0 to {max}")]
+pub struct SamplingError {
+    /// Which.
+    pub name: &'static str,
+    /// Its value.
+    pub got: f64,
+    /// The greatest allowed.
+    pub max: f64,
+}
+
+/// Sampling parameters in the fixed-point form of the exact arithmetic.
+///
+/// # Errors
+/// [`SamplingError`] for a temperature outside 0 to 100 or a share outside 0 to 1.
+pub fn sampling(temperature: f64, top_k: u32, top_p: f64) -> Result<Sampling, SamplingError> {
+    let fixed = |name, got: f64, max: f64| {
+        if !(0.0..=max).contains(&got) {
+            return Err(SamplingError { name, got, max });
+        }
+        Ok((got * f64::from(1 << LOGIT_BITS)).round() as u32)
+    };
+    Ok(Sampling {
+        temperature: fixed("temperature", temperature, 100.0)?,
+        top_k,
+        top_p: fixed("top-p", top_p, 1.0)?,
+    })
+}
+
+/// The sampling seed that a number stands for.
+pub fn seed(number: u64) -> [u8; SAMPLING_SEED_BYTES] {
+    let mut seed = [0; SAMPLING_SEED_BYTES];
+    seed[..8].copy_from_slice(&number.to_le_bytes());
+    seed
+}
+
+/// What is committed to beside what is said, as JSON.
 #[derive(Serialize, Deserialize)]
 struct Parameters {
     tokens: usize,
@@ -59,39 +148,86 @@ struct Parameters {
     top_k: u32,
     top_p: u32,
     seed: String,
+    /// Of a chat: who says each of the texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    roles: Option<Vec<Role>>,
 }
 
 impl Prompt {
-    /// The texts a payment commits to: the prompt, and how it is continued.
+    /// The texts a payment commits to: the prompt, or each turn of a chat, then how it is continued.
     pub(crate) fn committed(&self) -> Vec<String> {
+        let (mut texts, roles) = match &self.said {
+            Said::Text(text) => (vec![text.clone()], None),
+            Said::Chat(messages) => (
+                messages.iter().map(|message| message.content.clone()).collect(),
+                Some(messages.iter().map(|message| message.role).collect()),
+            ),
+        };
         let parameters = Parameters {
             tokens: self.tokens,
             temperature: self.sampling.temperature,
             top_k: self.sampling.top_k,
             top_p: self.sampling.top_p,
             seed: crate::wallet::hex(&self.seed),
+            roles,
         };
-        let json = serde_json::to_string(&parameters).unwrap_or_default();
-        vec![self.text.clone(), json]
+        texts.push(serde_json::to_string(&parameters).unwrap_or_default());
+        texts
     }
 
     /// The prompt that a payment committed to as `texts`, if they are one.
     pub(crate) fn from_committed(texts: &[String]) -> Option<Self> {
-        let [text, json] = texts else { return None };
+        let (json, texts) = texts.split_last()?;
         let p: Parameters = serde_json::from_str(json).ok()?;
+        let said = match p.roles {
+            None => {
+                let [text] = texts else { return None };
+                Said::Text(text.clone())
+            }
+            Some(roles) if roles.len() == texts.len() => {
+                let turns = roles.into_iter().zip(texts);
+                Said::Chat(turns.map(|(role, text)| Message::new(role, text.as_str())).collect())
+            }
+            Some(_) => return None,
+        };
         let seed = crate::wallet::unhex(&p.seed)?;
         let sampling = Sampling { temperature: p.temperature, top_k: p.top_k, top_p: p.top_p };
-        Some(Self { text: text.clone(), tokens: p.tokens, sampling, seed })
+        Some(Self { said, tokens: p.tokens, sampling, seed })
     }
+}
+
+/// A prompt that fits its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fitted {
+    /// The prompt, its most tokens lowered to what the model's context leaves.
+    pub prompt: Prompt,
+    /// Tokens of the prompt, as the model reads it.
+    pub prompt_tokens: usize,
+}
+
+/// Most tokens to write after a prompt of so many, in a context of `max`: those asked for if there is
+/// room; else what is left beside the *padded* prompt, to a multiple of the bucket of written tokens, so
+/// that their number does not tell the prompt's length.
+fn room(prompt: usize, wanted: usize, max: usize) -> Option<usize> {
+    if prompt.checked_add(wanted).is_some_and(|all| all <= max) {
+        return Some(wanted).filter(|wanted| *wanted > 0);
+    }
+    let (whole, rest) = (prompt / PROMPT_PIECE * PROMPT_PIECE, prompt % PROMPT_PIECE);
+    let padded = whole + bucket(rest).unwrap_or_default() as usize;
+    let left = max.saturating_sub(padded) / TEXT_BUCKET * TEXT_BUCKET;
+    Some(left.min(wanted)).filter(|left| *left > 0)
 }
 
 impl Work {
     /// The continuation of `prompt`.
-    pub(crate) fn write(model: &DecoderModel, prompt: &Prompt) -> Result<Self, QueryError> {
-        let json = model.tokenizer().map(|json| &json[..]).unwrap_or_default();
-        let tokenizer = TextTokenizer::from_json(json, model.config().vocab, Limits::default())?;
+    pub(crate) async fn write(
+        model: &DecoderModel,
+        prompt: &Prompt,
+        engine: Option<&dyn TextEngine>,
+    ) -> Result<Self, QueryError> {
+        let codec = open(model, engine).await?;
         let request = WriteRequest {
-            prompt: tokenizer.encode(&prompt.text, true)?,
+            prompt: codec.tokens(&prompt.said).await?,
             tokens: prompt.tokens,
             sampling: prompt.sampling,
             seed: prompt.seed,
@@ -100,11 +236,35 @@ impl Work {
         };
         // Refused before anything is paid.
         Writing::start(model, request.clone())?;
-        Ok(Self::Write { request, tokenizer: Arc::new(tokenizer) })
+        Ok(Self::Write { request, codec })
     }
 }
 
+async fn open(
+    model: &DecoderModel,
+    engine: Option<&dyn TextEngine>,
+) -> Result<SharedCodec, TextError> {
+    engine.ok_or(TextError::Absent)?.open(TextFiles::of(model)?).await
+}
+
 impl QueryClient {
+    /// Counts the prompt's tokens, and lowers the most that is written to what the context leaves.
+    ///
+    /// # Errors
+    /// [`QueryError`] when the model cannot continue it at all.
+    pub async fn fit(&self, prepared: &Prepared, mut prompt: Prompt) -> Result<Fitted, QueryError> {
+        let model = prepared.decoder()?;
+        let codec = open(model, self.engine()).await?;
+        let prompt_tokens = codec.tokens(&prompt.said).await?.len();
+        let max = model.config().max_tokens as usize;
+        prompt.tokens = room(prompt_tokens, prompt.tokens, max).ok_or(WriteError::Length {
+            prompt: prompt_tokens,
+            tokens: prompt.tokens,
+            max,
+        })?;
+        Ok(Fitted { prompt, prompt_tokens })
+    }
+
     /// What continuing `prompt` would cost and move at most, without sending anything.
     ///
     /// # Errors
@@ -115,7 +275,7 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        let work = Work::write(prepared.decoder()?, prompt)?;
+        let work = Work::write(prepared.decoder()?, prompt, self.engine()).await?;
         Ok(self.plan(prepared, work, prompt.committed(), options).await?.quote)
     }
 
@@ -130,7 +290,7 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = || Work::write(prepared.decoder()?, prompt);
+        let work = async { Work::write(prepared.decoder()?, prompt, self.engine()).await };
         self.ask(prepared, wallet, work, prompt.committed(), options).await
     }
 }
@@ -139,23 +299,30 @@ impl QueryClient {
 pub(crate) struct Text<'a> {
     model: &'a DecoderModel,
     request: &'a WriteRequest,
-    stream: TextStream,
+    codec: &'a SharedCodec,
+    stream: Option<Box<dyn Pieces>>,
     listener: Listener,
     text: String,
     tokens: Vec<u32>,
+    /// Tokens whose text has been asked for.
+    shown: usize,
     ended: bool,
 }
 
 impl<'a> Text<'a> {
     pub(crate) fn new(
         model: &'a DecoderModel,
-        tokenizer: &TextTokenizer,
+        codec: &'a SharedCodec,
         request: &'a WriteRequest,
         listener: Listener,
     ) -> Self {
-        let stream = TextStream::new(tokenizer.clone(), &request.prompt);
         let (text, tokens) = (String::new(), Vec::new());
-        Self { model, request, stream, listener, text, tokens, ended: false }
+        Self { model, request, codec, stream: None, listener, text, tokens, shown: 0, ended: false }
+    }
+
+    fn add(&mut self, piece: String) {
+        self.text.push_str(&piece);
+        self.listener.say(Progress::Text { piece, tokens: self.shown });
     }
 }
 
@@ -170,21 +337,140 @@ impl Gather for Text<'_> {
 
     fn take(&mut self, _: u32, output: Option<Written>) -> Result<(), QueryError> {
         match output {
-            Some(Written::Token(token)) => {
-                self.tokens.push(token);
-                let piece = self.stream.push(token)?;
-                self.text.push_str(&piece);
-                self.listener.say(Progress::Text { piece, tokens: self.tokens.len() });
-            }
+            Some(Written::Token(token)) => self.tokens.push(token),
             Some(Written::End(_)) => self.ended = true,
             Some(Written::Read | Written::Padding) | None => {}
         }
         Ok(())
     }
 
-    fn answer(mut self, model: &Hash) -> Result<Answer, QueryError> {
-        self.text.push_str(&self.stream.finish()?);
+    async fn flush(&mut self, last: bool) -> Result<(), QueryError> {
+        while let Some(&token) = self.tokens.get(self.shown) {
+            let mut stream = match self.stream.take() {
+                Some(stream) => stream,
+                None => self.codec.stream(&self.request.prompt).await?,
+            };
+            let piece = stream.push(token).await?;
+            self.stream = Some(stream);
+            self.shown += 1;
+            self.add(piece);
+        }
+        if last && let Some(stream) = self.stream.take() {
+            let rest = stream.finish().await?;
+            if !rest.is_empty() {
+                self.add(rest);
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(self, model: &Hash) -> Result<Answer, QueryError> {
         let (text, tokens, ended) = (self.text, self.tokens, self.ended);
         Ok(Answer::new(model, Content::Text(WrittenText { text, tokens, ended })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::commitment;
+    use proptest::prelude::*;
+
+    fn prompt(said: Said) -> Prompt {
+        Prompt { said, tokens: 9, sampling: sampling(0.8, 40, 0.95).unwrap(), seed: seed(7) }
+    }
+
+    fn chat(turns: &[(Role, &str)]) -> Said {
+        Said::Chat(turns.iter().map(|(role, text)| Message::new(*role, *text)).collect())
+    }
+
+    fn turns() -> impl Strategy<Value = Said> {
+        let role = prop_oneof![Just(Role::System), Just(Role::User), Just(Role::Assistant)];
+        let turn = (role, ".{0,12}").prop_map(|(role, text)| Message::new(role, text));
+        prop_oneof![
+            ".{0,20}".prop_map(Said::Text),
+            prop::collection::vec(turn, 0..5).prop_map(Said::Chat),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_commitment_names_one_prompt(said in turns(), tokens in 1usize..999, number: u64) {
+            let mut prompt = prompt(said);
+            (prompt.tokens, prompt.seed) = (tokens, seed(number));
+            prop_assert_eq!(Prompt::from_committed(&prompt.committed()), Some(prompt));
+        }
+
+        /// What does not fit is lowered, and the number written says no more of the prompt than its padding.
+        #[test]
+        fn room_is_kept_and_tells_only_the_padding(prompt in 1usize..700, max in 16usize..800, wanted in 1usize..900) {
+            match room(prompt, wanted, max) {
+                Some(tokens) => {
+                    prop_assert!(tokens <= wanted && prompt + tokens <= max);
+                    if tokens < wanted {
+                        prop_assert_eq!(tokens % TEXT_BUCKET, 0);
+                        let padded = prompt / PROMPT_PIECE * PROMPT_PIECE
+                            + bucket(prompt % PROMPT_PIECE).unwrap_or_default() as usize;
+                        // A prompt that fills its bucket gets the same, if it does not fit either.
+                        prop_assert_eq!(room(padded, wanted, max), Some(tokens));
+                    }
+                }
+                None => prop_assert!(prompt + wanted > max),
+            }
+        }
+    }
+
+    #[test]
+    fn who_says_what_and_how_it_is_continued_is_committed_to() {
+        let (chain, salt, model) = (Hash([1; 32]), Hash([2; 32]), Hash([3; 32]));
+        let name = |prompt: &Prompt| commitment(&chain, &salt, &model, &prompt.committed());
+        let first = prompt(chat(&[(Role::System, "a"), (Role::User, "b")]));
+        let mut others = vec![
+            prompt(chat(&[(Role::User, "a"), (Role::User, "b")])),
+            prompt(chat(&[(Role::System, "ab"), (Role::User, "")])),
+            prompt(chat(&[(Role::System, "b"), (Role::User, "a")])),
+            prompt(chat(&[(Role::User, "b")])),
+            prompt(Said::Text("b".into())),
+            prompt(chat(&[])),
+        ];
+        let changes: [fn(&mut Prompt); 5] = [
+            |p| p.tokens += 1,
+            |p| p.seed[0] ^= 1,
+            |p| p.sampling.temperature += 1,
+            |p| p.sampling.top_k += 1,
+            |p| p.sampling.top_p -= 1,
+        ];
+        for change in changes {
+            let mut other = first.clone();
+            change(&mut other);
+            others.push(other);
+        }
+        for other in others {
+            assert_ne!(name(&other), name(&first), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn texts_of_other_tasks_are_no_prompts() {
+        let texts = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        let mut two = prompt(chat(&[(Role::User, "a"), (Role::User, "b")])).committed();
+        two.remove(0);
+        for other in [texts(&[]), texts(&["a"]), texts(&["a", "b"]), two] {
+            assert_eq!(Prompt::from_committed(&other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_out_of_range_are_named() {
+        for (t, p) in [(-0.1, 1.0), (100.1, 1.0), (f64::NAN, 1.0), (1.0, -1.0), (1.0, 1.01)] {
+            assert!(sampling(t, 0, p).is_err(), "{t} {p}");
+        }
+        assert_eq!(sampling(101.0, 0, 1.0).unwrap_err().name, "temperature");
+    }
+
+    #[test]
+    fn prompts_do_not_print() {
+        let shown = format!("{:?}", prompt(chat(&[(Role::User, "a secret")])));
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }

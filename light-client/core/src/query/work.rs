@@ -1,4 +1,4 @@
-//! What a query computes: vectors of texts, or the continuation of one.
+//! What a query computes: vectors of texts, the continuation of one, or classes of images.
 
 use nesa_masked::{
     Run,
@@ -6,12 +6,13 @@ use nesa_masked::{
     client::Pass,
 };
 use nesa_model::{Embedding, EncoderRun, Model, TokenIds, decoder::WriteRequest};
+use nesa_platform::MaybeSend;
 use nesa_primitives::Hash;
 
-#[cfg(feature = "text")]
-use super::text::Tokenizer;
 use super::{
     MAX_TEXTS, QueryError,
+    classify::padded,
+    engine::SharedCodec,
     report::{Answer, Content},
 };
 
@@ -20,12 +21,9 @@ pub(crate) enum Work {
     /// One vector per text.
     Embed { texts: Vec<TokenIds>, plan: Plan },
     /// One text.
-    #[cfg_attr(not(feature = "text"), expect(dead_code))]
-    Write {
-        request: WriteRequest,
-        #[cfg(feature = "text")]
-        tokenizer: Tokenizer,
-    },
+    Write { request: WriteRequest, codec: SharedCodec },
+    /// The class of each image; how many are in each pass, and the rows that each is in a stage.
+    Classify { images: Vec<Vec<u8>>, passes: Vec<usize>, rows: usize },
 }
 
 impl Work {
@@ -45,18 +43,21 @@ impl Work {
         match self {
             Self::Embed { plan, .. } => plan.passes.iter().map(|pass| pass.tokens).collect(),
             Self::Write { request, .. } => text_passes(request),
+            Self::Classify { passes, rows, .. } => {
+                passes.iter().map(|images| padded(*images, *rows)).collect()
+            }
         }
     }
 
     /// Tokens that come one after another, each through every stage.
     pub(super) fn written(&self) -> u32 {
         match self {
-            Self::Embed { .. } => 0,
+            Self::Embed { .. } | Self::Classify { .. } => 0,
             Self::Write { request, .. } => request.tokens as u32,
         }
     }
 
-    /// Texts, and the places of those that were cut at the model's limit.
+    /// Texts or images, and the places of those that were cut at the model's limit.
     pub(super) fn texts(&self) -> (usize, Vec<usize>) {
         match self {
             Self::Embed { texts, .. } => {
@@ -64,6 +65,7 @@ impl Work {
                 (texts.len(), cut)
             }
             Self::Write { .. } => (1, Vec::new()),
+            Self::Classify { images, .. } => (images.len(), Vec::new()),
         }
     }
 }
@@ -76,7 +78,12 @@ pub(crate) trait Gather {
     fn passes(&self) -> Result<Vec<Pass<Self::Run>>, QueryError>;
     /// Takes what a pass gave.
     fn take(&mut self, pass: u32, output: <Self::Run as Run>::Output) -> Result<(), QueryError>;
-    /// The answer, once the last pass is done.
+    /// Works off what was taken, where that takes time; all of it after the `last` pass.
+    fn flush(&mut self, last: bool) -> impl Future<Output = Result<(), QueryError>> + MaybeSend {
+        let _ = last;
+        std::future::ready(Ok(()))
+    }
+    /// The answer, once the last pass is done and flushed.
     fn answer(self, model: &Hash) -> Result<Answer, QueryError>;
 }
 

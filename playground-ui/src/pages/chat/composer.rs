@@ -37,6 +37,14 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
         focus();
     }
     let said = move || match gate.get() {
+        // Under a conversation the field says so itself.
+        Gate::Shut(_)
+            if !first
+                && app.draft.with(|d| d.chat.text.trim().is_empty())
+                && running.get().is_none() =>
+        {
+            ""
+        }
         Gate::Open => "Enter sends, Shift Enter starts a new line.",
         Gate::Waiting(why) | Gate::Shut(why) => why,
     };
@@ -94,7 +102,7 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                     </p>
                     <div class="row">
                         <button type="button" class="btn" data-test="settings" aria-haspopup="dialog"
-                            on:click=move |_| app.settings.set(true)>{icon("settings")} "Settings"</button>
+                            on:click=move |_| app.settings.set(true)>{icon("settings")} <span class="label">"Settings"</span></button>
                         <Show when=move || again.get() || editing.get()>
                             <button type="button" class="btn" on:click=move |_| app.act.set(Act::Ask)>"Cancel"</button>
                         </Show>
@@ -106,7 +114,7 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                 </div>
             </div>
             <ModelProgress/>
-            <Memory/>
+            <Memory brief=!first/>
             {if first {
                 view! { <Preflight open=true options=false/> }.into_any()
             } else {
@@ -118,12 +126,16 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
 
 /// What the model will not read, where that surprises.
 #[component]
-fn Memory() -> impl IntoView {
+fn Memory(brief: bool) -> impl IntoView {
     let app = App::get();
     let short = Memo::new(move |_| app.model().is_some_and(|m| m.context > 0 && !m.chat_template));
     view! {
         <Show when=move || short.get()>
-            <p class="small muted">"This model reads your last message only: no earlier turns, no system prompt."</p>
+            <p class="small muted">{if brief {
+                "This model reads only the last message."
+            } else {
+                "This model reads your last message only: no earlier turns, no system prompt."
+            }}</p>
         </Show>
     }
 }

@@ -140,26 +140,32 @@ pub(crate) fn Talk(id: ConversationId) -> impl IntoView {
     }
 }
 
-/// Keeps the end of a growing answer in sight of whoever was reading it, and of nobody else.
+/// Keeps the end of a growing answer in sight of whoever was reading it, and of nobody else: it never
+/// hides behind the input, which stays at the bottom.
 fn follow(app: App) {
-    /// How near to the end counts as reading it, in CSS pixels.
+    /// How far below the edge the end may be for its reader to count as there, in CSS pixels.
     const NEAR: f64 = 240.0;
+    /// Room left between the end and the input.
+    const ROOM: f64 = 16.0;
     let length = Memo::new(move |_| {
         let job = app.running()?;
         app.written.with(|all| all.get(&job).map(|w| w.text.len()))
     });
+    let edge = |selector: &str| document().query_selector(selector).ok().flatten();
     Effect::new(move |_| {
         if length.get().is_none() {
             return;
         }
-        let Some(root) = document().document_element() else { return };
-        let window = window();
-        let height = window.inner_height().ok().and_then(|h| h.as_f64()).unwrap_or_default();
-        let left = f64::from(root.scroll_height()) - window.scroll_y().unwrap_or_default() - height;
-        if left < NEAR {
-            request_animation_frame(move || {
-                window.scroll_to_with_x_and_y(0.0, f64::from(root.scroll_height()));
-            });
-        }
+        // After the new words are laid out.
+        request_animation_frame(move || {
+            let (Some(turns), Some(input)) = (edge(".turns"), edge(".composer.docked")) else {
+                return;
+            };
+            let hidden = turns.get_bounding_client_rect().bottom() + ROOM
+                - input.get_bounding_client_rect().top();
+            if hidden > 0.0 && hidden < NEAR {
+                window().scroll_by_with_x_and_y(0.0, hidden);
+            }
+        });
     });
 }

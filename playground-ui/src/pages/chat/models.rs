@@ -84,8 +84,10 @@ fn offer(m: ModelOffer) -> impl IntoView {
     };
     let lanes = if m.lanes.is_empty() { "none".to_owned() } else { m.lanes.join(", ") };
     let id = format!("model-{}", m.digest);
+    // What an image is cut into for a layer is billed as a text's tokens are.
+    let unit = if m.family == ModelFamily::Classifier { "row" } else { "token" };
     let mut facts = vec![
-        ("Price", format!("{} NES a token, on each side", m.price_per_token)),
+        ("Price", format!("{} NES a {unit}, on each side", m.price_per_token)),
         ("Size", bytes(m.bytes)),
         (
             "Online",

@@ -1,7 +1,9 @@
 //! Turns of a conversation: what was asked, and an answer with everything that hangs on it.
 
 use leptos::prelude::*;
-use nesa_messages::{ConversationId, JobId, JobState, JobView, StopReason, ToWorker, WrittenView};
+use nesa_messages::{
+    ConversationId, JobId, JobState, JobView, StepState, StopReason, ToWorker, WrittenView, claim,
+};
 use nesa_page::transcript::Turn;
 
 use super::{
@@ -70,6 +72,14 @@ pub(super) fn Answered(talk: ConversationId, turn: Memo<Option<Turn>>) -> impl I
     let running = Memo::new(move |_| state.get() == JobState::Running);
     let known = Memo::new(move |_| job.with(Option::is_some));
     let last = Memo::new(move |_| turn.with(|t| t.as_ref().is_some_and(|t| t.last)));
+    // Beside words that were checked, "no answer" would be untrue; a failed check is always said.
+    let claims = Memo::new(move |_| {
+        job.with(|j| {
+            j.as_ref().is_some_and(|j| {
+                j.state != JobState::Failed || claim(j.state, &j.ladder).state == StepState::Failed
+            })
+        })
+    });
     let caught =
         Memo::new(move |_| job.with(|j| j.as_ref().map(|j| j.caught.clone()).unwrap_or_default()));
     view! {
@@ -85,7 +95,7 @@ pub(super) fn Answered(talk: ConversationId, turn: Memo<Option<Turn>>) -> impl I
             <Show when=move || running.get() && some.get()><Writing id=id written=written/></Show>
             {move || job.with(|j| j.as_ref().and_then(|j| j.problem.clone())).map(|p| view! { <ProblemNote problem=p/> })}
             <Ended state=state written=written/>
-            <Show when=move || known.get() && some.get()><Seal job=job/></Show>
+            <Show when=move || known.get() && some.get() && claims.get()><Seal job=job/></Show>
             <Show when=move || !running.get()>
                 <Figures job=job written=written/>
                 <div class="row">
@@ -172,6 +182,9 @@ fn Figures(job: Memo<Option<JobView>>, written: Memo<Option<WrittenView>>) -> im
             // Without randomness a seed chooses nothing.
             let seed = sampling.filter(|s| s.temperature > 0.0).and_then(|s| s.seed);
             parts.extend(seed.map(|seed| format!("seed {seed}")));
+            if j.as_ref().is_some_and(|j| j.imported) {
+                parts.push("from a file".to_owned());
+            }
         });
         parts.join(" · ")
     };

@@ -5,7 +5,7 @@ use leptos::prelude::*;
 use crate::{route::Route, state::App};
 
 const TASKS: [(Route, &str); 3] = [
-    (Route::Playground, "Search my documents"),
+    (Route::Playground, "Search documents"),
     (Route::Chat, "Ask a model"),
     (Route::Digit, "Read a digit"),
 ];

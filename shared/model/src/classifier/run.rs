@@ -44,6 +44,16 @@ pub enum ImageError {
     },
 }
 
+impl ImageError {
+    /// The same of another place: for whoever looks at images one by one.
+    pub fn at(self, place: usize) -> Self {
+        match self {
+            Self::Length { got, expected, .. } => Self::Length { index: place, got, expected },
+            Self::Value { got, max, .. } => Self::Value { index: place, got, max },
+        }
+    }
+}
+
 /// A run over a batch of images; it never fails once started. How many there are shows in the rows;
 /// to hide it, add images and ignore their answers.
 pub struct ClassifierRun {
@@ -133,7 +143,7 @@ impl ClassifierRun {
     }
 
     /// The logits of each image, `[classes]`, in the order given; `None` until the run is finished.
-    pub fn into_output(self) -> Option<Vec<Vec<i32>>> {
+    pub fn output(&self) -> Option<Vec<Vec<i32>>> {
         if !self.finished() {
             return None;
         }
@@ -147,7 +157,7 @@ impl ClassifierRun {
             let y = engine.apply(stage, x, rows);
             self.resume(&y)?;
         }
-        Ok(self.into_output().unwrap_or_default())
+        Ok(self.output().unwrap_or_default())
     }
 
     fn finished(&self) -> bool {

@@ -9,7 +9,7 @@ use super::{ChatError, ChatLimits, ChatTemplate, Message, Rendered};
 use crate::{TextTokenizer, TokenizerError};
 
 /// A character that no vocabulary has: what it becomes is what stands for the unknown.
-const UNKNOWN: &str = "\u{FDEF}";
+pub(super) const UNKNOWN: &str = "\u{FDEF}";
 
 /// A model's tokenizer with its chat template.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@
 
 mod encode;
 mod environment;
+mod plain;
 mod stand_in;
 mod template;
 mod vet;
@@ -26,6 +27,7 @@ use thiserror::Error;
 use crate::TokenizerError;
 
 pub use encode::ChatTokenizer;
+pub use plain::PlainChat;
 pub use template::{ChatTemplate, Rendered};
 
 /// Who says something.
@@ -40,6 +42,11 @@ pub enum Role {
 }
 
 impl Role {
+    /// The role that templates spell so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::System, Self::User, Self::Assistant].into_iter().find(|role| role.name() == name)
+    }
+
     /// As templates spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -131,6 +138,9 @@ pub enum ChatError {
     /// Ordinary text that the tokenizer turns into a special token.
     #[error("the chat contains text that would become the special token {0}")]
     Forged(String),
+    /// A chat without a template that does not end with something the user says.
+    #[error("the last turn is not the user's, so there is nothing to answer")]
+    NoQuestion,
     /// The tokenizer refuses.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

@@ -105,17 +105,32 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
     }))
 }
 
+/// How pictures become images of a model
+#[derive(Debug, Args)]
+pub(crate) struct Pictures {
+    /// The picture is dark on light, and the model's images light on dark.
+    #[arg(long)]
+    invert: bool,
+}
+
+impl Pictures {
+    /// The picture in `path` as an image of `model`, `[1, height, width]`.
+    pub(crate) fn read(&self, path: &Path, model: &ClassifierModel) -> Result<Vec<u8>> {
+        let shape = model.image();
+        if shape.channels != 1 {
+            let message = format!("{} looks at {} channels", model.name(), shape.channels);
+            return Err(Failure::new(Code::Usage, message, "use a model of grey images").into());
+        }
+        let picture = image::read(path, shape.max_value)?;
+        picture.fit(shape.width.into(), shape.height.into(), shape.max_value, self.invert)
+    }
+}
+
 /// The class of a picture, and the logits of all.
-pub(super) fn classify(file: &Path, picture: &Path, invert: bool) -> Result<Value> {
+pub(super) fn classify(file: &Path, picture: &Path, how: &Pictures) -> Result<Value> {
     let artifact = model::open(file)?;
     let exact = ClassifierModel::open(&artifact)?;
-    let shape = *exact.image();
-    if shape.channels != 1 {
-        let message = format!("{} looks at {} channels", exact.name(), shape.channels);
-        return Err(Failure::new(Code::Usage, message, "use a model of grey images").into());
-    }
-    let picture = image::read(picture, shape.max_value)?;
-    let values = picture.fit(shape.width.into(), shape.height.into(), shape.max_value, invert)?;
+    let values = how.read(picture, &exact)?;
     let run = ClassifierRun::start(&exact, &[&values])?;
     let logits = run.run(&PlainClassifier(&exact))?.into_iter().next().unwrap_or_default();
     Ok(json!({ "class": best(&logits), "logits": logits, "digest": artifact.digest() }))

@@ -9,11 +9,11 @@ use clap::Args;
 use nesa_compiler::calibration_texts;
 use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, evaluate_decoder};
 use nesa_compiler::eval::CORPUS;
-use nesa_kernels::sample::{LOGIT_BITS, Sampling};
+use nesa_kernels::sample::Sampling;
 use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
 use nesa_model::{Artifact, PlainDecoder};
-use nesa_tokenizer::chat::{ChatLimits, ChatTokenizer, Message, Role};
-use nesa_tokenizer::{Limits, TextStream, TextTokenizer};
+use nesa_tokenizer::chat::{Message, Role};
+use nesa_tokenizer::{Limits, ModelText, TextTokenizer};
 use serde_json::{Value, json};
 
 use super::{advance, unusable};
@@ -35,7 +35,8 @@ pub(super) struct Prompt {
     /// The text to continue.
     #[arg(long, value_name = "TEXT", required_unless_present = "chat", conflicts_with = "chat")]
     prompt: Option<String>,
-    /// What to say to a model that chats: its own template makes the prompt.
+    /// What to say to a model that chats: its own template makes the prompt. A model without one
+    /// reads this and a line feed.
     #[arg(long, value_name = "TEXT")]
     chat: Option<String>,
     /// Instructions that precede the chat.
@@ -68,30 +69,22 @@ impl Generation {
         self.tokens
     }
 
+    /// The seed as a number.
+    pub(crate) fn number(&self) -> u64 {
+        self.seed
+    }
+
     pub(crate) fn seed(&self) -> [u8; SAMPLING_SEED_BYTES] {
-        let mut seed = [0; SAMPLING_SEED_BYTES];
-        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
-        seed
+        nesa_light::query::seed(self.seed)
     }
 
     /// The parameters in the fixed-point form of the exact arithmetic.
     pub(crate) fn sampling(&self) -> Result<Sampling> {
-        let fixed = |name: &str, value: f64, max: f64| -> Result<u32> {
-            if !(0.0..=max).contains(&value) {
-                return Err(Failure::new(
-                    Code::Usage,
-                    format!("--{name} {value}, allowed 0 to {max}"),
-                    "try --temperature 0.8 --top-p 0.95",
-                )
-                .into());
-            }
-            Ok((value * f64::from(1 << LOGIT_BITS)).round() as u32)
-        };
-        Ok(Sampling {
-            temperature: fixed("temperature", self.temperature, 100.0)?,
-            top_k: self.top_k,
-            top_p: fixed("top-p", self.top_p, 1.0)?,
-        })
+        let sampling = nesa_light::query::sampling(self.temperature, self.top_k, self.top_p);
+        Ok(sampling.map_err(|error| {
+            let next = "try --temperature 0.8 --top-p 0.95";
+            Failure::new(Code::Usage, format!("--{error}"), next)
+        })?)
     }
 }
 
@@ -226,9 +219,11 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
     let exact = DecoderModel::open(&artifact)?;
     let config = *exact.config();
     let description = exact.tokenizer().map(|t| t.to_vec()).unwrap_or_default();
-    let tokenizer = TextTokenizer::from_json(&description, config.vocab, Limits::default());
-    let tokenizer = tokenizer.map_err(unusable)?;
-    let prompt = prompt(&exact, &tokenizer, what)?;
+    let (template, special) = (exact.template().map(|t| &t[..]), exact.special());
+    let opened =
+        ModelText::open(&description, template, config.vocab, special.start, &special.ends);
+    let opened = opened.map_err(unusable)?;
+    let prompt = prompt(&opened, what)?;
     let room = (config.max_tokens as usize).saturating_sub(prompt.len());
     if prompt.is_empty() || room == 0 {
         return Err(Failure::new(
@@ -247,7 +242,7 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
         piece: PIECE,
     };
     let start = Instant::now();
-    let mut stream = TextStream::new(tokenizer, &prompt);
+    let mut stream = opened.stream(&prompt);
     let mut writing = Writing::start(&exact, request).map_err(unusable)?;
     let (mut first, mut written, mut text) = (None, 0usize, String::new());
     let mut stdout = std::io::stdout().lock();
@@ -285,20 +280,11 @@ pub(super) fn generate(file: &Path, what: &Prompt, how: &Generation, json: bool)
 }
 
 /// The tokens to continue: a text's, or a chat's as the model's own template writes it.
-fn prompt(exact: &DecoderModel, tokenizer: &TextTokenizer, what: &Prompt) -> Result<Vec<u32>> {
+fn prompt(opened: &ModelText, what: &Prompt) -> Result<Vec<u32>> {
     let Some(said) = &what.chat else {
-        let text = what.prompt.as_deref().unwrap_or_default();
-        return tokenizer.encode(text, true).map_err(unusable);
+        return opened.text(what.prompt.as_deref().unwrap_or_default()).map_err(unusable);
     };
-    let template = exact.template().map(|t| std::str::from_utf8(t)).transpose()?;
-    let template = template.ok_or_else(|| {
-        let message = format!("{} brings no chat template", exact.name());
-        Failure::new(Code::Usage, message, "give it a text to continue with --prompt")
-    })?;
-    let special = exact.special();
-    let limits = ChatLimits::default();
-    let chat = ChatTokenizer::new(tokenizer, template, special.start, &special.ends, limits);
     let system = what.system.iter().map(|text| Message::new(Role::System, text.as_str()));
     let messages: Vec<Message> = system.chain([Message::new(Role::User, said.as_str())]).collect();
-    chat.and_then(|c| c.tokens(&messages, true)).map_err(unusable)
+    opened.chat(&messages).map_err(unusable)
 }

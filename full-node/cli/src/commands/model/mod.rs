@@ -4,6 +4,7 @@ mod classifier;
 mod decoder;
 mod image;
 
+pub(crate) use classifier::Pictures;
 pub(crate) use decoder::Generation;
 
 use std::num::NonZeroUsize;
@@ -86,9 +87,8 @@ enum Action {
         /// A PGM, or rows of numbers as text; larger ones are reduced to the model's size.
         #[arg(long, value_name = "IMAGE")]
         image: PathBuf,
-        /// The picture is dark on light, and the model's images light on dark.
-        #[arg(long)]
-        invert: bool,
+        #[command(flatten)]
+        how: Pictures,
     },
     /// Continue a prompt with a compiled decoder, on this machine alone
     Generate {
@@ -152,7 +152,7 @@ impl Model {
                 }
                 object
             }
-            Action::Classify { file, image, invert } => classifier::classify(file, image, *invert)?,
+            Action::Classify { file, image, how } => classifier::classify(file, image, how)?,
             Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
             Action::Bench { file, tokens, runs } => {
                 bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?

@@ -1,11 +1,16 @@
-//! `nesa query generate`: a prompt continued by a network that cannot read it.
+//! `nesa query generate`: a prompt or a chat continued by a network that cannot read it.
 
-use std::io::Write as _;
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use nesa_light::query::{
-    Prompt,
+    Message, Prompt, Role, Said,
     report::{Listener, Progress},
 };
 use serde_json::json;
@@ -14,53 +19,139 @@ use super::{
     Common,
     session::{self, Session},
 };
-use crate::{commands::model::Generation, output::outln};
+use crate::{
+    commands::model::Generation,
+    failure::{Code, Failure},
+    output::outln,
+};
 
-/// Continue a prompt, token by token; each token appears once all its layers are checked
+/// Largest file of messages that is read, in bytes.
+const MAX_MESSAGES_BYTES: u64 = 1 << 20;
+
+/// Continue a prompt or a chat, token by token; each token appears once all its layers are checked
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  nesa query generate --prompt 'What is a lighthouse?' --tokens 64
   nesa query generate --prompt 'Once upon a time' --temperature 0.8 --seed 7 --json
+  nesa query generate --chat --prompt 'What is a lighthouse?' --tokens 64
+  nesa query generate --chat --system 'Be brief.' --prompt 'Why is the sky blue?'
+  nesa query generate --messages chat.json
+where chat.json holds [{\"role\": \"user\", \"content\": \"…\"}, …], the last turn the user's.
 
-The JSON object holds text, tokens, ended, model, lane, verification, receipt, timings, bytes,
-attempts and rejected. The nodes learn how many tokens were written, to a multiple of 16.")]
+A chat is written as the model's own template has it; a model without one reads the last question
+and a line feed. If the context is too small for the tokens asked for, fewer are written.
+
+The JSON object holds text, tokens, prompt_tokens, max_tokens, ended, seed, first_token_ms,
+tokens_per_second, model, lane, verification, receipt, timings, bytes, attempts and rejected. The
+nodes learn how many tokens were written, to a multiple of 16.")]
 pub(super) struct Generate {
-    /// The text to continue.
-    #[arg(long, value_name = "TEXT")]
-    prompt: String,
+    #[command(flatten)]
+    what: What,
     #[command(flatten)]
     how: Generation,
     #[command(flatten)]
     pub(super) common: Common,
 }
 
+/// What to continue
+#[derive(Debug, Args)]
+struct What {
+    /// The text to continue, or with --chat what to say.
+    #[arg(long, value_name = "TEXT", required_unless_present = "messages")]
+    prompt: Option<String>,
+    /// Have it answered as a chat, instead of continued.
+    #[arg(long)]
+    chat: bool,
+    /// Instructions that precede the chat.
+    #[arg(long, value_name = "TEXT", requires = "chat", conflicts_with = "messages")]
+    system: Option<String>,
+    /// A whole chat: a JSON list of turns, each with role (system, user, assistant) and content.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    messages: Option<PathBuf>,
+}
+
+impl What {
+    fn said(&self) -> Result<Said> {
+        if let Some(file) = &self.messages {
+            return Ok(Said::Chat(messages(file)?));
+        }
+        let prompt = self.prompt.clone().unwrap_or_default();
+        if !self.chat {
+            return Ok(Said::Text(prompt));
+        }
+        let system = self.system.iter().map(|text| Message::new(Role::System, text.as_str()));
+        Ok(Said::Chat(system.chain([Message::new(Role::User, prompt)]).collect()))
+    }
+}
+
+/// The turns that a file holds.
+fn messages(file: &Path) -> Result<Vec<Message>> {
+    let next = "give a JSON list of objects with role and content";
+    let usage = |what: String| Failure::new(Code::Usage, what, next);
+    let size =
+        std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if size.len() > MAX_MESSAGES_BYTES {
+        let (name, got) = (file.display(), size.len());
+        return Err(usage(format!("{name} has {got} bytes, allowed {MAX_MESSAGES_BYTES}")).into());
+    }
+    let text = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let turns = serde_json::from_slice(&text);
+    Ok(turns.map_err(|error| usage(format!("{}: {error}", file.display())))?)
+}
+
+/// When tokens came.
+#[derive(Debug, Default)]
+struct Pace {
+    first: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Pace {
+    /// Tokens a second between the first and the last.
+    fn rate(&self, tokens: usize) -> Option<f64> {
+        let spent = self.last?.duration_since(self.first?);
+        let gaps = tokens.checked_sub(1).filter(|gaps| *gaps > 0 && spent > Duration::ZERO)?;
+        Some(gaps as f64 / spent.as_secs_f64())
+    }
+}
+
 impl Generate {
     pub(super) async fn run(self) -> Result<()> {
+        let said = self.what.said()?;
         let session = Session::open(&self.common, "decoder").await?;
         let mut options = session.options(&self.common);
-        if !self.common.json {
-            let bar = options.listener.clone();
-            options.listener = Listener::new(move |progress: Progress| {
-                if let Progress::Text { piece, .. } = &progress {
+        let pace = Arc::new(Mutex::new(Pace::default()));
+        let (bar, times, quiet) = (options.listener.clone(), pace.clone(), self.common.json);
+        options.listener = Listener::new(move |progress: Progress| {
+            if let Progress::Text { piece, .. } = &progress {
+                let now = Instant::now();
+                let mut pace = times.lock().unwrap_or_else(PoisonError::into_inner);
+                pace.first.get_or_insert(now);
+                pace.last = Some(now);
+                drop(pace);
+                if !quiet {
                     let mut stdout = std::io::stdout().lock();
                     // Nobody may be reading any more; the query goes on to its receipt.
                     let _ = write!(stdout, "{piece}").and_then(|()| stdout.flush());
                 }
-                bar.say(progress);
-            });
-        }
+            }
+            bar.say(progress);
+        });
         let prompt = Prompt {
-            text: self.prompt.clone(),
+            said,
             tokens: self.how.tokens(),
             sampling: self.how.sampling()?,
             seed: self.how.seed(),
         };
+        let fitted = session.queries.fit(&session.prepared, prompt).await;
+        let fitted = fitted.map_err(session::failed)?;
+        let prompt = fitted.prompt;
         let quote = session.queries.write_quote(&session.prepared, &prompt, &options).await;
         session.fund(&quote.map_err(session::failed)?).await?;
         if !self.common.json {
             session.done();
         }
+        let start = Instant::now();
         let outcome = session
             .queries
             .write(&session.prepared, &session.key, &prompt, &options)
@@ -70,10 +161,18 @@ impl Generate {
         let receipts = session::write_receipts(&self.common, &outcome)?;
         let text = outcome.answer.text();
         if self.common.json {
+            let pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
+            let tokens = text.map_or(0, |t| t.tokens.len());
+            let first = pace.first.map(|first| first.duration_since(start).as_secs_f64() * 1000.0);
             let mut object = session::report(&outcome, &receipts);
             object["text"] = json!(text.map(|t| &t.text));
-            object["tokens"] = json!(text.map(|t| t.tokens.len()));
+            object["tokens"] = json!(tokens);
+            object["prompt_tokens"] = json!(fitted.prompt_tokens);
+            object["max_tokens"] = json!(prompt.tokens);
             object["ended"] = json!(text.map(|t| t.ended));
+            object["seed"] = json!(self.how.number());
+            object["first_token_ms"] = json!(first);
+            object["tokens_per_second"] = json!(pace.rate(tokens));
             object["digest"] = json!(outcome.answer.digest);
             outln!("{object}");
         } else {

@@ -1,5 +1,6 @@
 //! `nesa query`: private, verified computations, with the light client that browsers run too.
 
+mod classify;
 mod documents;
 mod embed;
 mod generate;
@@ -15,9 +16,10 @@ use nesa_primitives::{Address, Amount, Hash};
 
 use super::Target;
 
-/// Ask a network: embed text, search documents, or continue a prompt, privately and verified
+/// Ask a network: embed text, search documents, continue a prompt, or classify pictures, privately and
+/// verified
 ///
-/// The text never leaves this machine: each linear layer's input is split into two shares, of which
+/// What is asked never leaves this machine: each linear layer's input is split into two shares, of which
 /// each of two nodes of different operators sees one; every product they return is checked here.
 /// What it costs is escrowed on the chain, and paid by signed running totals as soon as the nodes
 /// claim them; the rest returns at the deadline. Without a key, one
@@ -33,6 +35,7 @@ enum Action {
     Embed(embed::Embed),
     Search(search::Search),
     Generate(generate::Generate),
+    Classify(classify::Classify),
 }
 
 /// Options that every query has.
@@ -62,7 +65,7 @@ struct Common {
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
     /// Also write an opened receipt, from which anyone can check every layer again. It contains
-    /// your text.
+    /// your text or pictures.
     #[arg(long, value_name = "FILE")]
     open_receipt: Option<PathBuf>,
     /// Wait until the deadline, when what was not spent has returned and what was disputed is
@@ -91,6 +94,7 @@ impl Query {
             Action::Embed(embed) => embed.common.json,
             Action::Search(search) => search.common.json,
             Action::Generate(generate) => generate.common.json,
+            Action::Classify(classify) => classify.common.json,
         }
     }
 
@@ -105,6 +109,7 @@ impl Query {
                 Action::Embed(embed) => embed.run().await,
                 Action::Search(search) => search.run().await,
                 Action::Generate(generate) => generate.run().await,
+                Action::Classify(classify) => classify.run().await,
             }
         });
         runtime.shutdown_timeout(Duration::from_millis(500));

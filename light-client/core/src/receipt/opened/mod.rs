@@ -23,7 +23,7 @@ use nesa_primitives::{Address, Hash};
 use nesa_verify::receipt::Hex;
 use serde::{Deserialize, Serialize};
 
-use crate::query::report::SideName;
+use crate::query::report::{Classified, SideName};
 
 /// First field of every opened receipt.
 pub const OPENED_FORMAT: &str = "nesa-opened-receipt/1";
@@ -94,9 +94,9 @@ pub struct OpenedReceipt {
     pub payment: Hex,
     /// Opens the commitment in it.
     pub salt: Hash,
-    /// The prompt.
+    /// The prompt: texts, or a prompt and how it is continued, or images in hexadecimal.
     pub texts: Vec<String>,
-    /// Digest of the answer's vectors.
+    /// Digest of the answer.
     pub answer: Hash,
     /// The servers.
     pub servers: Vec<OpenedServer>,
@@ -126,6 +126,8 @@ pub struct OpenedSummary {
     pub vectors: Vec<Vec<f32>>,
     /// The text that was written, if it was one.
     pub text: Option<String>,
+    /// What was said of each image, if there were images.
+    pub classes: Vec<Classified>,
     /// Products recomputed and compared with what was signed.
     pub products: usize,
     /// Who signed them.

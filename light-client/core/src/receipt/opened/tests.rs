@@ -69,7 +69,7 @@ fn run<G: Gather>(model: ExactModel, texts: Vec<String>, mut gather: G) -> Fixtu
             commitment: commitment(&chain, &salt, &digest, &texts),
             client_key: client_key.public(),
             deadline_ms: 1,
-            max_tokens: 1000,
+            max_tokens: 2000,
             named: None,
         }),
     }
@@ -113,7 +113,7 @@ fn run<G: Gather>(model: ExactModel, texts: Vec<String>, mut gather: G) -> Fixtu
                 attempt: 0,
                 price_per_token: Amount(1),
                 budget: Amount(50_000),
-                max_tokens: 1000,
+                max_tokens: 2000,
             };
             (side, server::Session::new(terms, lane.clone(), key.clone()))
         })
@@ -252,13 +252,94 @@ fn files_are_bounded_and_have_no_room() {
     assert!(OpenedReceipt::from_json("").is_err());
 }
 
+mod images {
+    use nesa_model::classifier::{self, ClassifierModel, best, toy::ToyClassifier};
+
+    use super::*;
+    use crate::query::classify::{Classes, committed};
+
+    /// Ten images, in two passes.
+    fn images(model: &ClassifierModel) -> Vec<Vec<u8>> {
+        (0..10)
+            .map(|n| (0..model.image_len()).map(|i| (i * 7 + n * 13) as u8 % 200).collect())
+            .collect()
+    }
+
+    fn classified() -> (Fixture, ClassifierModel) {
+        let artifact = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
+        let model = ClassifierModel::open(&artifact).unwrap();
+        let work = Work::classify(&model, &images(&model)).unwrap();
+        let Work::Classify { images, passes, rows } = &work else { panic!("images") };
+        let gather = Classes::new(&model, images, passes, *rows);
+        (run(ExactModel::Classifier(model.clone()), committed(images), gather), model)
+    }
+
+    #[tokio::test]
+    async fn classes_verify_and_the_images_are_part_of_them() {
+        let (fixture, model) = classified();
+        let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        assert_eq!(report.summary.classes.len(), 10);
+        for (classified, image) in report.summary.classes.iter().zip(images(&model)) {
+            let alone = classifier::interpreter::logits(&model, &image).unwrap();
+            assert_eq!(classified.logits, alone);
+            assert_eq!(Some(classified.class), best(&alone));
+        }
+        let changes: [fn(&mut OpenedReceipt); 7] = [
+            |r| r.texts[3].replace_range(0..1, "f"),
+            |r| r.texts[3] = r.texts[3].to_uppercase(),
+            |r| r.texts[3].push('0'),
+            |r| r.texts.swap(1, 2),
+            |r| r.texts.truncate(9),
+            |r| r.answer.0[0] ^= 1,
+            |r| r.messages.truncate(r.messages.len() - 1),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut changed = fixture.receipt.clone();
+            change(&mut changed);
+            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+        }
+    }
+
+    /// The same receipt beside a model of another family is no answer of that model.
+    #[tokio::test]
+    async fn another_family_does_not_fit() {
+        let failure = classified().0;
+        let other = fixture();
+        let failure = failure.receipt.verify(&other.chain, &other.model).await.unwrap_err();
+        assert_eq!(failure.what, "model");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_before_anything_is_paid() {
+        let artifact = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
+        let model = ClassifierModel::open(&artifact).unwrap();
+        let refused = |images: &[Vec<u8>]| match Work::classify(&model, images) {
+            Ok(_) => panic!("taken"),
+            Err(error) => error.to_string(),
+        };
+        let good = images(&model);
+        assert_eq!(refused(&[]), "0 images; one query takes 1 to 256");
+        let with = |bad| [&good[..3], &[bad]].concat();
+        assert_eq!(refused(&with(vec![0; 5])), "image 3 has 5 values, expected 126");
+        assert_eq!(refused(&with(vec![201; 126])), "image 3 holds 201, at most 200 allowed");
+        let mut wide = ToyClassifier::default();
+        (wide.image.height, wide.image.width) = (23, 23);
+        let wide = ClassifierModel::open(&classifier::toy::artifact(&wide).unwrap()).unwrap();
+        let error = Work::classify(&wide, &[vec![0; wide.image_len()]]).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "a layer of the model has 529 windows; 512 can be sent masked"
+        );
+    }
+}
+
 #[cfg(feature = "text")]
 mod written_texts {
     use nesa_kernels::sample::Sampling;
     use nesa_model::decoder::{self, DecoderModel, toy::ToyDecoder};
 
     use super::*;
-    use crate::query::{Prompt, report::Listener, text::Text};
+    use crate::query::{Message, NativeText, Prompt, Role, Said, report::Listener, text::Text};
 
     fn words() -> &'static [u8] {
         let vocab: serde_json::Map<_, _> =
@@ -273,23 +354,31 @@ mod written_texts {
 
     fn prompt() -> Prompt {
         let sampling = Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 };
-        Prompt { text: "w7 w8 w9".into(), tokens: 5, sampling, seed: [6; 32] }
+        let said = Said::Text("w7 w8 w9".into());
+        Prompt { said, tokens: 5, sampling, seed: [6; 32] }
+    }
+
+    /// A chat as a model without a template reads it: of the same tokens as [`prompt`].
+    fn chat() -> Prompt {
+        let turns = [(Role::System, "w1"), (Role::User, "w7 w8 w9")];
+        let turns = turns.map(|(role, text)| Message::new(role, text));
+        Prompt { said: Said::Chat(turns.to_vec()), ..prompt() }
     }
 
     /// A prompt continued; the model's head is tied or not.
-    fn written(tied: bool) -> Fixture {
+    async fn written(tied: bool, prompt: Prompt) -> Fixture {
         let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
         let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
-        let work = Work::write(&model, &prompt()).unwrap();
-        let Work::Write { request, tokenizer } = &work else { panic!("a text") };
-        let gather = Text::new(&model, tokenizer, request, Listener::none());
-        run(ExactModel::Decoder(model.clone()), prompt().committed(), gather)
+        let work = Work::write(&model, &prompt, Some(&NativeText)).await.unwrap();
+        let Work::Write { request, codec } = &work else { panic!("a text") };
+        let gather = Text::new(&model, codec, request, Listener::none());
+        run(ExactModel::Decoder(model.clone()), prompt.committed(), gather)
     }
 
     #[tokio::test]
     async fn a_written_text_verifies_and_its_parameters_are_part_of_it() {
         for tied in [false, true] {
-            let fixture = written(tied);
+            let fixture = written(tied, prompt()).await;
             let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
             let text = report.summary.text.unwrap();
             assert!((1..=5).contains(&text.split_whitespace().count()), "{text:?}");
@@ -309,5 +398,34 @@ mod written_texts {
                 assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
             }
         }
+    }
+
+    /// A chat's receipt opens to the turns that were committed to; who said what cannot be changed.
+    #[tokio::test]
+    async fn a_chat_verifies_and_its_turns_are_part_of_it() {
+        let (fixture, alone) = (written(false, chat()).await, written(false, prompt()).await);
+        assert_eq!(fixture.receipt.answer, alone.receipt.answer, "the last question alone is read");
+        fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        assert_eq!(fixture.receipt.texts[..2], ["w1", "w7 w8 w9"]);
+        assert_eq!(Prompt::from_committed(&fixture.receipt.texts), Some(chat()));
+        let changes: [fn(&mut OpenedReceipt); 4] = [
+            |r| r.texts[0] = "w2".into(),
+            |r| r.texts[2] = r.texts[2].replace("system", "assistant"),
+            |r| drop(r.texts.remove(0)),
+            |r| r.texts = prompt().committed(),
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut changed = fixture.receipt.clone();
+            change(&mut changed);
+            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+        }
+    }
+
+    /// A program without an engine says so instead of guessing.
+    #[tokio::test]
+    async fn without_an_engine_nothing_is_claimed() {
+        let fixture = written(false, prompt()).await;
+        let verdict = fixture.receipt.verify_with(&fixture.chain, &fixture.model, None).await;
+        assert!(verdict.unwrap_err().got.contains("no tokenizers"));
     }
 }

@@ -13,13 +13,13 @@ use nesa_verify::receipt::{Check, Failure, Report};
 use std::collections::VecDeque;
 
 use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage::StageCheck};
-#[cfg(not(feature = "text"))]
-use crate::query::NO_TEXT;
-#[cfg(feature = "text")]
-use crate::query::{Prompt, report::Listener, text::Text};
 use crate::query::{
-    QueryError, commitment,
-    report::Answer,
+    Prompt, QueryError,
+    classify::{Classes, from_committed},
+    commitment,
+    engine::{self, TextEngine},
+    report::{Answer, Listener},
+    text::Text,
     work::{Gather, Vectors, Work},
 };
 
@@ -40,6 +40,19 @@ impl OpenedReceipt {
         &self,
         chain: &Hash,
         model: &ExactModel,
+    ) -> Result<Report<OpenedSummary>, Failure> {
+        self.verify_with(chain, model, engine::built_in().as_deref()).await
+    }
+
+    /// As [`OpenedReceipt::verify`], with an engine for the tokenizers that models bring.
+    ///
+    /// # Errors
+    /// As [`OpenedReceipt::verify`].
+    pub async fn verify_with(
+        &self,
+        chain: &Hash,
+        model: &ExactModel,
+        text: Option<&dyn TextEngine>,
     ) -> Result<Report<OpenedSummary>, Failure> {
         let mut checks = Vec::new();
         let mut note = |what: String| checks.push(Check { what });
@@ -87,21 +100,20 @@ impl OpenedReceipt {
                 let Work::Embed { texts, plan } = &work else { return Err(not_committed()) };
                 replay.run(Vectors::new(encoder, texts, plan), messages).await?
             }
-            #[cfg(feature = "text")]
             ExactModel::Decoder(decoder) => {
                 let prompt = Prompt::from_committed(&self.texts).ok_or_else(not_committed)?;
-                let work = Work::write(decoder, &prompt).map_err(unfit)?;
-                let Work::Write { request, tokenizer } = &work else { return Err(not_committed()) };
-                let text = Text::new(decoder, tokenizer, request, Listener::none());
+                let work = Work::write(decoder, &prompt, text).await.map_err(unfit)?;
+                let Work::Write { request, codec } = &work else { return Err(not_committed()) };
+                let text = Text::new(decoder, codec, request, Listener::none());
                 replay.run(text, messages).await?
             }
-            #[cfg(not(feature = "text"))]
-            ExactModel::Decoder(_) => {
-                return Err(Failure::new("model", NO_TEXT, "check it with `nesa receipt verify`"));
-            }
-            // No query asks for one yet, so no receipt can be of one.
-            ExactModel::Classifier(_) => {
-                return Err(Failure::new("model", "a classifier", "an encoder or a decoder"));
+            ExactModel::Classifier(classifier) => {
+                let images = from_committed(&self.texts).ok_or_else(not_committed)?;
+                let work = Work::classify(classifier, &images).map_err(unfit)?;
+                let Work::Classify { images, passes, rows } = &work else {
+                    return Err(not_committed());
+                };
+                replay.run(Classes::new(classifier, images, passes, *rows), messages).await?
             }
         };
         note(format!("{products} products were recomputed; each is what its node signed"));
@@ -114,6 +126,7 @@ impl OpenedReceipt {
             texts: self.texts.clone(),
             vectors: answer.vectors().iter().map(nesa_model::Embedding::to_f32).collect(),
             text: answer.text().map(|text| text.text.clone()),
+            classes: answer.classes().to_vec(),
             products,
             nodes: servers.values().map(|server| server.node).collect(),
         };
@@ -162,8 +175,10 @@ impl Replay<'_> {
                 task::yield_now().await;
             };
             gather.take(number, output).map_err(unfit)?;
+            gather.flush(false).await.map_err(unfit)?;
             waiting.extend(pass.run.follow());
         }
+        gather.flush(true).await.map_err(unfit)?;
         if messages.next().is_some() {
             return Err(Failure::new("messages", "more than the texts need", "exactly those"));
         }
