@@ -101,7 +101,7 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
                 "the padded length: {} tokens in all",
                 thousands(u64::from(quote.padded_tokens))
             ),
-            "which model, how many tokens it wrote, and when".to_owned(),
+            "which model, the answer’s length to a multiple of 16 tokens, and when".to_owned(),
         ],
         TaskKind::Search | TaskKind::Embed => vec![
             "noise the size of your text, layer by layer".to_owned(),
