@@ -65,7 +65,7 @@ impl Model {
     /// In words, also what is wrong with the template.
     pub fn chat(&self, turns: &str) -> Result<Vec<u32>, JsError> {
         let turns: Vec<Turn> = serde_json::from_str(turns).map_err(refused)?;
-        let message = |turn: Turn| {
+        let message = |turn: Turn| -> Result<Message, JsError> {
             let role = Role::from_name(&turn.role)
                 .ok_or_else(|| refused(format!("nobody has the role {:?}", turn.role)))?;
             Ok(Message::new(role, turn.content))

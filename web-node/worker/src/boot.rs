@@ -112,8 +112,7 @@ impl App {
                     pause = FIRST_RETRY;
                     self.chain.replace(Some(chain.clone()));
                     let resumed = Self::run(&self, |app| async move {
-                        app.clone().look_at_models().await;
-                        app.after_connect().await;
+                        futures::join!(app.clone().look_at_models(), app.after_connect());
                     });
                     let loading = Self::run(&self, |app| {
                         let chain = chain.clone();

@@ -74,11 +74,11 @@ export async function compile(folder, name, { template, normalizer = null } = {}
   return file;
 }
 
-/** Turns every ☃ into a quarter of a million, and then looks at them two thousand times. */
+/** Turns every ☃ into a quarter of a million of them, and then every one of those into itself, again and again. */
 export const endless = {
   type: 'Sequence',
   normalizers: [
     ...Array.from({ length: 18 }, () => ({ type: 'Replace', pattern: { String: '☃' }, content: '☃☃' })),
-    ...Array.from({ length: 2000 }, () => ({ type: 'Replace', pattern: { String: '☂' }, content: '☄' })),
+    ...Array.from({ length: 400 }, () => ({ type: 'Replace', pattern: { String: '☃' }, content: '☃' })),
   ],
 };

@@ -214,7 +214,8 @@ test('a conversation moves by file, and a file is believed nothing', async () =>
   assert.ok(Object.values(rungs(earlier)).every((state) => state === 'notChecked'), JSON.stringify(rungs(earlier)));
   assert.equal(rungs(last)['layers-checked'] ?? rungs(last).layersChecked, 'notChecked');
   assert.equal(rungs(last)['header-final'] ?? rungs(last).headerFinal, 'verified', 'its receipt holds here');
-  for (const bad of ['', '{}', '{"format":"nesa-conversation/2","conversation":{},"jobs":[]}', '[1']) {
-    assert.equal((await read(50 + bad.length, bad)).code, 'not-a-conversation');
+  const bad = ['', '{}', '{"format":"nesa-conversation/2","conversation":{},"jobs":[]}', '[1'];
+  for (const [at, text] of bad.entries()) {
+    assert.equal((await read(50 + at, text)).code, 'not-a-conversation', text);
   }
 });
