@@ -45,6 +45,20 @@ fn each_example_is_read_wherever_and_however_large_it_is_drawn() {
 }
 
 #[test]
+fn plain_forms_are_read_too() {
+    let model = model();
+    let forms: [(usize, Drawing); 4] = [
+        (7, Drawing::of(&[&[(9.6, 4.8), (22.4, 4.2), (18.6, 14.4), (14.4, 28.2)]])),
+        (1, Drawing::of(&[&[(16.0, 4.0), (16.0, 28.0)]])),
+        (1, Drawing::of(&[&[(12.0, 9.0), (17.0, 4.0), (17.0, 28.0)]])),
+        (4, Drawing::of(&[&[(20.0, 28.0), (20.0, 4.0), (9.0, 20.0), (24.0, 20.0)]])),
+    ];
+    for (digit, drawing) in forms {
+        assert_eq!(read(&model, &drawing), digit);
+    }
+}
+
+#[test]
 fn a_cell_counts_the_ink_of_its_block() {
     let mut drawing = Drawing::default();
     drawing.begin(Point::new(16.0, 16.0));

@@ -62,7 +62,7 @@ test('a model answers privately, word by word, and every rung is checked by this
 
 test('the payment receipt of an answer verifies on the command line and holds no word of it', async () => {
   await until(async () => (await ladder(page)).settled === 'verified', 90, 'settlement');
-  await page.locator('.records summary').last().click();
+  await page.locator('.records > summary').last().click();
   const [download] = await Promise.all([page.waitForEvent('download'), page.locator(hook('export-payment')).last().click()]);
   const file = join(network.dir, 'chat-payment.json');
   await download.saveAs(file);

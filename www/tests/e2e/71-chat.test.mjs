@@ -294,7 +294,7 @@ test('a conversation is exported after a yes, and imported with its answers and 
   await page.waitForURL((url) => url.href !== before);
   await ended(page, 1);
   assert.match(await text(page), /^a tower/);
-  await page.locator('.records summary').first().click();
+  await page.locator('.records > summary').first().click();
   assert.ok(await at(page, 'export-payment').isEnabled());
   await close(page);
 });
