@@ -262,6 +262,13 @@ test('a reload keeps conversations; they can be renamed, and deleted only after 
   await close(page);
 });
 
+test('a link to another device’s conversation says so, without alarm', async () => {
+  const page = await open('', { hash: '#/c/5' });
+  await page.getByRole('heading', { name: 'This conversation is not on this device' }).waitFor();
+  assert.equal(await page.locator('.note.failed').count(), 0);
+  await close(page);
+});
+
 test('an answer cut by a reload says so', async () => {
   const page = await chat('slow');
   await say(page);

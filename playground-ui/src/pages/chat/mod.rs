@@ -65,12 +65,12 @@ pub(crate) fn NewChat() -> impl IntoView {
 pub(crate) fn Talk(id: ConversationId) -> impl IntoView {
     let app = App::get();
     let listed = Memo::new(move |_| {
-        app.conversations.with(|c| c.iter().flatten().any(|item| item.id == id))
+        app.conversations.with(|c| c.as_ref().map(|all| all.iter().any(|item| item.id == id)))
     });
-    // Again when it appears in the list: another tab, or an import, may have brought it.
+    // Not before the worker has read what it keeps: until then it knows of none.
     Effect::new(move |_| {
-        listed.track();
-        if app.talks.with_untracked(|all| !all.contains_key(&id)) {
+        let here = listed.get() == Some(true);
+        if here && app.talks.with_untracked(|all| !all.contains_key(&id)) {
             bridge::send(&ToWorker::OpenConversation { conversation: id });
         }
     });
@@ -121,7 +121,11 @@ pub(crate) fn Talk(id: ConversationId) -> impl IntoView {
                     }.into_any()
                 } else {
                     view! {
-                        <header><h1>"Looking on this device…"</h1>
+                        <header><h1>{move || if listed.get() == Some(false) {
+                            "This conversation is not on this device"
+                        } else {
+                            "Looking on this device…"
+                        }}</h1>
                         <p class="muted">"Conversations are kept only on the device that had them. \
                             If this link came from another one, there is nothing here to show: \
                             ask for an export, and import it."</p></header>
