@@ -80,6 +80,9 @@ pub(crate) fn Shell() -> impl IntoView {
             <Alerts/>
             {move || match app.route.get() {
                 Route::Playground => view! { <pages::Playground/> }.into_any(),
+                Route::Chat => view! { <pages::NewChat/> }.into_any(),
+                Route::Conversation(id) => view! { <pages::Talk id=id/> }.into_any(),
+                Route::Digit => view! { <pages::Digit/> }.into_any(),
                 Route::Job(id) => view! { <pages::Answer id=id/> }.into_any(),
                 Route::Network => view! { <pages::Network/> }.into_any(),
                 Route::Block(height) => view! { <pages::Block height=height/> }.into_any(),
@@ -90,7 +93,7 @@ pub(crate) fn Shell() -> impl IntoView {
             }}
         </main>
         <footer class="foot">
-            <span>"Documents and questions leave this device only as masked halves."</span>
+            <span>"Documents, questions and drawings leave this device only as masked halves."</span>
             <a href=Route::About.href()>"What is promised, and what is not"</a>
             <button type="button" class="link" on:click=move |_| app.cycle_theme()>
                 {move || format!("Colours: {}", app.theme.get().name())}
@@ -113,7 +116,12 @@ fn listen(app: App) {
             e.prevent_default();
             app.palette.update(|open| *open = !*open);
         } else if e.key() == "Escape"
-            && !untrack(|| app.palette.get() || app.intent.get().is_some())
+            && !untrack(|| {
+                app.palette.get()
+                    || app.settings.get()
+                    || app.renaming.get()
+                    || app.intent.get().is_some()
+            })
             && let Some(job) = untrack(|| app.running())
         {
             app.cancel(job);
@@ -238,13 +246,22 @@ fn Alerts() -> impl IntoView {
 #[component]
 pub(crate) fn ModelProgress() -> impl IntoView {
     let app = App::get();
-    let phase = Memo::new(move |_| app.status.with(|s| s.model_phase.clone()));
+    let phase = Memo::new(move |_| app.model_phase());
     let live = Memo::new(move |_| app.status.with(|s| s.network == NetworkPhase::Live));
+    let waiting = move || match (app.family(), app.model()) {
+        (Some(_), None) => {
+            app.models.with(Option::is_none).then(|| "Finding the models…".to_owned())
+        }
+        (Some(_), Some(m)) if app.wanted.with(|w| !w.contains(&m.digest)) => {
+            Some(format!("{} is fetched and checked once you write: {}.", m.name, bytes(m.bytes)))
+        }
+        _ => Some("Finding the model…".to_owned()),
+    };
     view! {
         {move || match phase.get() {
             ModelPhase::Ready { .. } => ().into_any(),
             ModelPhase::Waiting if !live.get() => ().into_any(),
-            ModelPhase::Waiting => view! { <p class="small muted">"Finding the model…"</p> }.into_any(),
+            ModelPhase::Waiting => view! { <p class="small muted">{waiting}</p> }.into_any(),
             ModelPhase::Downloading { done, total } => view! {
                 <div class="stack">
                     <label class="small muted" for="model-progress">

@@ -1,8 +1,12 @@
-//! What the page knows without a browser: addresses, wording, numbers, the sample collection.
+//! What the page knows without a browser: addresses, wording, numbers, markdown, a drawing, the
+//! branches of a conversation, the sample collection.
 //!
 //! A crate of its own so that it builds and is tested on the machine that builds the page.
 
+pub mod digit;
 pub mod format;
+pub mod markdown;
 pub mod route;
 pub mod sample;
+pub mod transcript;
 pub mod wording;

@@ -1,13 +1,19 @@
 //! Which page, from the address fragment: deep links without a server.
 
-use nesa_messages::JobId;
+use nesa_messages::{ConversationId, JobId};
 
 /// A page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Route {
-    /// Compose a new query.
+    /// Search documents: the first page.
     #[default]
     Playground,
+    /// Begin a conversation.
+    Chat,
+    /// One conversation.
+    Conversation(ConversationId),
+    /// Draw a digit.
+    Digit,
     /// One query and its answer.
     Job(JobId),
     /// Live blocks and nodes.
@@ -31,6 +37,9 @@ impl Route {
         let mut parts = path.split('/');
         let number = |part: Option<&str>| part.and_then(|p| p.parse::<u64>().ok());
         match parts.next() {
+            Some("chat") => Self::Chat,
+            Some("c") => number(parts.next()).map_or(Self::Chat, Self::Conversation),
+            Some("digit") => Self::Digit,
             Some("q") => number(parts.next()).map_or(Self::Playground, Self::Job),
             Some("block") => number(parts.next()).map_or(Self::Network, Self::Block),
             Some("network") => Self::Network,
@@ -46,6 +55,9 @@ impl Route {
     pub fn href(self) -> String {
         match self {
             Self::Playground => "#/".to_owned(),
+            Self::Chat => "#/chat".to_owned(),
+            Self::Conversation(id) => format!("#/c/{id}"),
+            Self::Digit => "#/digit".to_owned(),
             Self::Job(id) => format!("#/q/{id}"),
             Self::Network => "#/network".to_owned(),
             Self::Block(height) => format!("#/block/{height}"),
@@ -59,7 +71,7 @@ impl Route {
     /// The navigation entry this page belongs to.
     pub fn section(self) -> Self {
         match self {
-            Self::Job(_) => Self::Playground,
+            Self::Chat | Self::Conversation(_) | Self::Digit | Self::Job(_) => Self::Playground,
             Self::Block(_) => Self::Network,
             other => other,
         }
@@ -69,6 +81,9 @@ impl Route {
     pub fn title(self) -> &'static str {
         match self {
             Self::Playground => "Playground",
+            Self::Chat => "Chat",
+            Self::Conversation(_) => "Conversation",
+            Self::Digit => "Read a digit",
             Self::Job(_) => "Answer",
             Self::Network => "Network",
             Self::Block(_) => "Block",
@@ -88,6 +103,9 @@ mod tests {
     fn every_route_survives_its_own_link() {
         for route in [
             Route::Playground,
+            Route::Chat,
+            Route::Conversation(1_700_000_000_124),
+            Route::Digit,
             Route::Job(1_700_000_000_123),
             Route::Network,
             Route::Block(0),
@@ -106,5 +124,6 @@ mod tests {
         assert_eq!(Route::parse("#/nowhere/else"), Route::Playground);
         assert_eq!(Route::parse("#/block/minus"), Route::Network);
         assert_eq!(Route::parse("#/q/x"), Route::Playground);
+        assert_eq!(Route::parse("#/c/-1"), Route::Chat);
     }
 }

@@ -2,6 +2,8 @@
 
 mod about;
 mod block;
+mod chat;
+mod digit;
 mod donate;
 mod network;
 mod playground;
@@ -10,8 +12,10 @@ mod wallet;
 
 pub(crate) use about::About;
 pub(crate) use block::Block;
+pub(crate) use chat::{NewChat, Talk};
+pub(crate) use digit::{Digit, ReadDigit};
 pub(crate) use donate::Donate;
 pub(crate) use network::Network;
-pub(crate) use playground::{Answer, Playground};
+pub(crate) use playground::{Answer, Playground, list};
 pub(crate) use verify::Verify;
 pub(crate) use wallet::Wallet;

@@ -20,9 +20,28 @@ fn words(intent: Intent) -> Words {
         },
         Intent::DeleteHistory => Words {
             title: "Delete all history?",
-            text: "Every question, answer, receipt, cached vector and draft is removed from this \
+            text: "Every conversation, answer, receipt, cached vector and draft is removed from this \
                 device. The wallet stays.",
             action: "Delete all",
+        },
+        Intent::DeleteConversation(_) => Words {
+            title: "Delete this conversation?",
+            text: "Its messages, answers and receipts are removed from this device. Nothing else \
+                holds them. What is on the chain stays there.",
+            action: "Delete",
+        },
+        Intent::ExportConversation(_) => Words {
+            title: "Export this conversation?",
+            text: "The file shows everything that was said, to whoever has it, with the payment \
+                receipt of each answer. This page can import it again.",
+            action: "I agree, export it",
+        },
+        Intent::ExportConversationOpened(_) => Words {
+            title: "Export this conversation with its opened receipts?",
+            text: "The file shows everything that was said and the masks that hid it. Whoever has \
+                it can check for themselves that every layer of every kept answer was computed \
+                right.",
+            action: "I agree, export it",
         },
         Intent::EraseWallet => Words {
             title: "Remove the wallet from this device?",

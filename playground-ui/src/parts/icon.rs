@@ -36,6 +36,7 @@ fn path(name: &str) -> &'static str {
         "history" => "M4 5v4.500h4.500M4.600 9.500A8.300 8.300 0 1 1 3.700 13M12 8v4.500l3 1.700",
         "trash" => "M5 7h14M10 7V4.500h4V7M7 7l.8 12.500h8.400L17 7M10.500 11v5M13.500 11v5",
         "plus" => "M12 5v14M5 12h14",
+        "settings" => "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.500v5M9 14.500v5",
         "send" => "M12 19V5M6 11l6-6l6 6",
         "stop" => "M6 6h12v12H6z",
         "shield" => {

@@ -5,7 +5,7 @@ use leptos::{ev, html, prelude::*};
 use crate::{
     bridge,
     route::Route,
-    state::{App, Intent},
+    state::{Act, App, Intent},
 };
 use nesa_messages::ToWorker;
 
@@ -14,6 +14,11 @@ enum Action {
     Go(Route),
     Sample,
     Clear,
+    Settings,
+    Regenerate,
+    Stop,
+    Rename,
+    ExportTalk,
     Theme,
     Reconnect,
     Recheck,
@@ -23,8 +28,15 @@ enum Action {
 
 type Command = (&'static str, &'static str, Action);
 
-const COMMANDS: [Command; 14] = [
+const COMMANDS: [Command; 21] = [
     ("New search", "Playground", Action::Go(Route::Playground)),
+    ("New chat: ask a model", "Playground", Action::Go(Route::Chat)),
+    ("Read a digit", "Playground", Action::Go(Route::Digit)),
+    ("Settings of the chat: temperature, seed, system prompt", "Chat", Action::Settings),
+    ("Write the last answer again", "Chat", Action::Regenerate),
+    ("Stop", "Answer", Action::Stop),
+    ("Rename this conversation", "Chat", Action::Rename),
+    ("Export this conversation", "Chat", Action::ExportTalk),
     ("Use the sample collection", "Playground", Action::Sample),
     ("Remove all documents", "Playground", Action::Clear),
     ("Check this answer again", "Answer", Action::Recheck),
@@ -41,10 +53,13 @@ const COMMANDS: [Command; 14] = [
 ];
 
 fn act(app: App, action: Action) {
-    let job = match app.route.get_untracked() {
-        Route::Job(id) => Some(id),
+    let talk = untrack(|| app.talk());
+    let job = match (app.route.get_untracked(), talk) {
+        (Route::Job(id), _) => Some(id),
+        (_, Some(_)) => untrack(|| app.shown_answer()),
         _ => None,
     };
+    let no_talk = || app.toast("Open a conversation first", None);
     match action {
         Action::Go(route) => app.go(route),
         Action::Sample => {
@@ -52,6 +67,22 @@ fn act(app: App, action: Action) {
             app.use_sample();
         }
         Action::Clear => app.clear_documents(),
+        Action::Settings => {
+            if !matches!(app.route.get_untracked(), Route::Conversation(_)) {
+                app.go(Route::Chat);
+            }
+            app.settings.set(true);
+        }
+        Action::Regenerate if talk.is_some() => app.act.set(Act::Regenerate),
+        Action::Rename if talk.is_some() => app.renaming.set(true),
+        Action::ExportTalk if talk.is_some() => {
+            app.intent.set(talk.map(Intent::ExportConversation));
+        }
+        Action::Regenerate | Action::Rename | Action::ExportTalk => no_talk(),
+        Action::Stop => match untrack(|| app.running()) {
+            Some(job) => app.cancel(job),
+            None => app.toast("Nothing is running here", None),
+        },
         Action::Theme => app.cycle_theme(),
         Action::Reconnect => bridge::send(&ToWorker::Reconnect),
         Action::Recheck => match job {

@@ -2,8 +2,9 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    Document, Draft, JobId, JobState, JobView, Task, ToWorker, WalletCommand, WalletState,
+    Document, Draft, JobId, JobState, JobView, Task, TaskKind, ToWorker, WalletCommand, WalletState,
 };
+use nesa_page::digit::Drawing;
 
 use super::{App, Gate, Intent, QuoteState, now_ms, read_text};
 use crate::{bridge, route::Route, sample};
@@ -13,61 +14,6 @@ impl App {
     /// Opens a page.
     pub(crate) fn go(self, route: Route) {
         let _ = window().location().set_hash(&route.href());
-    }
-
-    /// The task in the input, if there is something to search in.
-    pub(crate) fn task(self) -> Option<Task> {
-        self.draft.with(|d| {
-            (!d.documents.is_empty()).then(|| Task::Search {
-                documents: d.documents.clone(),
-                question: d.question.trim().to_owned(),
-            })
-        })
-    }
-
-    /// Whether the query can go out now, and if not, why.
-    pub(crate) fn gate(self) -> Gate {
-        use nesa_messages::{ModelPhase, NetworkPhase};
-        if self.draft.with(|d| d.documents.is_empty()) {
-            return Gate::Shut("Add a document first.");
-        }
-        if self.draft.with(|d| d.question.trim().is_empty()) {
-            return Gate::Shut("Ask a question.");
-        }
-        match self.status.with(|s| (s.network.clone(), s.model_phase.clone())) {
-            (NetworkPhase::Offline { .. }, _) => {
-                return Gate::Waiting("Offline: it goes out when the network is back.");
-            }
-            (NetworkPhase::Refused { .. }, _) => return Gate::Shut("This network was refused."),
-            (NetworkPhase::Live, ModelPhase::Ready { .. }) => {}
-            (NetworkPhase::Live, ModelPhase::Failed { .. }) => {
-                return Gate::Shut("The model could not be checked.");
-            }
-            (NetworkPhase::Live, _) => return Gate::Waiting("Getting ready to check answers…"),
-            _ => return Gate::Waiting("Still connecting…"),
-        }
-        let faucet = self.status.with(|s| s.identity.as_ref().is_some_and(|i| i.faucet));
-        match self.wallet.with(|w| w.state) {
-            WalletState::Ready => {}
-            WalletState::Unknown => return Gate::Waiting("Looking for your wallet…"),
-            WalletState::Locked => return Gate::Shut("Unlock your wallet first."),
-            WalletState::Absent if faucet => {
-                return Gate::Waiting(
-                    "Sending makes a wallet on this device and takes test NES from the faucet.",
-                );
-            }
-            WalletState::Absent => return Gate::Shut("A wallet is needed to pay the nodes."),
-        }
-        match self.quote.get() {
-            QuoteState::Failed(_) => Gate::Shut("This cannot be priced."),
-            _ if !self.priced.get() => Gate::Waiting("Working out the price…"),
-            QuoteState::Ready(quote) if quote.affordable => Gate::Open,
-            QuoteState::Ready(_) if faucet => {
-                Gate::Waiting("Sending takes test NES from the faucet first.")
-            }
-            QuoteState::Ready(_) => Gate::Shut("Not enough NES for this."),
-            QuoteState::Asking | QuoteState::Nothing => Gate::Waiting("Working out the price…"),
-        }
     }
 
     /// Sends the query, or arms it: it then goes out by itself once it can.
@@ -103,27 +49,36 @@ impl App {
     fn run(self) {
         self.armed.set(false);
         let Some(task) = untrack(|| self.task()) else { return };
-        let (question, documents, options) = self.draft.with_untracked(|d| {
-            let titles = d.documents.iter().map(|doc| doc.title.clone()).collect();
-            (d.question.trim().to_owned(), titles, d.options.clone())
-        });
         let job = now_ms() as JobId;
-        bridge::send(&ToWorker::Run { job, task, options });
-        let view = JobView {
-            id: job,
-            started_ms: now_ms(),
-            question,
-            documents,
-            state: JobState::Running,
-            ladder: nesa_messages::Step::ladder(),
-            ..JobView::default()
-        };
-        self.jobs.update(|all| {
-            all.insert(job, view);
+        if let Task::Chat { .. } = task {
+            return self.run_chat(job, task);
+        }
+        let (titles, options) = self.draft.with_untracked(|d| {
+            let titles: Vec<_> = d.documents.iter().map(|doc| doc.title.clone()).collect();
+            (titles, d.options.clone())
         });
-        self.draft.update(|d| d.question.clear());
+        let kind = task.kind();
+        let (question, documents) = match &task {
+            Task::Search { question, .. } => (question.clone(), titles),
+            _ => ("A drawn digit".to_owned(), Vec::new()),
+        };
+        bridge::send(&ToWorker::Run { job, task, options });
+        self.expect(JobView { id: job, kind, question, documents, ..JobView::default() });
+        match kind {
+            TaskKind::Digit => self.drawing.update(Drawing::clear),
+            _ => self.draft.update(|d| d.question.clear()),
+        }
         self.announce("Sent. Checking begins.");
         self.go(Route::Job(job));
+    }
+
+    /// Shows a job that was just sent, until the worker tells of it.
+    pub(super) fn expect(self, view: JobView) {
+        let ladder = nesa_messages::Step::ladder();
+        let view = JobView { started_ms: now_ms(), state: JobState::Running, ladder, ..view };
+        self.jobs.update(|all| {
+            all.insert(view.id, view);
+        });
     }
 
     /// Stops a running query.
@@ -133,7 +88,11 @@ impl App {
 
     /// The running query on the current page.
     pub(crate) fn running(self) -> Option<JobId> {
-        let Route::Job(id) = self.route.get() else { return None };
+        let id = match self.route.get() {
+            Route::Job(id) => id,
+            Route::Conversation(talk) => self.latest.with(|l| l.get(&talk).copied())?,
+            _ => return None,
+        };
         self.jobs.with(|all| all.get(&id).filter(|j| j.state == JobState::Running).map(|j| j.id))
     }
 
@@ -239,9 +198,15 @@ impl App {
             Intent::DeleteHistory => {
                 bridge::send(&ToWorker::DeleteHistory);
                 self.jobs.update(std::collections::HashMap::clear);
+                self.talks.update(std::collections::HashMap::clear);
+                self.drafts.update(std::collections::HashMap::clear);
+                self.draft.update(|d| d.chat.conversation = None);
                 self.go(Route::Playground);
                 self.toast("History deleted from this device", None);
             }
+            Intent::DeleteConversation(id) => self.delete_conversation(id),
+            Intent::ExportConversation(conversation) => self.export(conversation, false),
+            Intent::ExportConversationOpened(conversation) => self.export(conversation, true),
             Intent::EraseWallet => {
                 bridge::send(&ToWorker::Wallet { command: WalletCommand::Erase });
             }

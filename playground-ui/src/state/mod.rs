@@ -1,19 +1,25 @@
 //! All the page knows, as one `Copy` struct of signals handed down by context.
 
 mod actions;
+mod chat;
 mod files;
+mod gate;
 mod receive;
 mod theme;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use leptos::prelude::*;
 use nesa_messages::{
-    AdapterReport, BlockDetail, BlockRow, ConflictView, DonateView, Draft, HistoryItem, JobId,
-    JobView, NetworkView, Problem, Progress, Quote, ReceiptReport, Status, WalletView,
+    AdapterReport, BlockDetail, BlockRow, ChatDraft, ConflictView, Conversation, ConversationId,
+    ConversationItem, DonateView, Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView,
+    Problem, Progress, Quote, ReceiptReport, RequestId, Status, TaskKind, WalletView, WrittenView,
 };
+use nesa_page::digit::Drawing;
 
+pub(crate) use chat::Act;
 pub(crate) use files::{download, read_bytes, read_text};
+pub(crate) use gate::Gate;
 pub(crate) use theme::Theme;
 
 use crate::route::Route;
@@ -35,24 +41,16 @@ pub(crate) enum QuoteState {
     Failed(Problem),
 }
 
-/// Whether a query can go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// Now.
-    Open,
-    /// By itself, once this is over; pressing the button already counts.
-    Waiting(&'static str),
-    /// Not before the user does something.
-    Shut(&'static str),
-}
-
 /// Something that needs a second thought before it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Intent {
     DeleteJob(JobId),
     DeleteHistory,
+    DeleteConversation(ConversationId),
     EraseWallet,
     ExportOpened(JobId),
+    ExportConversation(ConversationId),
+    ExportConversationOpened(ConversationId),
     ForgetChain,
 }
 
@@ -77,6 +75,34 @@ pub(crate) struct App {
     pub(crate) jobs: RwSignal<HashMap<JobId, JobView>>,
     pub(crate) progress: RwSignal<HashMap<JobId, Progress>>,
     pub(crate) history: RwSignal<Option<Vec<HistoryItem>>>,
+    /// The models offered; `None` before the worker told.
+    pub(crate) models: RwSignal<Option<Vec<ModelOffer>>>,
+    /// Models this page asked to have prepared, so that it asks once.
+    pub(crate) wanted: RwSignal<HashSet<String>>,
+    pub(crate) conversations: RwSignal<Option<Vec<ConversationItem>>>,
+    /// Conversations seen in this visit, whole.
+    pub(crate) talks: RwSignal<HashMap<ConversationId, Conversation>>,
+    /// Answers as far as they are written.
+    pub(crate) written: RwSignal<HashMap<JobId, WrittenView>>,
+    /// The job last asked in each conversation.
+    pub(crate) latest: RwSignal<HashMap<ConversationId, JobId>>,
+    /// Chats typed in this visit and left for another; the current one is in `draft`.
+    pub(crate) drafts: RwSignal<HashMap<Option<ConversationId>, ChatDraft>>,
+    /// What the chat's button will do.
+    pub(crate) act: RwSignal<Act>,
+    /// Which input is on the page: what is priced and sent.
+    pub(crate) mode: RwSignal<TaskKind>,
+    pub(crate) drawing: RwSignal<Drawing>,
+    /// Digest of the classifier chosen; `None` takes the first.
+    pub(crate) reader: RwSignal<Option<String>>,
+    /// Whether the drawer of the chat's settings is open.
+    pub(crate) settings: RwSignal<bool>,
+    /// Whether the title of the conversation is being changed.
+    pub(crate) renaming: RwSignal<bool>,
+    /// The answer whose ladder is beside the conversation; `None` for the last.
+    pub(crate) inspected: RwSignal<Option<JobId>>,
+    /// The import under way.
+    pub(crate) importing: RwSignal<Option<RequestId>>,
     pub(crate) draft: RwSignal<Draft>,
     pub(crate) quote: RwSignal<QuoteState>,
     /// True when the quote belongs to what is in the input right now.
@@ -115,6 +141,21 @@ impl App {
             jobs: RwSignal::new(HashMap::new()),
             progress: RwSignal::new(HashMap::new()),
             history: RwSignal::new(None),
+            models: RwSignal::new(None),
+            wanted: RwSignal::new(HashSet::new()),
+            conversations: RwSignal::new(None),
+            talks: RwSignal::new(HashMap::new()),
+            written: RwSignal::new(HashMap::new()),
+            latest: RwSignal::new(HashMap::new()),
+            drafts: RwSignal::new(HashMap::new()),
+            act: RwSignal::new(Act::Ask),
+            mode: RwSignal::new(TaskKind::Search),
+            drawing: RwSignal::new(Drawing::default()),
+            reader: RwSignal::new(None),
+            settings: RwSignal::new(false),
+            renaming: RwSignal::new(false),
+            inspected: RwSignal::new(None),
+            importing: RwSignal::new(None),
             draft: RwSignal::new(Draft::default()),
             quote: RwSignal::new(QuoteState::default()),
             priced: RwSignal::new(false),

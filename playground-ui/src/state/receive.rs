@@ -3,8 +3,8 @@
 use js_sys::Uint8Array;
 use leptos::prelude::*;
 use nesa_messages::{
-    FromWorker, JobId, JobState, JobView, Problem, RequestId, ToWorker, WalletCommand, WalletState,
-    WalletView,
+    Draft, FromWorker, JobId, JobState, JobView, Problem, RequestId, TaskKind, ToWorker,
+    WalletCommand, WalletState, WalletView,
 };
 
 use super::{App, BLOCKS_KEPT, QuoteState, download};
@@ -44,15 +44,20 @@ impl App {
                     all.insert(job, progress);
                 });
             }
-            FromWorker::Written { .. }
-            | FromWorker::Models { .. }
-            | FromWorker::Conversations { .. }
-            | FromWorker::Conversation { .. } => {}
+            FromWorker::Written { job, written } => self.receive_written(job, written),
+            FromWorker::Models { models } => self.models.set(Some(models)),
+            FromWorker::Conversations { items } => self.conversations.set(Some(items)),
+            FromWorker::Conversation { request, conversation } => {
+                self.receive_conversation(request, *conversation);
+            }
             FromWorker::History { items } => self.history.set(Some(items)),
             FromWorker::Draft { draft } => {
                 // What was typed while the worker was starting wins over what was stored.
-                if self.draft.with_untracked(|d| d.documents.is_empty() && d.question.is_empty()) {
-                    self.draft.set(draft);
+                let untouched = self.draft.with_untracked(|d| {
+                    d.documents.is_empty() && d.question.is_empty() && d.chat.text.is_empty()
+                });
+                if untouched {
+                    self.receive_draft(draft);
                 }
             }
             FromWorker::File { name, mime } => match bytes {
@@ -80,6 +85,22 @@ impl App {
         }
     }
 
+    /// A draft of another conversation than the one on the page waits for its turn.
+    fn receive_draft(self, draft: Draft) {
+        let here = self.draft.with_untracked(|d| d.chat.conversation);
+        let Draft { documents, question, options, chat } = draft;
+        if self.mode.get_untracked() == TaskKind::Chat && chat.conversation != here {
+            self.drafts.update(|all| {
+                all.insert(chat.conversation, chat);
+            });
+            self.draft.update(|d| {
+                (d.documents, d.question, d.options) = (documents, question, options);
+            });
+        } else {
+            self.draft.set(Draft { documents, question, options, chat });
+        }
+    }
+
     fn receive_wallet(self, wallet: WalletView) {
         let ready = wallet.state == WalletState::Ready;
         self.wallet.set(wallet);
@@ -93,9 +114,9 @@ impl App {
         let before = self.jobs.with_untracked(|all| all.get(&job.id).map(|j| j.state));
         if before == Some(JobState::Running) && job.state != JobState::Running {
             self.announce(match job.state {
-                JobState::Answered => "The answer is here.",
-                JobState::Cancelled => "Stopped.",
-                _ => "The query ended without an answer.",
+                JobState::Answered => spoken(&job),
+                JobState::Cancelled => "Stopped.".to_owned(),
+                _ => "The query ended without an answer.".to_owned(),
             });
         }
         if self.rechecking.get_untracked() == Some(job.id) {
@@ -105,13 +126,32 @@ impl App {
         self.progress.update(|all| {
             all.insert(job.id, job.progress.clone());
         });
+        if let Some(written) = job.written.clone() {
+            self.receive_written(job.id, written);
+        }
+        if let (Some(talk), JobState::Running) = (job.conversation, job.state) {
+            self.latest.update(|all| {
+                all.insert(talk, job.id);
+            });
+        }
         self.jobs.update(|all| {
             all.insert(job.id, job);
         });
     }
 
     fn fail(self, request: Option<RequestId>, job: Option<JobId>, problem: Problem) {
+        if request.is_some() && request == self.importing.get_untracked() {
+            self.importing.set(None);
+            self.announce(problem.what.clone());
+            self.problem.set(Some(problem));
+            return;
+        }
         if request.is_some_and(|r| r == self.quote_request.get_untracked()) {
+            // The model is on its way; the price follows by itself.
+            if problem.code == "model-not-prepared" {
+                self.quote.set(QuoteState::Nothing);
+                return;
+            }
             self.quote.set(QuoteState::Failed(problem));
             self.priced.set(true);
             self.armed.set(false);
@@ -142,5 +182,21 @@ impl App {
         }
         self.announce(problem.what.clone());
         self.problem.set(Some(problem));
+    }
+}
+
+/// An answer for those who listen: whole once it is whole, never token by token.
+fn spoken(job: &JobView) -> String {
+    /// Longest answer read out by itself, in characters; a longer one is read in place.
+    const READ_OUT: usize = 600;
+    let said: String = match (&job.written, &job.digit) {
+        (Some(written), _) => written.text.chars().take(READ_OUT).collect(),
+        (_, Some(digit)) => digit.class.to_string(),
+        _ => String::new(),
+    };
+    if said.is_empty() {
+        "The answer is here.".to_owned()
+    } else {
+        format!("The answer is here: {said}")
     }
 }

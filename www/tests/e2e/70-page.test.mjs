@@ -1,47 +1,13 @@
 // The page alone, over a scripted worker: what it shows, and that it never claims more than it was told.
 import test, { before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { fileURLToPath } from 'node:url';
-import { launch, axe } from '../lib/browser.mjs';
-import { serve } from '../lib/serve.mjs';
+import { axe } from '../lib/browser.mjs';
+import { start, stop, open, at, ask, done, close } from '../lib/scripted.mjs';
 import { hook, ladder } from '../lib/playground.mjs';
 import { until } from '../lib/wait.mjs';
 
-const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const dist = process.env.PAGE ?? here('../../dist');
-let server, browser;
-before(async () => {
-  server = await serve(dist, { 'node-worker': here('../fixtures/ui-worker.mjs') });
-  browser = await launch();
-});
-after(async () => {
-  await browser?.close();
-  await server?.close();
-});
-
-/** A page whose scripted worker plays `scene`. */
-async function open(scene, { hash = '', ...options } = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, reducedMotion: 'reduce', ...options });
-  const page = await context.newPage();
-  page.problems = [];
-  page.on('pageerror', (e) => page.problems.push(String(e)));
-  page.on('console', (m) => { if (m.type() === 'error') page.problems.push(m.text()); });
-  await page.addInitScript((name) => {
-    const Plain = globalThis.Worker;
-    globalThis.Worker = class extends Plain { constructor(url, options) { super(`${url}?scene=${name}`, options); } };
-  }, scene);
-  await page.goto(server.url + hash);
-  await page.waitForSelector(hook('status'));
-  return page;
-}
-const at = (page, name) => page.locator(hook(name)).last();
-const ask = async (page, question = 'Who should not be given penicillin?') => {
-  await at(page, 'use-samples').click();
-  await at(page, 'question').fill(question);
-  await at(page, 'question').press('Enter');
-};
-const done = (page, state = 'done') => page.locator(`${hook('answer')}[data-state="${state}"]`).waitFor({ timeout: 20_000 });
-const close = async (page) => { assert.deepEqual(page.problems, []); await page.context().close(); };
+before(start);
+after(stop);
 
 /** Tabs forward until the element is focused, as a person without a mouse would. */
 async function tabTo(page, selector) {
@@ -234,7 +200,7 @@ test('a receipt that fails says what failed and what was not reached', async () 
   await close(page);
 });
 
-for (const hash of ['#/', '#/network', '#/block/1204', '#/donate', '#/wallet', '#/verify', '#/about']) {
+for (const hash of ['#/', '#/chat', '#/digit', '#/network', '#/block/1204', '#/donate', '#/wallet', '#/verify', '#/about']) {
   test(`${hash} opens by its link, fits 390 px and pleases axe, light and dark`, async () => {
     const page = await open('still', { hash, viewport: { width: 390, height: 844 } });
     await page.locator('h1').first().waitFor();

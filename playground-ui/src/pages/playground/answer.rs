@@ -2,7 +2,8 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    Caught, Cost, JobId, JobState, JobView, NodeRef as Drawn, Passage, Side, ToWorker, claim,
+    Caught, Cost, JobId, JobState, JobView, NodeRef as Drawn, Passage, Side, TaskKind, ToWorker,
+    claim,
 };
 use wasm_bindgen::JsCast;
 
@@ -10,7 +11,7 @@ use super::progress::Running;
 use crate::{
     bridge,
     format::{clock, millis, short, thousands},
-    parts::{HashText, ProblemNote, Prose, SplitBar, icon, state_class},
+    parts::{HashText, Markdown, ProblemNote, Prose, SplitBar, icon, state_class},
     route::Route,
     state::{App, Intent},
 };
@@ -26,15 +27,23 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
     });
     let caught =
         Memo::new(move |_| job.with(|j| j.as_ref().map(|j| j.caught.clone()).unwrap_or_default()));
+    // A chat kept without a conversation has its text here.
+    let written = Memo::new(move |_| {
+        job.with(|j| Some(j.as_ref()?.written.as_ref()?.text.clone()).filter(|t| !t.is_empty()))
+    });
+    let digit = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.digit.clone())));
     view! {
         <header data-test="answer" data-state=move || state_name(view().state)>
             <h1 class="question">{move || view().question}</h1>
             <p class="small muted">{move || {
                 let v = view();
-                format!("{} · {}", clock(v.started_ms), match v.documents.as_slice() {
-                    [one] => one.clone(),
-                    many => format!("{} documents", many.len()),
-                })
+                let what = match (v.kind, v.documents.as_slice()) {
+                    (TaskKind::Digit, _) => "an image of 8 × 8".to_owned(),
+                    (TaskKind::Chat, _) => "a chat".to_owned(),
+                    (_, [one]) => one.clone(),
+                    (_, many) => format!("{} documents", many.len()),
+                };
+                format!("{} · {what}", clock(v.started_ms))
             }}</p>
         </header>
         <Show when=move || running.get()><Running id=id/></Show>
@@ -50,13 +59,23 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
                 <More passages=passages/>
             </section>
         </Show>
+        {move || digit.get().map(|d| view! {
+            <section class="stack" aria-labelledby="read">
+                <h2 class="sr" id="read">"What was read"</h2>
+                <Seal job=job/>
+                <crate::pages::ReadDigit digit=d/>
+            </section>
+        })}
+        {move || written.get().map(|text| view! {
+            <section class="stack" aria-label="Answer"><Seal job=job/><Markdown text=Signal::stored(text)/></section>
+        })}
         <Show when=move || !running.get()>
             <After id=id job=job/>
         </Show>
     }
 }
 
-fn state_name(state: JobState) -> &'static str {
+pub(crate) fn state_name(state: JobState) -> &'static str {
     match state {
         JobState::Running => "running",
         JobState::Answered => "done",
@@ -102,8 +121,10 @@ fn passage(p: Passage) -> impl IntoView {
     }
 }
 
+/// The one line under an answer, and the way to its ladder.
 #[component]
-fn Seal(job: Memo<Option<JobView>>) -> impl IntoView {
+pub(crate) fn Seal(job: Memo<Option<JobView>>) -> impl IntoView {
+    let app = App::get();
     let said = Memo::new(move |_| {
         job.with(|j| {
             j.as_ref().map_or_else(|| claim(JobState::Running, &[]), |j| claim(j.state, &j.ladder))
@@ -125,6 +146,7 @@ fn Seal(job: Memo<Option<JobView>>) -> impl IntoView {
             <strong>{move || said.get().text}</strong>
             <span class="num">{numbers}</span>
             <button type="button" class="link" on:click=move |_| {
+                app.inspected.set(job.with_untracked(|j| j.as_ref().map(|j| j.id)));
                 let ladder = document().get_element_by_id("ladder");
                 if let Some(ladder) = ladder.and_then(|l| l.dyn_into::<web_sys::HtmlElement>().ok()) {
                     let _ = ladder.focus();
@@ -141,7 +163,7 @@ fn node_name(node: &Drawn) -> String {
     format!("node {} of {operator}", short(&node.node))
 }
 
-fn caught_node(c: Caught) -> impl IntoView {
+pub(crate) fn caught_node(c: Caught) -> impl IntoView {
     let title = if c.what.contains("wrong") {
         "Caught a node that computed wrongly"
     } else {
@@ -189,7 +211,7 @@ fn After(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
     }
 }
 
-fn details(job: &JobView) -> impl IntoView + use<> {
+pub(crate) fn details(job: &JobView) -> impl IntoView + use<> {
     let time = job.timings.clone().map(|t| {
         view! {
             <div class="stack" data-test="latency">

@@ -1,29 +1,23 @@
 //! Documents and a question.
 
-use std::time::Duration;
-
 use leptos::{ev, html, prelude::*};
-use nesa_messages::{ModelPhase, ToWorker};
+use nesa_messages::TaskKind;
 use wasm_bindgen::JsCast;
 
-use super::preflight::Preflight;
+use super::{preflight::Preflight, price};
 use crate::{
-    bridge,
     format::plural,
     parts::icon,
     sample,
     shell::ModelProgress,
-    state::{App, Gate, QuoteState},
+    state::{App, Gate},
 };
-
-/// Quiet time after the last change before the draft is stored and priced.
-const DEBOUNCE: Duration = Duration::from_millis(350);
 
 /// The input. `first` shows the examples; a follow-up under an answer does without.
 #[component]
 pub(crate) fn Compose(first: bool) -> impl IntoView {
     let app = App::get();
-    keep_and_price(app);
+    price::attend(app, TaskKind::Search);
     let count = move || match app.draft.with(|d| d.documents.len()) {
         0 => "Documents".to_owned(),
         n => plural(n as u64, "document"),
@@ -40,12 +34,6 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
         }
     };
     let gate = Memo::new(move |_| app.gate());
-    // What was sent too early goes out once it can.
-    Effect::new(move |_| {
-        if app.armed.get() && gate.get() == Gate::Open {
-            app.ask();
-        }
-    });
     let said = move || match gate.get() {
         Gate::Open => "Enter sends, Shift Enter starts a new line.",
         Gate::Waiting(why) | Gate::Shut(why) => why,
@@ -106,56 +94,9 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
                 </div>
             </Show>
             <ModelProgress/>
-            <Preflight open=first/>
+            <Preflight open=first options=true/>
         </form>
     }
-}
-
-/// Stores the draft on the device and asks for its price, once typing pauses.
-fn keep_and_price(app: App) {
-    let timer = StoredValue::new(None::<TimeoutHandle>);
-    // A new wallet, a new block of money or a loaded model can change the answer too.
-    let ground = Memo::new(move |_| {
-        (
-            // Counting tokens needs the tokenizer, so nothing is priced before the model is here.
-            app.status.with(|s| matches!(s.model_phase, ModelPhase::Ready { .. })),
-            app.wallet.with(|w| (w.state, w.balances.clone())),
-        )
-    });
-    Effect::new(move |first: Option<()>| {
-        let draft = app.draft.get();
-        let (ready, _) = ground.get();
-        let priced = ready && !draft.documents.is_empty();
-        app.priced.set(false);
-        if let Some(Some(timer)) = timer.try_update_value(Option::take) {
-            timer.clear();
-        }
-        let handle = set_timeout_with_handle(
-            move || {
-                if first.is_some() {
-                    bridge::send(&ToWorker::SaveDraft { draft: draft.clone() });
-                }
-                let Some(task) = untrack(|| app.task()).filter(|_| priced) else {
-                    app.quote.set(QuoteState::Nothing);
-                    return;
-                };
-                let request = app.next_serial();
-                app.quote_request.set(request);
-                if app.quote.with_untracked(|q| !matches!(q, QuoteState::Ready(_))) {
-                    app.quote.set(QuoteState::Asking);
-                }
-                let options = draft.options.clone();
-                bridge::send(&ToWorker::Quote { request, task, options });
-            },
-            DEBOUNCE,
-        );
-        timer.set_value(handle.ok());
-    });
-    on_cleanup(move || {
-        if let Some(Some(timer)) = timer.try_update_value(Option::take) {
-            timer.clear();
-        }
-    });
 }
 
 /// What is searched, and every way to add to it.

@@ -1,16 +1,19 @@
 //! Private search: compose, see the price, send, read, check.
 
-mod answer;
+pub(crate) mod answer;
 mod compose;
-mod preflight;
-mod progress;
+pub(crate) mod preflight;
+pub(crate) mod price;
+pub(crate) mod progress;
+mod tasks;
 
 use leptos::prelude::*;
-use nesa_messages::{JobId, JobState, JobView, Step, StepId, StepState, ToWorker};
+use nesa_messages::{JobId, JobState, JobView, Step, StepId, StepState, TaskKind, ToWorker};
 
 pub(crate) use compose::list;
+pub(crate) use tasks::Tasks;
 
-use crate::{bridge, parts::Rail, state::App};
+use crate::{bridge, parts::Rail, route::Route, state::App};
 
 /// The input, ready to be used.
 #[component]
@@ -19,6 +22,7 @@ pub(crate) fn Playground() -> impl IntoView {
         <div class="frame two">
             <Rail/>
             <div class="page">
+                <Tasks/>
                 <header>
                     <h1>"Search your documents. Nobody else reads them."</h1>
                     <p class="lede">
@@ -41,8 +45,18 @@ pub(crate) fn Answer(id: JobId) -> impl IntoView {
     }
     let job = Memo::new(move |_| app.jobs.with(|all| all.get(&id).cloned()));
     let known = Memo::new(move |_| job.with(Option::is_some));
-    let ended =
-        Memo::new(move |_| job.with(|j| j.as_ref().is_some_and(|j| j.state != JobState::Running)));
+    let kind = Memo::new(move |_| job.with(|j| j.as_ref().map(|j| j.kind)));
+    let ended = Memo::new(move |_| {
+        let search = matches!(kind.get(), Some(TaskKind::Search | TaskKind::Embed));
+        search && job.with(|j| j.as_ref().is_some_and(|j| j.state != JobState::Running))
+    });
+    // An answer of a conversation is shown where it was given.
+    Effect::new(move |_| {
+        if let Some(talk) = job.with(|j| j.as_ref().and_then(|j| j.conversation)) {
+            app.inspected.set(Some(id));
+            app.go(Route::Conversation(talk));
+        }
+    });
     let steps = Signal::derive(move || job.with(|j| j.as_ref().map(rungs).unwrap_or_default()));
     view! {
         <div class="frame three">
@@ -73,7 +87,7 @@ pub(crate) fn Answer(id: JobId) -> impl IntoView {
 
 /// The ladder to show. Once a query ended without an answer nothing is pending any more, except the
 /// return of what was not spent.
-fn rungs(job: &JobView) -> Vec<Step> {
+pub(crate) fn rungs(job: &JobView) -> Vec<Step> {
     let over = !matches!(job.state, JobState::Running | JobState::Answered);
     let mut steps = job.ladder.clone();
     for step in &mut steps {

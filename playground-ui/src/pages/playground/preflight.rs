@@ -1,11 +1,11 @@
 //! Before anything leaves the device: the price, the lane, and who will see what.
 
 use leptos::prelude::*;
-use nesa_messages::{NamedNode, NodeRow, Quote, Side, ToWorker, WalletState};
+use nesa_messages::{NamedNode, NodeRow, Quote, Side, TaskKind, ToWorker, WalletState};
 
 use crate::{
     bridge,
-    format::{bytes, plural, short},
+    format::{bytes, plural, short, thousands},
     parts::ProblemNote,
     route::Route,
     state::{App, QuoteState},
@@ -16,8 +16,11 @@ use crate::{
 pub(crate) fn Preflight(
     /// Whether "who will see what" starts unfolded.
     open: bool,
+    /// Whether the choices are here; a page with a drawer has them there.
+    options: bool,
 ) -> impl IntoView {
     let app = App::get();
+    let priced = Memo::new(move |_| app.task().is_some());
     view! {
         <Funds/>
         {move || match app.quote.get() {
@@ -26,13 +29,93 @@ pub(crate) fn Preflight(
             QuoteState::Failed(problem) => view! { <ProblemNote problem=problem/> }.into_any(),
             QuoteState::Ready(quote) => view! { <Price quote=quote open=open/> }.into_any(),
         }}
-        <Show when=move || app.draft.with(|d| !d.documents.is_empty())><Options/></Show>
+        <Show when=move || options && priced.get()><Options/></Show>
+    }
+}
+
+/// The same in one line that unfolds, for an input that is always there.
+#[component]
+pub(crate) fn PreflightLine() -> impl IntoView {
+    let app = App::get();
+    let line = move || match app.quote.get() {
+        QuoteState::Nothing => None,
+        QuoteState::Asking => Some("Working out the price on this device…".to_owned()),
+        QuoteState::Failed(_) => None,
+        QuoteState::Ready(q) => Some(format!(
+            "At most {} NES for up to {}, plus {} NES fees",
+            q.compute,
+            plural(u64::from(q.max_tokens), "token"),
+            nesa_messages::Unes(q.draw_fee.0.saturating_add(q.tx_fee.0)),
+        )),
+    };
+    let problem = move || match app.quote.get() {
+        QuoteState::Failed(problem) => Some(view! { <ProblemNote problem=problem/> }),
+        _ => None,
+    };
+    let open = RwSignal::new(false);
+    view! {
+        <Funds/>
+        {problem}
+        <div class="price-line small">
+            <span class="num muted" role="status" data-test="price-line">{line}</span>
+            <Show when=move || app.quote.with(|q| matches!(q, QuoteState::Ready(_)))>
+                <button type="button" class="link" aria-expanded=move || open.get().to_string()
+                    on:click=move |_| open.update(|o| *o = !*o)>"Cost and who will see what"</button>
+            </Show>
+        </div>
+        {move || match app.quote.get() {
+            QuoteState::Ready(quote) if open.get() => Some(view! { <Price quote=quote open=true/> }),
+            _ => None,
+        }}
     }
 }
 
 #[component]
 fn Price(quote: Quote, open: bool) -> impl IntoView {
+    let kind = App::get().mode.get_untracked();
     let sent = quote.passages.saturating_sub(quote.cached);
+    let (what, size, about) = match kind {
+        TaskKind::Chat => (
+            "Tokens",
+            format!(
+                "{} to read, up to {} to write",
+                thousands(u64::from(quote.prompt_tokens)),
+                thousands(u64::from(quote.max_tokens))
+            ),
+            "an answer that ends sooner costs less".to_owned(),
+        ),
+        TaskKind::Digit => ("To send", "1 image".to_owned(), "64 numbers from 0 to 16".to_owned()),
+        TaskKind::Search | TaskKind::Embed => (
+            "Passages to send",
+            plural(u64::from(sent), "passage"),
+            format!("and the question; {} already on this device", quote.cached),
+        ),
+    };
+    let seen = match kind {
+        TaskKind::Digit => ["noise the size of an image, layer by layer", "which model, and when"]
+            .map(str::to_owned)
+            .to_vec(),
+        TaskKind::Chat => vec![
+            "noise the size of your text, layer by layer".to_owned(),
+            format!(
+                "the padded length: {} tokens in all",
+                thousands(u64::from(quote.padded_tokens))
+            ),
+            "which model, the answer’s length to a multiple of 16 tokens, and when".to_owned(),
+        ],
+        TaskKind::Search | TaskKind::Embed => vec![
+            "noise the size of your text, layer by layer".to_owned(),
+            format!("the padded length: {} tokens in all", quote.padded_tokens),
+            "which model, how many batches, and when".to_owned(),
+        ],
+    };
+    let hidden = match kind {
+        TaskKind::Digit => ["a pixel of the drawing", "the digit that was read"],
+        TaskKind::Chat => ["a word of what you ask or asked before", "a word of the answer"],
+        TaskKind::Search | TaskKind::Embed => {
+            ["a word of the documents or the question", "the vectors, the ranking or the answer"]
+        }
+    };
     let fees = nesa_messages::Unes(quote.draw_fee.0.saturating_add(quote.tx_fee.0));
     let truncated: Vec<String> = quote.truncated.iter().map(|t| beginning(t)).collect();
     view! {
@@ -45,21 +128,17 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
                     <small>{format!("plus {fees} NES draw and transaction fees")}</small></dd></div>
                 <div><dt>"Held until the deadline"</dt><dd>{format!("{} NES", quote.max_fee)}
                     <small>"what is not spent comes back"</small></dd></div>
-                <div><dt>"Passages to send"</dt><dd>{plural(u64::from(sent), "passage")}
-                    <small>{format!("and the question; {} already on this device", quote.cached)}</small></dd></div>
+                <div><dt>{what}</dt><dd>{size}<small>{about}</small></dd></div>
                 <div><dt>"Traffic"</dt><dd>{bytes(quote.bytes_up.saturating_add(quote.bytes_down))}
                     <small>{format!("in {}", plural(u64::from(quote.round_trips), "round trip"))}</small></dd></div>
             </dl>
             <details open=open><summary>"Who will see what"</summary><div class="sees inset">
                 <div class="stack"><h3>"The two nodes will see"</h3><ul>
-                    <li>"noise the size of your text, layer by layer"</li>
-                    <li>{format!("the padded length: {} tokens in all", quote.padded_tokens)}</li>
-                    <li>"which model, how many batches, and when"</li>
+                    {seen.into_iter().map(|line| view! { <li>{line}</li> }).collect_view()}
                     <li>"an address on the chain that pays"</li>
                 </ul></div>
                 <div class="stack"><h3>"Neither of them alone will see"</h3><ul>
-                    <li>"a word of the documents or the question"</li>
-                    <li>"the vectors, the ranking or the answer"</li>
+                    {hidden.map(|line| view! { <li>{line}</li> }).collect_view()}
                 </ul>
                 <p class="small muted">{match &quote.collusion {
                     Some(c) => format!(
@@ -131,8 +210,9 @@ fn Funds() -> impl IntoView {
     }
 }
 
+/// The choices before sending.
 #[component]
-fn Options() -> impl IntoView {
+pub(crate) fn Options() -> impl IntoView {
     let app = App::get();
     let nodes = Memo::new(move |_| {
         app.network.with(|n| n.as_ref().map(|n| n.nodes.clone()).unwrap_or_default())

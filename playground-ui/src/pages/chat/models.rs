@@ -1,0 +1,153 @@
+//! Which model answers: what each costs, how large it is, who serves it, and its digest.
+
+use leptos::prelude::*;
+use nesa_messages::{ModelFamily, ModelOffer, ModelPhase, TaskKind};
+
+use crate::{
+    format::{bytes, plural, thousands},
+    parts::HashText,
+    state::App,
+};
+
+/// All models that do what this page is for, one of them chosen.
+#[component]
+pub(crate) fn Models() -> impl IntoView {
+    let app = App::get();
+    // Kept apart from progress, so that a download does not redraw what has the focus.
+    let offers = Memo::new(move |_| {
+        let family = app.family();
+        let same = |m: &&ModelOffer| Some(m.family) == family;
+        let plain = |m: &ModelOffer| ModelOffer { phase: ModelPhase::Waiting, ..m.clone() };
+        app.models.with(|all| {
+            all.as_ref().map(|all| all.iter().filter(same).map(plain).collect::<Vec<_>>())
+        })
+    });
+    view! {
+        <fieldset class="block models" data-test="models">
+            <legend>"Model"</legend>
+            {move || match offers.get() {
+                None => view! { <p class="small muted">"Asking the network which models it has…"</p> }.into_any(),
+                Some(offers) if offers.is_empty() => view! { <Nothing/> }.into_any(),
+                Some(offers) => offers.into_iter().map(offer).collect_view().into_any(),
+            }}
+        </fieldset>
+    }
+}
+
+/// The chosen model in one line, the others behind it.
+#[component]
+pub(super) fn ModelLine() -> impl IntoView {
+    let app = App::get();
+    let name = Memo::new(move |_| app.model().map(|m| (m.name, m.price_per_token, m.nodes)));
+    view! {
+        <details class="model-line">
+            <summary class="small">{move || match name.get() {
+                Some((name, price, nodes)) => format!(
+                    "{name} · {price} NES a token on each side · {}", plural(u64::from(nodes), "node")),
+                None => "Model".to_owned(),
+            }}</summary>
+            <div class="inset"><Models/></div>
+        </details>
+    }
+}
+
+/// A network without such a model.
+#[component]
+fn Nothing() -> impl IntoView {
+    let writes = App::get().family() == Some(ModelFamily::Decoder);
+    let what = if writes { "writes text" } else { "reads images" };
+    view! {
+        <div class="note"><p><strong>{format!("No model of this network {what}")}</strong></p>
+        <p>"Whoever runs it can register one: " <code>"nesa model --help"</code>" tells how."</p></div>
+    }
+}
+
+fn offer(m: ModelOffer) -> impl IntoView {
+    let app = App::get();
+    let masked = m.lanes.iter().any(|l| l == "masked");
+    let served = m.operators >= 2;
+    let usable = masked && served;
+    let digest = m.digest.clone();
+    let again = m.digest.clone();
+    let chosen = {
+        let digest = m.digest.clone();
+        Memo::new(move |_| app.model().is_some_and(|m| m.digest == digest))
+    };
+    let phase = {
+        let digest = m.digest.clone();
+        Memo::new(move |_| {
+            app.models.with(|all| {
+                let same = all.iter().flatten().find(|m| m.digest == digest);
+                same.map(|m| (m.phase.clone(), m.prepared)).unwrap_or_default()
+            })
+        })
+    };
+    let lanes = if m.lanes.is_empty() { "none".to_owned() } else { m.lanes.join(", ") };
+    let id = format!("model-{}", m.digest);
+    // What an image is cut into for a layer is billed as a text's tokens are.
+    let unit = if m.family == ModelFamily::Classifier { "row" } else { "token" };
+    let mut facts = vec![
+        ("Price", format!("{} NES a {unit}, on each side", m.price_per_token)),
+        ("Size", bytes(m.bytes)),
+        (
+            "Online",
+            format!(
+                "{} of {}",
+                plural(u64::from(m.nodes), "node"),
+                plural(u64::from(m.operators), "operator")
+            ),
+        ),
+        ("Lanes", lanes),
+    ];
+    if m.context > 0 {
+        facts.push(("Context", format!("{} tokens", thousands(u64::from(m.context)))));
+    }
+    let refused = match (masked, served) {
+        (false, _) => Some("Its owner does not offer the private lane."),
+        (true, false) => Some("Two operators are needed; fewer serve it now."),
+        _ => None,
+    };
+    view! {
+        <div class="model" class:chosen=chosen data-test="model">
+            <label class="check" for=id.clone()>
+                <input type="radio" name="model" id=id.clone() prop:checked=chosen disabled=!usable
+                    on:change=move |_| choose(app, digest.clone())/>
+                <strong>{m.name}</strong>
+                <span class="small muted" data-test="model-phase">{move || ready(&phase.get())}</span>
+            </label>
+            <dl class="facts">
+                {facts.into_iter().map(|(term, fact)| view! { <div><dt>{term}</dt><dd>{fact}</dd></div> }).collect_view()}
+                <div><dt>"Digest"</dt><dd><HashText hash=m.digest name="the model’s digest"/></dd></div>
+            </dl>
+            <Show when=move || matches!(phase.get().0, ModelPhase::Failed { .. })>
+                <div class="row"><button type="button" class="btn tiny" on:click={
+                    let again = again.clone();
+                    move |_| app.prepare_again(again.clone())
+                }>"Fetch and check it again"</button></div>
+            </Show>
+            {refused.map(|why| view! { <p class="small muted">{why}</p> })}
+        </div>
+    }
+}
+
+fn choose(app: App, digest: String) {
+    app.armed.set(false);
+    match app.mode.get_untracked() {
+        TaskKind::Chat => app.draft.update(|d| d.chat.model = Some(digest)),
+        _ => app.reader.set(Some(digest)),
+    }
+}
+
+/// How near a model is, in words.
+fn ready((phase, kept): &(ModelPhase, bool)) -> String {
+    match phase {
+        ModelPhase::Ready { .. } => "ready".to_owned(),
+        ModelPhase::Downloading { done, total } => {
+            format!("{} of {} checked", bytes(*done), bytes(*total))
+        }
+        ModelPhase::Preparing { done, total } => format!("preparing checks, {done} of {total}"),
+        ModelPhase::Failed { .. } => "could not be checked".to_owned(),
+        ModelPhase::Waiting if *kept => "kept on this device".to_owned(),
+        ModelPhase::Waiting => "not on this device yet".to_owned(),
+    }
+}

@@ -1,0 +1,169 @@
+//! What is in the input as a task, and whether it can go out.
+
+use leptos::prelude::*;
+use nesa_messages::{
+    ModelFamily, ModelOffer, ModelPhase, NetworkPhase, Task, TaskKind, ToWorker, WalletState,
+};
+
+use super::{App, QuoteState};
+use crate::bridge;
+
+/// Whether a query can go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Now.
+    Open,
+    /// By itself, once this is over; pressing the button already counts.
+    Waiting(&'static str),
+    /// Not before the user does something.
+    Shut(&'static str),
+}
+
+/// A model up to this size is prepared as soon as its page opens, in bytes: the size of a few
+/// photographs. A larger one waits until somebody types.
+const SMALL_MODEL: u64 = 16_000_000;
+
+impl App {
+    /// The task in the input, if there is enough of one to be priced.
+    pub(crate) fn task(self) -> Option<Task> {
+        match self.mode.get() {
+            TaskKind::Chat => self.chat_task(),
+            TaskKind::Digit => {
+                let model = self.model()?.digest;
+                let image = self.drawing.with(|d| (!d.is_empty()).then(|| d.image().to_vec()))?;
+                Some(Task::Digit { model, image })
+            }
+            TaskKind::Search | TaskKind::Embed => self.draft.with(|d| {
+                (!d.documents.is_empty()).then(|| Task::Search {
+                    documents: d.documents.clone(),
+                    question: d.question.trim().to_owned(),
+                })
+            }),
+        }
+    }
+
+    /// What a model of this page must do; `None` for a search, which has the worker's own.
+    pub(crate) fn family(self) -> Option<ModelFamily> {
+        match self.mode.get() {
+            TaskKind::Chat => Some(ModelFamily::Decoder),
+            TaskKind::Digit => Some(ModelFamily::Classifier),
+            TaskKind::Search | TaskKind::Embed => None,
+        }
+    }
+
+    /// The models that can do what this page is for, in the lane it uses.
+    pub(crate) fn offers(self) -> Vec<ModelOffer> {
+        let family = self.family();
+        let fits =
+            |m: &&ModelOffer| Some(m.family) == family && m.lanes.iter().any(|l| l == "masked");
+        self.models.with(|all| all.iter().flatten().filter(fits).cloned().collect())
+    }
+
+    /// The model chosen for this page, the first of its kind if none was.
+    pub(crate) fn model(self) -> Option<ModelOffer> {
+        let chosen = match self.mode.get() {
+            TaskKind::Chat => self.draft.with(|d| d.chat.model.clone()),
+            _ => self.reader.get(),
+        };
+        let offers = self.offers();
+        let position = offers.iter().position(|m| Some(&m.digest) == chosen.as_ref());
+        offers.into_iter().nth(position.unwrap_or(0))
+    }
+
+    /// How far the model of this page is.
+    pub(crate) fn model_phase(self) -> ModelPhase {
+        match self.family() {
+            Some(_) => self.model().map(|m| m.phase).unwrap_or_default(),
+            None => self.status.with(|s| s.model_phase.clone()),
+        }
+    }
+
+    /// Has the chosen model prepared, once: a small or kept one at once, a large one when there is
+    /// something to ask it.
+    pub(crate) fn prepare_when_due(self) {
+        let Some(model) = self.model() else { return };
+        let due = model.prepared || model.bytes <= SMALL_MODEL || self.task().is_some();
+        let live = self.status.with(|s| s.network == NetworkPhase::Live);
+        if due && live && model.phase == ModelPhase::Waiting {
+            self.prepare(model.digest);
+        }
+    }
+
+    /// Has a model prepared unless this visit already asked for it.
+    pub(crate) fn prepare(self, model: String) {
+        if self.wanted.with_untracked(|w| w.contains(&model)) {
+            return;
+        }
+        self.wanted.update(|w| {
+            w.insert(model.clone());
+        });
+        bridge::send(&ToWorker::PrepareModel { model });
+    }
+
+    /// Has a model that could not be checked prepared again.
+    pub(crate) fn prepare_again(self, model: String) {
+        self.wanted.update(|w| {
+            w.remove(&model);
+        });
+        self.prepare(model);
+    }
+
+    /// Whether the query can go out now, and if not, why.
+    pub(crate) fn gate(self) -> Gate {
+        if let Some(why) = self.missing() {
+            return Gate::Shut(why);
+        }
+        match (self.status.with(|s| s.network.clone()), self.model_phase()) {
+            (NetworkPhase::Offline { .. }, _) => {
+                return Gate::Waiting("Offline: it goes out when the network is back.");
+            }
+            (NetworkPhase::Refused { .. }, _) => return Gate::Shut("This network was refused."),
+            (NetworkPhase::Live, ModelPhase::Ready { .. }) => {}
+            (NetworkPhase::Live, ModelPhase::Failed { .. }) => {
+                return Gate::Shut("The model could not be checked.");
+            }
+            (NetworkPhase::Live, _) => return Gate::Waiting("Getting ready to check answers…"),
+            _ => return Gate::Waiting("Still connecting…"),
+        }
+        let faucet = self.status.with(|s| s.identity.as_ref().is_some_and(|i| i.faucet));
+        match self.wallet.with(|w| w.state) {
+            WalletState::Ready => {}
+            WalletState::Unknown => return Gate::Waiting("Looking for your wallet…"),
+            WalletState::Locked => return Gate::Shut("Unlock your wallet first."),
+            WalletState::Absent if faucet => {
+                return Gate::Waiting(
+                    "Sending makes a wallet on this device and takes test NES from the faucet.",
+                );
+            }
+            WalletState::Absent => return Gate::Shut("A wallet is needed to pay the nodes."),
+        }
+        match self.quote.get() {
+            QuoteState::Failed(_) => Gate::Shut("This cannot be priced."),
+            _ if !self.priced.get() => Gate::Waiting("Working out the price…"),
+            QuoteState::Ready(quote) if quote.affordable => Gate::Open,
+            QuoteState::Ready(_) if faucet => {
+                Gate::Waiting("Sending takes test NES from the faucet first.")
+            }
+            QuoteState::Ready(_) => Gate::Shut("Not enough NES for this."),
+            QuoteState::Asking | QuoteState::Nothing => Gate::Waiting("Working out the price…"),
+        }
+    }
+
+    /// What the user has yet to give.
+    fn missing(self) -> Option<&'static str> {
+        let none = || self.models.with(Option::is_some) && self.model().is_none();
+        match self.mode.get() {
+            TaskKind::Chat if self.running().is_some() => {
+                Some("The answer is being written. Esc stops it.")
+            }
+            TaskKind::Chat if none() => Some("No model here writes text."),
+            TaskKind::Chat if !self.has_message() => Some("Write a message."),
+            TaskKind::Digit if none() => Some("No model here reads digits."),
+            TaskKind::Digit if self.drawing.with(|d| d.is_empty()) => Some("Draw a digit first."),
+            TaskKind::Chat | TaskKind::Digit => None,
+            _ if self.draft.with(|d| d.documents.is_empty()) => Some("Add a document first."),
+            _ if self.draft.with(|d| d.question.trim().is_empty()) => Some("Ask a question."),
+            _ => None,
+        }
+    }
+}
