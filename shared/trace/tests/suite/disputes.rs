@@ -48,7 +48,7 @@ fn a_lie_in_any_operation_is_found() {
                         }
                     }
                     let lie = retrace(&trace, &lies);
-                    let left = random.next() % 2 == 0;
+                    let left = random.next().is_multiple_of(2);
                     let pick = random.next() as usize;
                     let course = convict(&lab, (&trace, &rows), (&lie, &lies), left, pick);
                     longest = (longest.0.max(course.rounds), longest.1.max(course.longest));
@@ -76,7 +76,7 @@ fn a_party_that_ran_again_for_one_row_can_answer() {
             let (same, rows, _) = lab.record_keeping(&lab.artifact, &again);
             assert_eq!(same, trace);
             assert!(rows.len() <= usize::from(g.slots()) + 4);
-            convict(&lab, (&trace, &rows), (&lie, &lies), slot % 2 == 0, 1);
+            convict(&lab, (&trace, &rows), (&lie, &lies), slot.is_multiple_of(2), 1);
         }
     }
 }
@@ -102,7 +102,7 @@ fn a_replica_with_one_changed_parameter_is_found() {
         TensorKind::Weight(7),
         TensorKind::Weight(8),
     ];
-    let mut found = 0;
+    let mut found = 0usize;
     for kind in kinds {
         let tensor = lab.artifact.header().layout().tensor(kind).unwrap();
         // The high byte of every element, but for the weights' only one: something surely changes.
@@ -119,7 +119,7 @@ fn a_replica_with_one_changed_parameter_is_found() {
         let other = Artifact::build(lab.artifact.header().manifest().clone(), payload.into());
         let (lie, lies, _) = lab.record_with(&other.unwrap());
         if lie.root(TOKEN_BITS) != trace.root(TOKEN_BITS) {
-            convict(&lab, (&trace, &rows), (&lie, &lies), found % 2 == 0, found);
+            convict(&lab, (&trace, &rows), (&lie, &lies), found.is_multiple_of(2), found);
             found += 1;
         }
     }

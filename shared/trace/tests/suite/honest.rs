@@ -47,7 +47,7 @@ fn the_referee_finds_every_value_of_an_honest_run() {
                     let part = index % 4;
                     match op {
                         Op::Product(stage) => {
-                            let input = if matches!(op, Op::Product(s) if s % 4 % 2 == 0) {
+                            let input = if matches!(op, Op::Product(s) if s.is_multiple_of(2)) {
                                 Op::Normed(stage)
                             } else {
                                 Op::Offered(stage)
@@ -56,7 +56,7 @@ fn the_referee_finds_every_value_of_an_honest_run() {
                         }
                         Op::NormStats(_) if index == 2 => sum(long(2), g.d_model),
                         Op::AttentionStats(_) if part == 2 => sum(i64::from(word as u32), seen),
-                        Op::Sums(_) if index % 2 == 0 => sum(long(index as usize), seen),
+                        Op::Sums(_) if index.is_multiple_of(2) => sum(long(index as usize), seen),
                         Op::NormStats(_) if index == 3 || index == 1 || index == 5 => continue,
                         Op::Sums(_) => continue,
                         Op::OfferStats(_) | Op::AttentionStats(_) if part == 1 => continue,
