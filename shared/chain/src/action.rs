@@ -15,6 +15,7 @@ use nesa_crypto::{
     sign::{VerifyError, verify_strict},
 };
 use nesa_primitives::{Address, Amount, Denom, Hash, Text, codec_struct, codec_tag};
+use nesa_trace::{Answer, Slice};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
 
@@ -386,6 +387,52 @@ pub struct ClaimShard {
 
 codec_struct!(ClaimShard { query, voucher });
 
+/// Two replicas of one shard, `left < right`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The query.
+    pub query: Hash,
+    /// The shard.
+    pub shard: u8,
+    /// One replica.
+    pub left: u8,
+    /// The other.
+    pub right: u8,
+}
+
+codec_struct!(Pair { query, shard, left, right });
+
+/// Disputes two different roots. Sent by the operator of either replica, soon after the reveals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenDispute {
+    /// Who disputes.
+    pub pair: Pair,
+    /// The part of the model's header that holds its manifest.
+    pub manifest: Slice,
+}
+
+codec_struct!(OpenDispute { pair, manifest });
+
+/// Answers in a dispute. Sent by the operator of either replica, by the end of the round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerDispute {
+    /// Who disputes.
+    pub pair: Pair,
+    /// What the sender's replica says.
+    pub answer: Answer,
+}
+
+codec_struct!(AnswerDispute { pair, answer });
+
+/// Ends a dispute whose round is over. Anybody may send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloseDispute {
+    /// Who disputes.
+    pub pair: Pair,
+}
+
+codec_struct!(CloseDispute { pair });
+
 /// What a transaction asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -412,6 +459,12 @@ pub enum Action {
     Reveal(Reveal),
     /// Claims a replica's payment.
     ClaimShard(ClaimShard),
+    /// Disputes two roots.
+    OpenDispute(OpenDispute),
+    /// Answers in a dispute.
+    AnswerDispute(AnswerDispute),
+    /// Ends one whose time is over.
+    CloseDispute(CloseDispute),
 }
 
 macro_rules! codec_action {
@@ -450,6 +503,9 @@ codec_action!(
     CommitShard = 8,
     Reveal = 9,
     ClaimShard = 10,
+    OpenDispute = 11,
+    AnswerDispute = 12,
+    CloseDispute = 13,
 );
 
 impl Action {
@@ -467,6 +523,9 @@ impl Action {
             Self::CommitShard(_) => "commit-shard",
             Self::Reveal(_) => "reveal",
             Self::ClaimShard(_) => "claim-shard",
+            Self::OpenDispute(_) => "open-dispute",
+            Self::AnswerDispute(_) => "answer-dispute",
+            Self::CloseDispute(_) => "close-dispute",
         }
     }
 }

@@ -45,8 +45,8 @@ pub const MAX_REPLICAS: usize = 7;
 pub const MAX_SPARES: usize = 2;
 /// Most rounds of answers in one dispute.
 pub const MAX_ROUNDS: u64 = 24;
-/// Most disputes of one query.
-pub const MAX_DISPUTES: usize = 32;
+/// Most disputes of one query: every pair of replicas of every shard, so that none can be crowded out.
+pub const MAX_DISPUTES: usize = MAX_SHARDS * MAX_REPLICAS * (MAX_REPLICAS - 1) / 2;
 /// Most commits of one query: every seat of both sides.
 pub const MAX_SEATS: usize = 2 * MAX_ATTEMPTS;
 

@@ -2,7 +2,7 @@
 
 mod sealed;
 
-pub use sealed::{Agreement, DisputeEntry, Outcome, Sealed, ShardClaim, ShardCommit};
+pub use sealed::{Agreement, DisputeEntry, DisputeRecord, Sealed, ShardClaim, ShardCommit};
 
 use crate::{
     action::{Lane, Named, Side, Verification},

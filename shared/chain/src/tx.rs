@@ -1,6 +1,11 @@
 //! Transactions: one action, one sender, one signature, one chain.
 
-use crate::{action::Action, keys, keys::Key, limits::MAX_TX_BYTES};
+use crate::{
+    action::{Action, AnswerDispute, CloseDispute, OpenDispute},
+    keys,
+    keys::Key,
+    limits::MAX_TX_BYTES,
+};
 use commonware_codec::Encode;
 use nesa_crypto::{
     SecretKey, Signature,
@@ -66,6 +71,12 @@ impl Tx {
             Action::CommitShard(commit) => touched.push(keys::query(&commit.query)),
             Action::Reveal(reveal) => touched.push(keys::query(&reveal.query)),
             Action::ClaimShard(claim) => touched.push(keys::query(&claim.query)),
+            Action::OpenDispute(OpenDispute { pair, .. })
+            | Action::AnswerDispute(AnswerDispute { pair, .. })
+            | Action::CloseDispute(CloseDispute { pair }) => {
+                let dispute = keys::dispute(&pair.query, pair.shard, pair.left, pair.right);
+                touched.extend([keys::query(&pair.query), dispute]);
+            }
         }
         touched
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use nesa_chain::{
-    action::Action,
+    action::{Action, AnswerDispute, CloseDispute, OpenDispute},
     keys,
     record::{NodeRecord, NodeSet},
     tx::SignedTx,
@@ -171,6 +171,15 @@ fn summary(action: &Action) -> String {
             claim.voucher.shard,
             claim.voucher.replica,
             start(claim.query.to_string())
+        ),
+        Action::OpenDispute(OpenDispute { pair, .. })
+        | Action::AnswerDispute(AnswerDispute { pair, .. })
+        | Action::CloseDispute(CloseDispute { pair }) => format!(
+            "replicas {} and {} of shard {} in query {}…",
+            pair.left,
+            pair.right,
+            pair.shard,
+            start(pair.query.to_string())
         ),
     }
 }

@@ -5,7 +5,8 @@ use crate::{
     limits::{MAX_DISPUTES, MAX_REPLICAS, MAX_SHARDS, up_to},
     voucher::ShardVoucher,
 };
-use nesa_primitives::{Address, Amount, Hash, codec_struct, codec_tag};
+use nesa_primitives::{Address, Amount, Hash, codec_struct};
+use nesa_trace::{Dispute, Ruling};
 use serde::{Deserialize, Serialize};
 
 /// A replica's accepted commitment.
@@ -74,24 +75,6 @@ pub struct ShardClaim {
 
 codec_struct!(ShardClaim { voucher, earned, height });
 
-/// How a dispute of two replicas stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// Answers are awaited.
-    Running,
-    /// The first replica lied.
-    LeftLied,
-    /// The second did.
-    RightLied,
-    /// Both did.
-    BothLied,
-    /// Nobody is shown to have lied.
-    Undecided,
-}
-
-codec_tag!(Outcome { Running = 0, LeftLied = 1, RightLied = 2, BothLied = 3, Undecided = 4 });
-
 /// Two replicas of one shard in dispute, `left < right`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DisputeEntry {
@@ -101,11 +84,22 @@ pub struct DisputeEntry {
     pub left: u8,
     /// The other.
     pub right: u8,
-    /// How it stands.
-    pub outcome: Outcome,
+    /// How it ended; `None` while answers are awaited.
+    pub ruling: Option<Ruling>,
 }
 
-codec_struct!(DisputeEntry { shard, left, right, outcome });
+codec_struct!(DisputeEntry { shard, left, right, ruling });
+
+/// A dispute that goes on, in a place of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputeRecord {
+    /// How far it has come.
+    pub dispute: Dispute,
+    /// Last block time of this round's answers, ms.
+    pub round_ms: u64,
+}
+
+codec_struct!(DisputeRecord { dispute, round_ms });
 
 /// Whether a shard's replicas can be paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use crate::{
 };
 use nesa_crypto::sign::VerifyError;
 use nesa_primitives::{Address, Amount, Denom, Hash};
+use nesa_trace::{AnswerError, OpenError};
 use thiserror::Error;
 
 /// Why a transaction cannot be applied. Nothing of it was written.
@@ -128,6 +129,20 @@ pub enum TxError {
     FewReveals { shard: u8, revealed: usize, needed: usize },
     #[error("the replicas of shard {shard} do not agree")]
     Mismatch { shard: u8 },
+    #[error("the payer did not agree that a dispute discloses anything")]
+    NotDisclosed,
+    #[error("replicas {left} and {right} make no dispute: two of them, in order")]
+    DisputePair { left: u8, right: u8 },
+    #[error("replicas {left} and {right} of shard {shard} have been in dispute already")]
+    DisputeTwice { shard: u8, left: u8, right: u8 },
+    #[error("replicas {left} and {right} of shard {shard} are in no dispute")]
+    NoDispute { shard: u8, left: u8, right: u8 },
+    #[error("sent by {got}, who is no party")]
+    NoParty { got: Address },
+    #[error("no dispute: {0}")]
+    OpenDispute(#[from] OpenError),
+    #[error("answer refused: {0}")]
+    Answer(#[from] AnswerError),
     #[error("voucher of {got}, the replica has {expected}")]
     ReplicaBudget { got: Amount, expected: Amount },
     #[error("voucher of {got}, side {side} has {expected} left")]

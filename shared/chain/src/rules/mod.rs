@@ -16,6 +16,7 @@
 //! All is deterministic and restartable: see [`crate::state`].
 
 mod deadlines;
+mod dispute;
 mod error;
 mod money;
 mod nodes;
@@ -150,6 +151,15 @@ fn apply_checked(
         }
         Action::Reveal(reveal) => {
             sealed::reveal(overlay, &call, reveal).map(|()| Some(reveal.query))
+        }
+        Action::OpenDispute(open) => {
+            dispute::open(overlay, &call, open).map(|()| Some(open.pair.query))
+        }
+        Action::AnswerDispute(answer) => {
+            dispute::answer(overlay, &call, answer).map(|()| Some(answer.pair.query))
+        }
+        Action::CloseDispute(close) => {
+            dispute::close(overlay, &call, close).map(|()| Some(close.pair.query))
         }
         Action::ClaimShard(claim) => {
             sealed::claim(overlay, &call, claim).map(|()| Some(claim.query))

@@ -5,6 +5,7 @@ use crate::{
     action::{ALL_LANES, RegisterModel, RegisterNode, Unbond, UpdateNode},
     keys,
     limits::{MAX_MODELS, MAX_NODES},
+    params::{FULL, Params},
     record::{Coins, Due, ModelRecord, NodeEntry, NodeRecord, NodeSet},
     state::Overlay,
 };
@@ -129,6 +130,10 @@ pub(super) fn update(
     let mut record = owned(overlay, call, &update.node)?;
     record.addresses.clone_from(&update.addresses);
     if record.release_ms.is_none() {
+        // What is left after a slash may be too little for a seat: it can only be taken out.
+        if record.bond < call.params.min_bond {
+            return Err(TxError::Bond { got: record.bond, expected: call.params.min_bond });
+        }
         record.renewed_epoch = epoch(call);
         let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
         if record.addresses.is_empty() {
@@ -176,6 +181,43 @@ fn owned(overlay: &Overlay<'_>, call: &Call<'_>, node: &Address) -> Result<NodeR
         return Err(TxError::Operator { got: call.sender, expected: record.operator });
     }
     Ok(record)
+}
+
+/// Takes the liar's part of a node's bond: some goes to the winner, if there is one, the rest is burned.
+/// A node whose bond is gone by now has nothing to lose.
+pub(super) fn slash(
+    overlay: &mut Overlay<'_>,
+    params: &Params,
+    node: &Address,
+    winner: Option<&Address>,
+) -> Result<(), TxError> {
+    const OVERFLOW: TxError = TxError::Overflow { what: "a slash" };
+    let key = keys::node(node);
+    overlay.require([key, keys::nodes(), keys::supply()])?;
+    let Some(mut record) = overlay.find::<NodeRecord>(&key)? else { return Ok(()) };
+    let part = |amount: Amount, part: u32| amount.ratio(part.into(), FULL.into());
+    let mut bond = Coins { amount: record.bond, faucet: record.faucet };
+    let mut taken = part(bond.amount, params.slash).and_then(|s| bond.take(s)).ok_or(OVERFLOW)?;
+    (record.bond, record.faucet) = (bond.amount, bond.faucet);
+    if let Some(winner) = winner {
+        let reward =
+            part(taken.amount, params.reward).and_then(|r| taken.take(r)).ok_or(OVERFLOW)?;
+        money::credit(overlay, winner, Denom::NES, reward)?;
+    }
+    money::absorb(overlay, Denom::NES, Amount::ZERO, taken.amount)?;
+
+    let mut set: NodeSet = overlay.load("nodes", &keys::nodes())?;
+    if let Ok(place) = set.entries.binary_search_by_key(node, |entry| entry.node) {
+        if record.bond < params.min_bond {
+            set.entries.remove(place);
+        } else {
+            set.entries[place].bond = record.bond;
+            set.entries[place].faucet_bond = record.faucet_bond();
+        }
+        overlay.store(keys::nodes(), &set)?;
+    }
+    overlay.store(key, &record)?;
+    Ok(())
 }
 
 /// Gives a bond back to its operator and forgets the node.

@@ -8,7 +8,7 @@
 //!
 //! Claims were paid when they came; see [`super::pay`].
 
-use super::{BlockEnv, TxError, deadlines, money, pay, queries::budget_left, sealed};
+use super::{BlockEnv, TxError, deadlines, dispute, money, pay, queries::budget_left, sealed};
 use crate::{
     action::Side,
     fees, keys,
@@ -34,6 +34,7 @@ pub(super) fn settle(
     if !record.status.is_open() {
         return Ok(false);
     }
+    dispute::finish(overlay, params, &mut record)?;
     let burned = disputed(&record, params)?;
     let undivided = pay::undivided(&record)?;
     let mut held = pay::held(&record);

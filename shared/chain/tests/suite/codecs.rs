@@ -1,18 +1,20 @@
 //! Every decoder: canonical, bounded, and calm about any bytes.
 
-use crate::world::*;
+use crate::{traces, world::*};
 use commonware_codec::{Decode, Encode};
 use nesa_chain::{
-    Action, Committee, Genesis, Params, QueryRecord, SignedTx, TrustRoot, Tx, Voucher,
+    Action, Committee, Genesis, Params, QueryRecord, ShardCommittee, ShardVoucher, SignedTx, Terms,
+    TrustRoot, Tx, Voucher,
     action::*,
     block::Block,
     header::Header,
-    query::{Settlement, Status},
+    query::{DisputeRecord, Sealed, Settlement, ShardCommit, Status},
     record::*,
     rules::TxError,
 };
 use nesa_crypto::Signature;
 use nesa_primitives::{Address, Amount, Denom, Hash, Text, decode_exact};
+use nesa_trace::{Answer, Blob, Slice};
 use proptest::{prelude::*, strategy::Union};
 
 /// Decodes and encodes again; `None` if refused.
@@ -26,7 +28,20 @@ macro_rules! decoders {
     ($($name:ident),* $(,)?) => { [$( (stringify!($name), again::<$name> as _) ),*] };
 }
 
-const DECODERS: [Decoder; 28] = decoders![
+const DECODERS: [Decoder; 41] = decoders![
+    CommitShard,
+    Reveal,
+    ClaimShard,
+    OpenDispute,
+    AnswerDispute,
+    CloseDispute,
+    Pair,
+    Terms,
+    ShardCommittee,
+    ShardVoucher,
+    ShardCommit,
+    Sealed,
+    DisputeRecord,
     SignedTx,
     Tx,
     Action,
@@ -123,12 +138,12 @@ fn action() -> impl Strategy<Value = Action> {
         addr().prop_map(|node| Action::Unbond(Unbond { node })).boxed(),
         (
             (hash(), amount(), denom(), hash(), addr()),
-            (any::<u64>(), any::<u32>(), prop::option::of((side(), addr()))),
+            (any::<u64>(), any::<u32>(), prop::option::of((side(), addr())), some_terms()),
         )
             .prop_map(
                 |(
                     (model, max_fee, denom, commitment, client_key),
-                    (deadline_ms, max_tokens, named),
+                    (deadline_ms, max_tokens, named, terms),
                 )| {
                     Action::PayForQuery(PayForQuery {
                         model,
@@ -141,7 +156,7 @@ fn action() -> impl Strategy<Value = Action> {
                         deadline_ms,
                         max_tokens,
                         named: named.map(|(side, node)| Named { side, node }),
-                        terms: None,
+                        terms,
                     })
                 },
             )
@@ -162,6 +177,68 @@ fn action() -> impl Strategy<Value = Action> {
         (hash(), voucher())
             .prop_map(|(query, voucher)| Action::Claim(Claim { query, voucher }))
             .boxed(),
+        sealed_action().boxed(),
+    ])
+}
+
+fn some_terms() -> impl Strategy<Value = Option<Terms>> {
+    let terms = (prop::collection::vec(any::<u16>(), 0..=7), any::<u8>(), any::<bool>());
+    prop::option::of(terms.prop_map(|(cuts, replicas, disclose)| Terms {
+        cuts,
+        replicas,
+        disclose,
+    }))
+}
+
+fn sealed_action() -> impl Strategy<Value = Action> {
+    let place = (hash(), any::<u8>(), any::<u8>()).boxed();
+    let pair = (hash(), any::<u8>(), any::<u8>(), any::<u8>())
+        .prop_map(|(query, shard, left, right)| Pair { query, shard, left, right })
+        .boxed();
+    let slice = (any::<u32>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..300))
+        .prop_map(|(len, first, data)| Slice { len, first, data: Blob(data), siblings: vec![] });
+    let answer = prop_oneof![
+        prop::collection::vec(hash(), 0..=16).prop_map(Answer::Nodes),
+        prop::collection::vec(any::<i64>(), 0..=16).prop_map(Answer::Sums),
+        prop::collection::vec(any::<u8>(), 0..=1024).prop_map(|data| Answer::Block(Blob(data))),
+        signature().prop_map(Answer::Receipt),
+        Just(Answer::Opening(Box::default())),
+    ];
+    let commit = (place.clone(), any::<u8>(), hash(), any::<u32>(), prop::option::of(signature()));
+    Union::new([
+        commit
+            .prop_map(|((query, shard, replica), seat, blinded_root, served_tokens, admission)| {
+                let seed = SeedBytes(vec![1; 48]);
+                Action::CommitShard(CommitShard {
+                    query,
+                    shard,
+                    replica,
+                    seat,
+                    blinded_root,
+                    served_tokens,
+                    admission,
+                    seed,
+                })
+            })
+            .boxed(),
+        (place.clone(), hash(), hash())
+            .prop_map(|((query, shard, replica), root, blind)| {
+                Action::Reveal(Reveal { query, shard, replica, root, blind })
+            })
+            .boxed(),
+        (place, addr(), amount(), signature())
+            .prop_map(|((query, shard, replica), node, total, signature)| {
+                let voucher = ShardVoucher { query, shard, replica, node, total, signature };
+                Action::ClaimShard(ClaimShard { query, voucher })
+            })
+            .boxed(),
+        (pair.clone(), slice)
+            .prop_map(|(pair, manifest)| Action::OpenDispute(OpenDispute { pair, manifest }))
+            .boxed(),
+        (pair.clone(), answer)
+            .prop_map(|(pair, answer)| Action::AnswerDispute(AnswerDispute { pair, answer }))
+            .boxed(),
+        pair.prop_map(|pair| Action::CloseDispute(CloseDispute { pair })).boxed(),
     ])
 }
 
@@ -189,7 +266,23 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let committee = settled.committee.clone().unwrap();
     let snapshot: Snapshot =
         decode_exact(&world.state[&nesa_chain::keys::snapshot(1)], &()).unwrap();
+    let mut sealed = World::sealed();
+    let query = sealed.revealed(traces::terms(&[1], 3, true), &[&[0, 0, 1], &[0, 0, 0]]);
+    let pair = Pair { query, shard: 0, left: 0, right: 2 };
+    sealed.open_dispute(pair, 0).unwrap();
+    sealed.answers(pair, 0, 0).unwrap();
+    sealed.claims(&query, 1, 1, 60).unwrap();
+    let manifest = sealed.party(&query, 0, 0, |party| party.manifest_slice().unwrap());
+    let record = sealed.query(&query);
     vec![
+        ("QueryRecord", record.encode().to_vec()),
+        ("Sealed", record.sealed.unwrap().encode().to_vec()),
+        ("ShardCommittee", sealed.replicas(&query).encode().to_vec()),
+        ("ShardVoucher", sealed.shard_voucher(&query, 0, 1, 7).encode().to_vec()),
+        ("Terms", traces::terms(&[1, 4], 3, true).encode().to_vec()),
+        ("DisputeRecord", sealed.dispute(&pair).unwrap().encode().to_vec()),
+        ("OpenDispute", OpenDispute { pair, manifest }.encode().to_vec()),
+        ("CommitShard", sealed.commit_shard(&query, (0, 1), &query, 5).encode().to_vec()),
         ("SignedTx", tx.encode().to_vec()),
         ("SignedTx", register.encode().to_vec()),
         ("Tx", tx.tx.encode().to_vec()),

@@ -2,11 +2,13 @@
 //! format, a domain or a rule has changed: every chain in existence would fork. If that is meant,
 //! run the test with `NESA_CONFORMANCE=write` and say in the commit why.
 
-use crate::world::*;
+use crate::{traces::*, world::*};
 use commonware_codec::Encode;
 use nesa_chain::{
     Action, Voucher,
-    action::{Claim, Named, RegisterModel, RegisterNode, Side, Unbond, UpdateNode},
+    action::{
+        AnswerDispute, Claim, Named, Pair, RegisterModel, RegisterNode, Side, Unbond, UpdateNode,
+    },
     keys,
 };
 use nesa_primitives::{Amount, Denom, Hash};
@@ -87,6 +89,33 @@ fn lines() -> String {
     }
     line("key-bucket", &keys::bucket(7).0);
     line("key-bucket-page", &keys::bucket_page(7).0);
+    let mut sealed = World::sealed();
+    line("sealed-genesis-digest", &sealed.genesis.digest().0);
+    let payment = sealed.sealed_payment(terms(&[1], 3, true));
+    let tx = sealed.tx_nonce(ALICE, 3, Action::PayForQuery(payment));
+    line("tx-pay-for-query-sealed", &tx.to_bytes());
+    let id = sealed.revealed(terms(&[1], 3, true), &[&[0, 0, 1], &[0, 0, 0]]);
+    for which in 0..3 {
+        let root = LAB.shard(&terms(&[], 3, true), 0).roots[which];
+        line(&format!("trace-root-{which}"), &root.0);
+    }
+    line("tx-commit-shard", &sealed.commit_shard(&id, (0, 1), &id, 30).encode());
+    line("shard-voucher", &sealed.shard_voucher(&id, 0, 1, 60).encode());
+    let pair = Pair { query: id, shard: 0, left: 0, right: 2 };
+    sealed.open_dispute(pair, 0).unwrap();
+    while let Some(record) = sealed.dispute(&pair) {
+        line("dispute", &record.encode());
+        let answers = [0, 1].map(|which| sealed.answer_of(&pair, which).unwrap().unwrap());
+        for (by, answer) in [0, 2].into_iter().zip(answers) {
+            line(&format!("answer-{by}"), &answer.encode());
+            let action = Action::AnswerDispute(AnswerDispute { pair, answer });
+            // Of two openings the first one decides.
+            let _ = sealed.by(&id, 0, by, action);
+        }
+    }
+    sealed.claims(&id, 1, 1, 60).unwrap();
+    line("query-sealed", &sealed.query(&id).encode());
+    line("committee-shards", &sealed.replicas(&id).encode());
     let state: Vec<u8> =
         world.state.iter().flat_map(|(k, v)| [k.0.as_slice(), v].concat()).collect();
     line("whole-state", &state);

@@ -1,13 +1,16 @@
 //! Random histories: after every block, all money is accounted for (`World::block` checks that,
 //! and that a node with an asynchronous store computes the same changes).
 
-use crate::world::*;
+use crate::{traces::*, world::*};
 use nesa_chain::{
     Action, SignedTx,
-    action::{Claim, Named, PayForQuery, Side, Unbond},
+    action::{
+        AnswerDispute, Claim, ClaimShard, CloseDispute, Named, OpenDispute, Pair, PayForQuery,
+        Reveal, Side, Unbond,
+    },
     query::QueryRecord,
 };
-use nesa_primitives::{Amount, Denom};
+use nesa_primitives::{Amount, Denom, Hash};
 use proptest::prelude::*;
 
 const PEOPLE: [u8; 9] = [ALICE, BOB, OWNER, 10, 11, 12, FAUCET, 200, 201];
@@ -53,6 +56,88 @@ enum Op {
         ms: u64,
         blocks: u8,
     },
+    PaySealed {
+        payer: usize,
+        cut: bool,
+        replicas: u8,
+        disclose: bool,
+        extra: u64,
+    },
+    Sealed {
+        query: usize,
+        shard: u8,
+        replica: u8,
+        which: usize,
+        what: SealedOp,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SealedOp {
+    Commit { served: u32 },
+    Reveal,
+    Claim { total: u64 },
+    Open { other: u8 },
+    Answer { other: u8 },
+    Close { other: u8 },
+}
+
+fn sealed_op() -> impl Strategy<Value = SealedOp> {
+    prop_oneof![
+        6 => (0u32..60).prop_map(|served| SealedOp::Commit { served }),
+        6 => Just(SealedOp::Reveal),
+        6 => (0u64..400).prop_map(|total| SealedOp::Claim { total }),
+        2 => (0u8..4).prop_map(|other| SealedOp::Open { other }),
+        3 => (0u8..4).prop_map(|other| SealedOp::Answer { other }),
+        1 => (0u8..4).prop_map(|other| SealedOp::Close { other }),
+    ]
+}
+
+/// A life of committee queries: commits, then reveals, then claims and disputes, each mostly in its time.
+fn sealed_life() -> impl Strategy<Value = Vec<Op>> {
+    let pay = (0..2usize, any::<bool>(), 1u8..5, prop::bool::weighted(0.7), 0u64..900).prop_map(
+        |(payer, cut, replicas, disclose, extra)| Op::PaySealed {
+            payer,
+            cut,
+            replicas,
+            disclose,
+            extra,
+        },
+    );
+    let phase = |what: BoxedStrategy<SealedOp>, count: std::ops::Range<usize>| {
+        let op =
+            (any::<usize>(), 0u8..2, 0u8..5, prop_oneof![4 => Just(0usize), 1 => 1usize..3], what)
+                .prop_map(|(query, shard, replica, which, what)| Op::Sealed {
+                    query,
+                    shard,
+                    replica,
+                    which,
+                    what,
+                });
+        prop::collection::vec(op, count)
+    };
+    let commit = (0u32..50).prop_map(|served| SealedOp::Commit { served }).boxed();
+    (
+        prop::collection::vec(pay, 1..3),
+        phase(commit, 4..16),
+        phase(Just(SealedOp::Reveal).boxed(), 4..24),
+        phase(sealed_op().boxed(), 4..40),
+        prop::collection::vec(op(), 0..12),
+    )
+        .prop_map(|(pay, commits, reveals, rest, others)| {
+            let wait = |ms| Op::Wait { ms, blocks: 1 };
+            let mut ops = pay;
+            ops.extend(commits);
+            ops.push(wait(5_000));
+            ops.extend(reveals);
+            ops.push(wait(1_000));
+            let mut others = others.into_iter();
+            for op in rest {
+                ops.push(op);
+                ops.extend(others.next());
+            }
+            ops
+        })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -138,6 +223,15 @@ impl World {
                 let action = Action::Claim(Claim { query: record.id, voucher });
                 Some(self.tx(number(&commit.operator), action))
             }
+            Op::PaySealed { payer, cut, replicas, disclose, extra } => {
+                let cuts: &[u16] = if *cut { &[1] } else { &[] };
+                let mut pay = self.sealed_payment(terms(cuts, *replicas, *disclose));
+                pay.max_fee = Amount(pay.max_fee.0 + extra);
+                Some(self.tx(PEOPLE[*payer], Action::PayForQuery(pay)))
+            }
+            Op::Sealed { query, shard, replica, which, what } => {
+                self.make_sealed(*query, (*shard, *replica), *which, *what)
+            }
             Op::Wait { ms, blocks } => {
                 for _ in 0..*blocks {
                     self.block(*ms, &[]);
@@ -145,6 +239,57 @@ impl World {
                 None
             }
         }
+    }
+}
+
+impl World {
+    fn make_sealed(
+        &mut self,
+        query: usize,
+        (shard, replica): (u8, u8),
+        which: usize,
+        what: SealedOp,
+    ) -> Option<SignedTx> {
+        let record = self.live(query)?;
+        let sealed = record.sealed.as_ref().filter(|_| record.status.is_open())?;
+        let (id, shard) = (record.id, shard % sealed.terms.shards() as u8);
+        let seat = *self.replicas(&id).seat(shard, replica)?;
+        let pair = |other: u8| {
+            let (left, right) = (other.min(replica), other.max(replica));
+            Pair { query: id, shard, left, right }
+        };
+        // What a replica committed to is mostly what it goes on with.
+        let committed = sealed.commit(shard, replica).map(|c| c.blinded_root);
+        let roots = &LAB.shard(&sealed.terms, shard).roots;
+        let blinded = |root: &Hash| {
+            let veil = veil(shard, replica);
+            nesa_chain::committee::blind(&self.chain, &id, (shard, replica), root, &veil)
+        };
+        let place = roots.iter().position(|root| Some(blinded(root)) == committed);
+        let which = place.unwrap_or(which);
+        let action = match what {
+            SealedOp::Commit { served } => {
+                Action::CommitShard(self.commit_shard(&id, (shard, replica), &roots[which], served))
+            }
+            SealedOp::Reveal => {
+                let (root, blind) = (roots[which], veil(shard, replica));
+                Action::Reveal(Reveal { query: id, shard, replica, root, blind })
+            }
+            SealedOp::Claim { total } => {
+                let voucher = self.shard_voucher(&id, shard, replica, total);
+                Action::ClaimShard(ClaimShard { query: id, voucher })
+            }
+            SealedOp::Open { other } => {
+                let manifest = self.party(&id, shard, 0, |party| party.manifest_slice().unwrap());
+                Action::OpenDispute(OpenDispute { pair: pair(other), manifest })
+            }
+            SealedOp::Answer { other } => {
+                let answer = self.answer_of(&pair(other), which)?.ok()?;
+                Action::AnswerDispute(AnswerDispute { pair: pair(other), answer })
+            }
+            SealedOp::Close { other } => Action::CloseDispute(CloseDispute { pair: pair(other) }),
+        };
+        Some(self.tx(number(&seat.operator), action))
     }
 }
 
@@ -166,6 +311,29 @@ proptest! {
         for id in world.queries.clone() {
             if world.state.contains_key(&nesa_chain::keys::query(&id)) {
                 prop_assert!(!world.query(&id).status.is_open());
+            }
+        }
+    }
+
+    #[test]
+    fn no_life_of_a_committee_makes_or_loses_money(ops in sealed_life()) {
+        let mut world = World::sealed();
+        for op in &ops {
+            if let Some(tx) = world.make(op) {
+                world.block(15, &[tx]);
+            }
+        }
+        for _ in 0..40 {
+            world.block(2_500, &[]);
+        }
+        for id in world.queries.clone() {
+            if world.state.contains_key(&nesa_chain::keys::query(&id)) {
+                let query = world.query(&id);
+                prop_assert!(!query.status.is_open());
+                let disputes = query.sealed.into_iter().flat_map(|sealed| sealed.disputes);
+                for dispute in disputes {
+                    prop_assert!(dispute.ruling.is_some());
+                }
             }
         }
     }

@@ -154,7 +154,9 @@ impl Reader for Lazy<'_> {
 /// One escrow is all accounted for, and neither side took more than its half.
 fn check_query(query: &QueryRecord) {
     let paid = query.shares_paid;
-    let earned: u64 = query.commits.iter().map(|c| c.earned().0).sum();
+    let shards = || query.sealed.iter().flat_map(|sealed| &sealed.commits);
+    let earned: u64 = query.commits.iter().map(|c| c.earned().0).sum::<u64>()
+        + shards().map(|c| c.earned().0).sum::<u64>();
     let out = earned + paid.owner.0 + paid.validators.0 + paid.treasury.0;
     let ended = query.status.settlement().copied().unwrap_or_default();
     assert_eq!(out + query.held.0 + ended.burned.0 + ended.returned.0, query.escrow.0);
@@ -164,6 +166,12 @@ fn check_query(query: &QueryRecord) {
         assert!(claimed - out < VALIDATORS.len() as u64, "only what does not divide is held back");
     } else {
         assert_eq!((claimed, query.held), (out, Amount(0)), "every claim is paid in full");
+    }
+    for commit in shards() {
+        let terms = &query.sealed.as_ref().unwrap().terms;
+        let budget = query.escrow.0 / (u64::from(terms.replicas) * terms.shards() as u64);
+        assert!(commit.claimed().0 <= budget, "a replica has claimed more than its part");
+        assert!(commit.claim.is_none() || (commit.root.is_some() && !commit.liar));
     }
     for side in [Side::A, Side::B] {
         let of_side = query.commits.iter().filter(|c| c.side == side);

@@ -92,7 +92,7 @@ pub struct Attended<'a> {
 }
 
 /// Watches a run. All rows of one token come in the order in which the stages run.
-pub trait Observe: Send {
+pub trait Observe: Send + Sync {
     /// A row was made.
     fn row(&mut self, place: Place, row: Row<'_>, values: &[i32]);
 

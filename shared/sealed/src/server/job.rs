@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,11 +12,14 @@ use nesa_model::{
     Linear,
     decoder::{DecoderModel, DecoderRun, Fed, Feed, Output},
 };
+use nesa_primitives::Hash;
+use nesa_trace::{Geometry, Recorder, Trace};
 
-/// A step to be computed; it owns the sequence's cache until it is [`Done`].
+/// A step to be computed; it owns the sequence's cache and trace until it is [`Done`].
 pub struct Job {
     pub(super) seq: u32,
     pub(super) feed: Feed,
+    pub(super) trace: Trace,
     pub(super) tokens: usize,
     pub(super) cancel: Canceller,
 }
@@ -40,7 +43,7 @@ impl Canceller {
 /// A computed step, or one that was cancelled.
 pub struct Done {
     pub(super) seq: u32,
-    pub(super) fed: Option<Fed>,
+    pub(super) fed: Option<(Fed, Trace)>,
 }
 
 impl fmt::Debug for Job {
@@ -51,7 +54,7 @@ impl fmt::Debug for Job {
 
 impl fmt::Debug for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Done({}, {:?})", self.seq, self.fed)
+        write!(f, "Done({}, {:?})", self.seq, self.fed.as_ref().map(|(fed, _)| fed))
     }
 }
 
@@ -70,12 +73,15 @@ impl Done {
 
     /// Flips the lowest bit of every value of the result: for scenarios with a liar.
     pub fn corrupt(&mut self) {
-        if let Some(Fed { output: Output::Hidden(values) | Output::Logits(values), .. }) =
-            &mut self.fed
-        {
-            for value in values {
-                *value ^= 1;
-            }
+        let Some((fed, trace)) = &mut self.fed else { return };
+        let (Output::Hidden(values) | Output::Logits(values)) = &mut fed.output;
+        for value in values {
+            *value ^= 1;
+        }
+        // What it says on chain is what it says to the client.
+        let last = trace.len().saturating_sub(1) as u32;
+        if let Some(slot) = trace.geometry().slots().checked_sub(1) {
+            trace.set(last, slot, Hash([0xff; 32]));
         }
     }
 }
@@ -83,15 +89,16 @@ impl Done {
 /// Computes several sessions' jobs in one pass over the weights, in the order given. Each gives what it
 /// would have given alone.
 pub fn run(jobs: Vec<Job>, model: &DecoderModel, engine: &impl Linear) -> Vec<Done> {
-    let (mut feeds, mut marks) = (Vec::new(), Vec::new());
+    let (mut feeds, mut traces, mut marks) = (Vec::new(), Vec::new(), Vec::new());
     for job in jobs {
         let wanted = !job.cancel.is_cancelled();
         if wanted {
             feeds.push(job.feed);
+            traces.push(job.trace);
         }
         marks.push((job.seq, job.cancel, wanted));
     }
-    let mut results = compute(feeds, &marks, model, engine).into_iter();
+    let mut results = compute(feeds, traces, &marks, model, engine).into_iter();
     marks
         .into_iter()
         .map(|(seq, _, wanted)| Done { seq, fed: if wanted { results.next() } else { None } })
@@ -101,11 +108,14 @@ pub fn run(jobs: Vec<Job>, model: &DecoderModel, engine: &impl Linear) -> Vec<Do
 /// The results of all feeds, or none: sessions let nothing through that a run refuses.
 fn compute(
     feeds: Vec<Feed>,
+    traces: Vec<Trace>,
     marks: &[(u32, Canceller, bool)],
     model: &DecoderModel,
     engine: &impl Linear,
-) -> Vec<Fed> {
-    let Ok(mut run) = DecoderRun::start(model, feeds) else { return Vec::new() };
+) -> Vec<(Fed, Trace)> {
+    let recorder = Arc::new(Mutex::new(Recorder::new(traces)));
+    let observed = DecoderRun::start_observed(model, feeds, Box::new(recorder.clone()));
+    let Ok(mut run) = observed else { return Vec::new() };
     let mut y = Vec::new();
     while let Some(pending) = run.pending() {
         if marks.iter().all(|(_, cancel, wanted)| !wanted || cancel.is_cancelled()) {
@@ -121,12 +131,17 @@ fn compute(
             return Vec::new();
         }
     }
-    run.into_output().unwrap_or_default()
+    let fed = run.into_output().unwrap_or_default();
+    let traces = recorder.lock().unwrap_or_else(PoisonError::into_inner).finish();
+    fed.into_iter().zip(traces.into_iter().map(|(trace, _)| trace)).collect()
 }
 
-/// Memory that the cache of `tokens` tokens takes in a shard, bytes.
+/// Memory that the cache and the trace of `tokens` tokens take in a shard, bytes.
 pub fn kv_bytes(model: &DecoderModel, tokens: usize) -> usize {
     let c = model.config();
     let row = usize::from(c.kv_heads) * usize::from(c.head_width) * 4;
-    model.layers().len().saturating_mul(row).saturating_mul(tokens)
+    let layers = model.layers();
+    let geometry = Geometry::of(c, layers.start as u16..layers.end as u16);
+    let digests = geometry.map_or(0, |g| usize::from(g.slots()) * 32);
+    (layers.len() * row).saturating_add(digests).saturating_mul(tokens)
 }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use commonware_codec::Encode as _;
 use nesa_chain::{ShardVoucher, committee};
 use nesa_crypto::{
-    SecretKey, Signature, merkle,
+    SecretKey, Signature,
     seal::{Opener, Role, Sealer},
 };
 use nesa_kernels::decoder::RESIDUAL_LIMIT;
 use nesa_model::decoder::{DecoderModel, Feed, Input as Feeding, KvCache, Logits, Output, choose};
 use nesa_primitives::{Amount, Hash, decode_exact, domain};
+use nesa_trace::{Geometry, Trace, token_bits};
 use thiserror::Error;
 
 use super::{
@@ -35,7 +36,6 @@ pub struct Session {
     /// The replica whose place this node takes, and the word for it.
     replica: u8,
     admission: Option<Signature>,
-    salt: Hash,
     /// Tokens that the sequence may hold.
     max_tokens: usize,
     limits: Limits,
@@ -46,8 +46,8 @@ pub struct Session {
     working: Option<Working>,
     next_seq: u32,
     ledger: Ledger,
-    /// Digests of all that was answered, in order.
-    trail: Vec<Hash>,
+    /// What the node commits to; absent while a job has it.
+    trace: Option<Trace>,
     cancel: Canceller,
     over: bool,
 }
@@ -85,7 +85,7 @@ pub struct Outcome {
     pub replica: u8,
     /// For a spare, the client's word for that.
     pub admission: Option<Signature>,
-    /// Salted root over the digests of all answers.
+    /// Root of the trace of all that was computed.
     pub root: Hash,
     /// What it is blinded with.
     pub blind: Hash,
@@ -187,6 +187,9 @@ impl Session {
         if layers != Some(model.layers()) || model.digest() != terms.model || !model.has_weights() {
             return Err(wrong("the layers"));
         }
+        let range = model.layers();
+        let geometry = Geometry::of(model.config(), range.start as u16..range.end as u16);
+        let trace = Trace::new(geometry.map_err(|_| wrong("the layers"))?, opening.salt);
         let context = model.config().max_tokens;
         if opening.max_tokens == 0 || opening.max_tokens > context.min(terms.max_tokens) {
             return Err(wrong("the length"));
@@ -198,7 +201,6 @@ impl Session {
             choice: opening.choice,
             replica,
             admission: opening.admission,
-            salt: opening.salt,
             max_tokens: opening.max_tokens as usize,
             limits: Limits::of_width(model.config().d_model as usize),
             model,
@@ -207,7 +209,7 @@ impl Session {
             cache: Some(KvCache::new()),
             working: None,
             next_seq: 0,
-            trail: Vec::new(),
+            trace: Some(trace),
             cancel: Canceller::default(),
             over: false,
         };
@@ -243,6 +245,7 @@ impl Session {
                 let held = cache.len();
                 let error = ServeError::Truncate { got: tokens, held };
                 cache.truncate(tokens as usize).map_err(|_| error)?;
+                self.trace.as_mut().ok_or(ServeError::Order)?.truncate(tokens as usize);
                 self.reply(&Response::Truncated { tokens })
             }
             Request::Voucher(voucher) => {
@@ -256,7 +259,7 @@ impl Session {
                 Ok(Received::Quiet)
             }
             Request::Finish { blind } => {
-                let outcome = self.outcome(&blind);
+                let outcome = self.outcome(&blind).ok_or(ServeError::Order)?;
                 let Outcome { blinded_root, served_tokens, .. } = outcome.clone();
                 let Terms { chain, query, role, .. } = &self.terms;
                 let message = commitment_message(query, *role, &blinded_root, served_tokens);
@@ -312,20 +315,21 @@ impl Session {
         })?;
         self.next_seq = seq.checked_add(1).ok_or(wrong("the numbers are used up"))?;
         let cache = self.cache.take().ok_or(ServeError::Order)?;
+        let trace = self.trace.take().ok_or(ServeError::Order)?;
         let logits = if want == Want::All { Logits::All } else { Logits::Last };
         self.working = Some(Working { seq, position: held, tokens, want });
         let feed = Feed { cache, input, logits };
-        Ok(Received::Work(Job { seq, feed, tokens, cancel: self.cancel.clone() }))
+        Ok(Received::Work(Job { seq, feed, trace, tokens, cancel: self.cancel.clone() }))
     }
 
     /// Takes a computed step back; the frame to send. `None` when it was cancelled, is another step,
     /// or could not be computed: the session is over then.
     pub fn complete(&mut self, done: Done) -> Option<Bytes> {
         let working = self.working.take().filter(|working| working.seq == done.seq);
-        let reply = working.zip(done.fed).and_then(|(working, fed)| {
+        let reply = working.zip(done.fed).and_then(|(working, (fed, trace))| {
             self.cache = Some(fed.cache);
+            self.trace = Some(trace);
             let stepped = self.stepped(&working, fed.output)?;
-            self.trail.extend_from_slice(&stepped.digests);
             self.say(&Response::Stepped(stepped))
         });
         self.over |= reply.is_none();
@@ -381,7 +385,10 @@ impl Session {
         hasher.update(self.key.seed().as_ref());
         hasher.update(&self.terms.query.0);
         let blind: Hash = hasher.finalize().into();
-        (self.ledger.served() > 0).then(|| self.outcome(&blind))
+        if self.ledger.served() == 0 {
+            return None;
+        }
+        self.outcome(&blind)
     }
 
     /// The largest running total received so far.
@@ -414,19 +421,17 @@ impl Session {
         self.over
     }
 
-    /// The salted root over all digests: equal for nodes that gave the same answers in one query.
-    fn root(&self) -> Hash {
-        let mut hasher = domain("shard trail", &self.terms.chain);
-        hasher.update(&self.salt.0);
-        hasher.update(&merkle::root_of_hashes(&self.trail).0);
-        hasher.finalize().into()
+    /// Root of the trace: equal for nodes that computed the same in one query.
+    fn root(&self) -> Option<Hash> {
+        Some(self.trace.as_ref()?.root(token_bits(self.terms.max_tokens)))
     }
 
-    fn outcome(&self, blind: &Hash) -> Outcome {
+    /// `None` while a job has the trace.
+    fn outcome(&self, blind: &Hash) -> Option<Outcome> {
         let Terms { chain, query, role, .. } = &self.terms;
-        let root = self.root();
+        let root = self.root()?;
         let place = (role.shard, self.replica);
-        Outcome {
+        Some(Outcome {
             replica: self.replica,
             admission: self.admission,
             root,
@@ -434,7 +439,7 @@ impl Session {
             blinded_root: committee::blind(chain, query, place, &root, blind),
             served_tokens: self.ledger.served(),
             voucher: self.ledger.voucher().cloned(),
-        }
+        })
     }
 
     fn reply(&mut self, response: &Response) -> Result<Received, ServeError> {
@@ -451,8 +456,9 @@ impl Session {
 impl Session {
     /// [`Session::complete`] with an answer that was tampered with.
     pub(crate) fn forge(&mut self, done: Done, bend: impl FnOnce(&mut Stepped)) -> Bytes {
-        let (working, fed) = self.working.take().zip(done.fed).unwrap();
+        let (working, (fed, trace)) = self.working.take().zip(done.fed).unwrap();
         self.cache = Some(fed.cache);
+        self.trace = Some(trace);
         let mut stepped = self.stepped(&working, fed.output).unwrap();
         bend(&mut stepped);
         self.say(&Response::Stepped(stepped)).unwrap()

@@ -321,6 +321,9 @@ fn check_opening(
         Some(record.draw_view).map(|v| v.to_string()).unwrap_or_default(),
         record.included_view.saturating_add(committee::DRAW_DELAY_VIEWS).to_string(),
     )?;
+    if record.sealed.is_some() || pay.terms.is_some() {
+        return Err(Failure::new("lane of the query", "a committee's", "a masked one"));
+    }
     if record.named != pay.named || record.lane != pay.lane {
         return Err(Failure::new("named node or lane", "another", "the payment's"));
     }
@@ -367,7 +370,6 @@ fn check_commits(
     let bare = |record: &QueryRecord| QueryRecord {
         committee: None,
         commits: Vec::new(),
-        sealed: None,
         held: Amount::ZERO,
         held_faucet: Amount::ZERO,
         shares_paid: SharesPaid::default(),

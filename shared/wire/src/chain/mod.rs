@@ -51,7 +51,7 @@ impl Default for Limits {
             transactions: 4096,
             header: 2 << 10,
             finalization: 2 << 10,
-            transaction: 16 << 10,
+            transaction: 32 << 10,
             value: 64 << 10,
             // A proof of absence holds the neighbouring record, 64 KiB at most, and its path.
             proof: 80 << 10,

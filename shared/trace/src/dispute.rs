@@ -1,0 +1,722 @@
+//! The dispute of two roots, as a state machine.
+//!
+//! ```text
+//! Tree ──▶ Row ──▶ Block ─┬──────────────────▶ Opening ──▶ Done
+//!   │                     └──▶ Sum ──▶ … ──▶ ───┘
+//!   ├──▶ Input ──▶ Done            (inputs differ: who has the client's receipt?)
+//!   └──▶ Opening                   (one party lacks a row)
+//! ```
+//!
+//! In each round both parties answer; what they say must fit what they said before, down from the
+//! root each committed to. An answer that does not fit is refused and counts as none. Who does not answer
+//! in time, where the other does, lies. The last step either party may take: its opening decides by itself.
+
+use commonware_codec::{EncodeSize, Error, Read, ReadExt, Write};
+use nesa_crypto::{SecretKey, Signature, sign::verify_strict};
+use nesa_primitives::{Address, Hash, codec_tag};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use thiserror::Error;
+
+use crate::answer::{Answer, LEVELS, MAX_SUMS};
+use crate::judge::{Claim, Peak, base_of, judge, terms};
+use crate::opening::{self, Opened, OpeningError, Place};
+use crate::program::{Geometry, GeometryError, Op, SLOT_BITS};
+use crate::record::{PREFIX, ROW_TAG, prefix};
+use crate::slice::{self, BLOCK, Slice, blocks, frontier, join_frontier};
+use crate::tree::{MAX_TOKEN_BITS, Nodes};
+
+/// Most rounds of a dispute: 8 down the tree, 4 into the longest row and 1 for its block, 5 into the
+/// longest sum, 1 opening.
+pub const MAX_DISPUTE_ROUNDS: u32 = 19;
+
+/// One of the two parties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// The first.
+    Left,
+    /// The second.
+    Right,
+}
+
+codec_tag!(Side { Left = 0, Right = 1 });
+
+impl Side {
+    /// Both, in order.
+    pub const BOTH: [Self; 2] = [Self::Left, Self::Right];
+
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+        }
+    }
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a dispute ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ruling {
+    /// The left party lied, or fell silent.
+    LeftLies,
+    /// The right party did.
+    RightLies,
+    /// Both did.
+    BothLie,
+    /// Nobody is shown to have lied: the inputs differ and no receipt tells them apart, or it cannot be
+    /// told whether a row was asked for, or both fell silent.
+    Undecided,
+}
+
+codec_tag!(Ruling { LeftLies = 0, RightLies = 1, BothLie = 2, Undecided = 3 });
+
+impl Ruling {
+    const fn of(lies: [bool; 2]) -> Self {
+        match lies {
+            [true, true] => Self::BothLie,
+            [true, false] => Self::LeftLies,
+            [false, true] => Self::RightLies,
+            [false, false] => Self::Undecided,
+        }
+    }
+
+    /// Whether a party is shown to have lied.
+    pub const fn convicts(self, side: Side) -> bool {
+        match self {
+            Self::BothLie => true,
+            Self::LeftLies => matches!(side, Side::Left),
+            Self::RightLies => matches!(side, Side::Right),
+            Self::Undecided => false,
+        }
+    }
+}
+
+/// What a dispute waits for. Pairs are left, right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Stage {
+    /// Nodes below a subtree of the trace whose digests differ.
+    Tree {
+        /// Its height above the rows.
+        height: u8,
+        /// Its number at that height.
+        index: u64,
+        /// Its digests.
+        digests: [Hash; 2],
+    },
+    /// Receipts for an input that differs.
+    Input {
+        /// The token.
+        token: u32,
+        /// The input's digests.
+        digests: [Hash; 2],
+    },
+    /// Nodes below a subtree of a row, or its block when it is only one.
+    Row {
+        /// The token.
+        token: u32,
+        /// The row's slot.
+        slot: u16,
+        /// First block.
+        from: u32,
+        /// End of the blocks.
+        to: u32,
+        /// Digests of the subtree.
+        digests: [Hash; 2],
+    },
+    /// Partial sums of a disputed sum.
+    Sum {
+        /// The token.
+        token: u32,
+        /// The row's slot.
+        slot: u16,
+        /// Word of the sum.
+        index: u32,
+        /// The first word of its group of statistics, which both agree on.
+        base: i32,
+        /// First term.
+        from: u32,
+        /// End of the terms.
+        to: u32,
+        /// What the terms add up to.
+        claims: [i64; 2],
+    },
+    /// An opening, from either.
+    Opening {
+        /// The token.
+        token: u32,
+        /// The row's slot.
+        slot: u16,
+        /// What is claimed.
+        claim: Claim,
+    },
+    /// Nothing: it is over.
+    Done {
+        /// How it ended.
+        ruling: Ruling,
+    },
+}
+
+/// The place and the terms of a dispute, which the caller knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// The chain.
+    pub chain: Hash,
+    /// The query.
+    pub query: Hash,
+    /// The shard.
+    pub shard: u8,
+    /// Key that signs input receipts.
+    pub client_key: Address,
+    /// Digest of the model.
+    pub model: Hash,
+    /// The revealed roots.
+    pub roots: [Hash; 2],
+}
+
+const RECEIPT_TAG: &str = "trace input";
+
+impl Context {
+    fn receipt(&self, token: u32, digest: &Hash) -> [u8; 69] {
+        let mut bytes = [0u8; 69];
+        bytes[..32].copy_from_slice(&self.query.0);
+        bytes[32] = self.shard;
+        bytes[33..37].copy_from_slice(&token.to_be_bytes());
+        bytes[37..].copy_from_slice(&digest.0);
+        bytes
+    }
+
+    /// The client's word that this is the digest of the input it gave for a token. A replica that works
+    /// on inputs without one cannot defend itself against another that says it was given something else.
+    pub fn sign_receipt(&self, key: &SecretKey, token: u32, digest: &Hash) -> Signature {
+        key.sign(RECEIPT_TAG, &self.chain, &self.receipt(token, digest))
+    }
+
+    /// Checks [`Context::sign_receipt`].
+    pub fn verify_receipt(&self, token: u32, digest: &Hash, signature: &Signature) -> bool {
+        let message = self.receipt(token, digest);
+        verify_strict(&self.client_key, RECEIPT_TAG, &self.chain, &message, signature).is_ok()
+    }
+}
+
+/// A dispute that cannot begin.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// The roots are equal.
+    #[error("both revealed the same root")]
+    Equal,
+    /// The model's description is not proven.
+    #[error(transparent)]
+    Header(#[from] OpeningError),
+    /// The model has no such shard.
+    #[error(transparent)]
+    Geometry(#[from] GeometryError),
+    /// The query's cuts do not fit the model.
+    #[error("shard {shard} does not exist in a model of {layers} layers")]
+    Shard {
+        /// The shard.
+        shard: u8,
+        /// Layers of the model.
+        layers: u16,
+    },
+}
+
+/// An answer that is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AnswerError {
+    /// Not what is waited for.
+    #[error("{got}, waiting for {expected}")]
+    Kind {
+        /// The answer given.
+        got: &'static str,
+        /// The answer waited for.
+        expected: &'static str,
+    },
+    /// The party has answered this round.
+    #[error("answered already")]
+    Twice,
+    /// Not what the party committed to.
+    #[error("{what} do not fit what was said before")]
+    Unfit {
+        /// What.
+        what: &'static str,
+    },
+    /// An opening that shows nothing.
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
+}
+
+/// Two parties on their way to the first thing they disagree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispute {
+    /// The shard's shape.
+    pub geometry: Geometry,
+    /// Levels of the tree above a token's rows.
+    pub token_bits: u8,
+    /// What is waited for.
+    pub stage: Stage,
+    /// Answers of this round.
+    pub answers: [Option<Answer>; 2],
+}
+
+impl Dispute {
+    /// Begins a dispute. `header` holds the model's manifest; `layers` says which of so many layers the
+    /// shard has.
+    ///
+    /// # Errors
+    /// [`OpenError`] when there is nothing to dispute, or the model is not shown.
+    pub fn open(
+        context: &Context,
+        header: &Slice,
+        layers: impl FnOnce(u16) -> Option<Range<u16>>,
+        token_bits: u8,
+    ) -> Result<Self, OpenError> {
+        if context.roots[0] == context.roots[1] {
+            return Err(OpenError::Equal);
+        }
+        let (manifest, _) = opening::manifest(&context.model, header)?;
+        let all = manifest.config.layers;
+        let layers = layers(all).ok_or(OpenError::Shard { shard: context.shard, layers: all })?;
+        let geometry = Geometry::of(&manifest.config, layers)?;
+        let token_bits = token_bits.min(MAX_TOKEN_BITS);
+        let height = SLOT_BITS + token_bits;
+        let stage = Stage::Tree { height, index: 0, digests: context.roots };
+        Ok(Self { geometry, token_bits, stage, answers: [None, None] })
+    }
+
+    /// How it ended, once it has.
+    pub const fn ruling(&self) -> Option<Ruling> {
+        match self.stage {
+            Stage::Done { ruling } => Some(ruling),
+            _ => None,
+        }
+    }
+
+    /// Whether a party still owes this round's answer. The opening is owed by neither alone.
+    pub fn awaits(&self, side: Side) -> bool {
+        self.ruling().is_none() && self.answers[side.index()].is_none()
+    }
+
+    /// Takes an answer; with the second one the dispute advances, and so it does with one opening.
+    ///
+    /// # Errors
+    /// [`AnswerError`]; the dispute is unchanged.
+    pub fn answer(
+        &mut self,
+        context: &Context,
+        side: Side,
+        answer: Answer,
+    ) -> Result<(), AnswerError> {
+        if !matches!(self.stage, Stage::Done { .. }) && !self.awaits(side) {
+            return Err(AnswerError::Twice);
+        }
+        if let Stage::Opening { token, slot, claim } = self.stage {
+            let Answer::Opening(opening) = &answer else { return Err(self.unexpected(&answer)) };
+            let place = Place {
+                model: &context.model,
+                geometry: &self.geometry,
+                root: &context.roots[side.index()],
+                token_bits: self.token_bits,
+                token,
+                slot,
+            };
+            let ruling = decide(&Opened::check(opening, &place)?, &place, &claim)?;
+            self.stage = Stage::Done { ruling };
+            return Ok(());
+        }
+        self.check(context, side, &answer)?;
+        self.answers[side.index()] = Some(answer);
+        if let [Some(left), Some(right)] = &self.answers {
+            let next = self.advance(left, right);
+            self.stage = next;
+            self.answers = [None, None];
+        }
+        Ok(())
+    }
+
+    /// The time for this round's answers is over: who has not answered, where the other has, lies.
+    pub fn time_out(&mut self) {
+        if self.ruling().is_some() {
+            return;
+        }
+        let silent = [self.answers[0].is_none(), self.answers[1].is_none()];
+        // Neither answered: neither is shown to be right.
+        let ruling = if silent == [true, true] { Ruling::Undecided } else { Ruling::of(silent) };
+        self.stage = Stage::Done { ruling };
+        self.answers = [None, None];
+    }
+
+    fn unexpected(&self, answer: &Answer) -> AnswerError {
+        let expected = match &self.stage {
+            Stage::Tree { .. } => "nodes",
+            Stage::Input { .. } => "receipt",
+            Stage::Row { from, to, .. } if to - from == 1 => "block",
+            Stage::Row { .. } => "nodes",
+            Stage::Sum { .. } => "sums",
+            Stage::Opening { .. } => "opening",
+            Stage::Done { .. } => "nothing",
+        };
+        AnswerError::Kind { got: answer.name(), expected }
+    }
+
+    /// Whether an answer fits what its party said before.
+    fn check(&self, context: &Context, side: Side, answer: &Answer) -> Result<(), AnswerError> {
+        let fits = |fits: bool, what| if fits { Ok(()) } else { Err(AnswerError::Unfit { what }) };
+        let at = side.index();
+        match (&self.stage, answer) {
+            (Stage::Tree { height, digests, .. }, Answer::Nodes(nodes)) => {
+                let joined = Nodes::new().join(nodes, LEVELS.min(u32::from(*height)));
+                fits(joined == Some(digests[at]), "nodes")
+            }
+            (Stage::Input { token, digests }, Answer::Receipt(signature)) => {
+                fits(context.verify_receipt(*token, &digests[at], signature), "receipt")
+            }
+            (Stage::Row { slot, from, to, digests, .. }, Answer::Nodes(nodes)) if to - from > 1 => {
+                let whole = 0..blocks(self.row_bytes(*slot));
+                let (range, mut nodes) = (*from..*to, nodes.iter());
+                let key = slice::key(ROW_TAG);
+                let joined = join_frontier(&key, range.clone(), LEVELS, &mut nodes, range == whole);
+                fits(nodes.next().is_none() && joined == Some(digests[at]), "nodes")
+            }
+            (Stage::Row { slot, from, to, digests, .. }, Answer::Block(block))
+                if to - from == 1 =>
+            {
+                let len = self.row_bytes(*slot);
+                let start = from.saturating_mul(BLOCK as u32);
+                let expected = (len.saturating_sub(start) as usize).min(BLOCK);
+                let key = slice::key(ROW_TAG);
+                let digest = if block.0.len() != expected || expected == 0 {
+                    Hash::ZERO
+                } else if blocks(len) == 1 {
+                    slice::root(&key, &block.0)
+                } else {
+                    slice::subtree(&key, *from, &block.0)
+                };
+                fits(digest == digests[at], "bytes of the block")
+            }
+            (Stage::Sum { token, slot, from, to, claims, .. }, Answer::Sums(sums)) => {
+                let parts = self.parts(*token, *slot, *from..*to);
+                let sum: i128 = sums.iter().map(|s| i128::from(*s)).sum();
+                let fit = sums.len() == parts.len() && sum == i128::from(claims[at]);
+                fits(fit, "partial sums")
+            }
+            _ => Err(self.unexpected(answer)),
+        }
+    }
+
+    /// Bytes of a row as it is hashed.
+    pub(crate) fn row_bytes(&self, slot: u16) -> u32 {
+        let words = self.geometry.op(slot).map_or(0, |op| self.geometry.words(op));
+        // Sizes are bounded by the model's layout: below 2^23.
+        (PREFIX + 4 * words) as u32
+    }
+
+    /// The parts that an answer divides a sum into.
+    pub(crate) fn parts(&self, token: u32, slot: u16, range: Range<u32>) -> Vec<Range<u32>> {
+        let granule = self.geometry.op(slot).map_or(1, |op| terms(&self.geometry, token, op).1);
+        let units = range.len().div_ceil(granule as usize).max(1);
+        let step = units.div_ceil(MAX_SUMS) as u32 * granule;
+        let starts = range.clone().step_by(step as usize);
+        starts.map(|start| start..start.saturating_add(step).min(range.end)).collect()
+    }
+
+    /// What follows two answers that fit.
+    fn advance(&self, left: &Answer, right: &Answer) -> Stage {
+        match (&self.stage, left, right) {
+            (Stage::Tree { height, index, .. }, Answer::Nodes(left), Answer::Nodes(right)) => {
+                let levels = LEVELS.min(u32::from(*height));
+                let Some(i) = first_difference(left, right) else { return undecided() };
+                let digests = [left[i], right[i]];
+                let height = height - levels as u8;
+                let index = (index << levels) | i as u64;
+                if height > 0 {
+                    Stage::Tree { height, index, digests }
+                } else {
+                    self.leaf(index, digests)
+                }
+            }
+            // Both have one: the client gave them different inputs.
+            (Stage::Input { .. }, ..) => undecided(),
+            (
+                Stage::Row { token, slot, from, to, .. },
+                Answer::Nodes(left),
+                Answer::Nodes(right),
+            ) => {
+                let ranges = frontier(*from..*to, LEVELS);
+                let Some(i) = first_difference(left, right) else { return undecided() };
+                let Some(range) = ranges.get(i) else { return undecided() };
+                let (token, slot, digests) = (*token, *slot, [left[i], right[i]]);
+                Stage::Row { token, slot, from: range.start, to: range.end, digests }
+            }
+            (Stage::Row { token, slot, from, .. }, Answer::Block(left), Answer::Block(right)) => {
+                self.block(*token, *slot, *from, [&left.0, &right.0])
+            }
+            (
+                Stage::Sum { token, slot, index, base, from, to, .. },
+                Answer::Sums(l),
+                Answer::Sums(r),
+            ) => {
+                let parts = self.parts(*token, *slot, *from..*to);
+                let Some(i) = first_difference(l, r) else { return undecided() };
+                let Some(part) = parts.get(i) else { return undecided() };
+                self.sum((*token, *slot, *index, *base), part.clone(), [l[i], r[i]])
+            }
+            _ => undecided(),
+        }
+    }
+
+    /// The first row that differs.
+    fn leaf(&self, index: u64, digests: [Hash; 2]) -> Stage {
+        let token = (index >> SLOT_BITS) as u32;
+        let slot = (index & ((1 << SLOT_BITS) - 1)) as u16;
+        let absent = digests.map(|digest| digest == Hash::ZERO);
+        let Some(op) = self.geometry.op(slot) else {
+            // No such row: who has it lies.
+            return Stage::Done { ruling: Ruling::of(absent.map(|absent| !absent)) };
+        };
+        if absent != [false, false] {
+            let head = self.geometry.head_slot();
+            // Whether a token was asked for, or its logits, is between client and replica.
+            if slot == 0 || slot == head {
+                return undecided();
+            }
+            let reference = if slot > head { head } else { 0 };
+            let claim = Claim::Absent { reference, left: absent[0] };
+            return Stage::Opening { token, slot, claim };
+        }
+        if op == Op::Input {
+            return Stage::Input { token, digests };
+        }
+        Stage::Row { token, slot, from: 0, to: blocks(self.row_bytes(slot)), digests }
+    }
+
+    /// The first word that differs in a block.
+    fn block(&self, token: u32, slot: u16, block: u32, data: [&[u8]; 2]) -> Stage {
+        let start = block as usize * BLOCK;
+        let Some(op) = self.geometry.op(slot) else { return undecided() };
+        let Some(at) = first_difference(data[0], data[1]) else { return undecided() };
+        if start + at < PREFIX {
+            // What stands before the values is fixed for all rows but inputs.
+            let right = prefix(&Hash::ZERO, token, slot, self.geometry.words(op));
+            let wrong = |bytes: &[u8]| bytes.get(..PREFIX) != Some(&right[..]);
+            return Stage::Done { ruling: Ruling::of(data.map(wrong)) };
+        }
+        let index = (start + at - PREFIX) / 4;
+        let word = |side: usize, index: usize| -> i32 {
+            let at = PREFIX + 4 * index - start;
+            let bytes = data[side].get(at..at + 4).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, i32::from_le_bytes)
+        };
+        let both = |index: usize| [word(0, index), word(1, index)];
+        let long = |index: usize| -> [i64; 2] {
+            [0, 1].map(|s| (i64::from(word(s, index + 1)) << 32) | i64::from(word(s, index) as u32))
+        };
+        // Words before the first that differs are the same in both.
+        let base = |index: usize| base_of(op, index as u32).map_or(0, |at| word(0, at));
+        let peak = |index: usize| {
+            let claims =
+                [0, 1].map(|s| Peak { value: word(s, index), at: word(s, index + 1) as u32 });
+            let base = base(index);
+            Stage::Opening { token, slot, claim: Claim::Peak { index: index as u32, base, claims } }
+        };
+        let whole = 0..terms(&self.geometry, token, op).0;
+        let sum = |index: usize, claims| {
+            self.sum((token, slot, index as u32, base(index)), whole.clone(), claims)
+        };
+        // Words of one group lie in one block: groups are aligned to their size.
+        match (op, index % 8, index % 4) {
+            (Op::NormStats(_), 0 | 1, _) => peak(0),
+            (Op::NormStats(_), 2 | 3, _) => sum(2, long(2)),
+            (Op::NormStats(_), 4 | 5, _) => peak(4),
+            (Op::OfferStats(_), _, 0 | 1) => peak(0),
+            (Op::AttentionStats(_), _, part @ (0 | 1)) => peak(index - part),
+            (Op::AttentionStats(_), _, 2) => {
+                sum(index, both(index).map(|word| i64::from(word as u32)))
+            }
+            (Op::Sums(_), ..) => sum(index & !1, long(index & !1)),
+            (Op::Product(_), ..) => sum(index, both(index).map(i64::from)),
+            _ => {
+                let claim = Claim::Word { index: index as u32, claims: both(index) };
+                Stage::Opening { token, slot, claim }
+            }
+        }
+    }
+
+    /// A sum that differs, or the last part of one.
+    fn sum(
+        &self,
+        (token, slot, index, base): (u32, u16, u32, i32),
+        range: Range<u32>,
+        claims: [i64; 2],
+    ) -> Stage {
+        let (from, to) = (range.start, range.end);
+        if self.parts(token, slot, range).len() > 1 {
+            return Stage::Sum { token, slot, index, base, from, to, claims };
+        }
+        let claim = Claim::Sum { index, base, from, to, claims };
+        Stage::Opening { token, slot, claim }
+    }
+}
+
+const fn undecided() -> Stage {
+    Stage::Done { ruling: Ruling::Undecided }
+}
+
+fn first_difference<T: PartialEq>(left: &[T], right: &[T]) -> Option<usize> {
+    left.iter().zip(right).position(|(left, right)| left != right)
+}
+
+/// What a checked opening says about a claim.
+fn decide(opened: &Opened, place: &Place<'_>, claim: &Claim) -> Result<Ruling, OpeningError> {
+    let (token, slot) = (place.token, place.slot);
+    if let Claim::Absent { reference, left } = *claim {
+        let digest = opened.digest(token, reference);
+        let there = digest.ok_or(OpeningError::Row { token, slot: reference })? != Hash::ZERO;
+        // The row should be where its group has begun.
+        return Ok(if there == left { Ruling::LeftLies } else { Ruling::RightLies });
+    }
+    let op = place.geometry.op(slot).ok_or(OpeningError::Row { token, slot })?;
+    let truth = judge(&opened.manifest, place.geometry, token, op, claim, opened)?;
+    Ok(Ruling::of([truth.left_lies, truth.right_lies]))
+}
+
+impl Write for Stage {
+    fn write(&self, buf: &mut impl bytes::BufMut) {
+        match self {
+            Self::Tree { height, index, digests } => {
+                buf.put_u8(0);
+                height.write(buf);
+                index.write(buf);
+                digests.iter().for_each(|digest| digest.write(buf));
+            }
+            Self::Input { token, digests } => {
+                buf.put_u8(1);
+                token.write(buf);
+                digests.iter().for_each(|digest| digest.write(buf));
+            }
+            Self::Row { token, slot, from, to, digests } => {
+                buf.put_u8(2);
+                token.write(buf);
+                slot.write(buf);
+                from.write(buf);
+                to.write(buf);
+                digests.iter().for_each(|digest| digest.write(buf));
+            }
+            Self::Sum { token, slot, index, base, from, to, claims } => {
+                buf.put_u8(3);
+                token.write(buf);
+                slot.write(buf);
+                base.write(buf);
+                [index, from, to].into_iter().for_each(|word| word.write(buf));
+                claims.iter().for_each(|claim| claim.write(buf));
+            }
+            Self::Opening { token, slot, claim } => {
+                buf.put_u8(4);
+                token.write(buf);
+                slot.write(buf);
+                claim.write(buf);
+            }
+            Self::Done { ruling } => {
+                buf.put_u8(5);
+                ruling.write(buf);
+            }
+        }
+    }
+}
+
+impl EncodeSize for Stage {
+    fn encode_size(&self) -> usize {
+        1 + match self {
+            Self::Tree { .. } => 9 + 64,
+            Self::Input { .. } => 4 + 64,
+            Self::Row { .. } => 14 + 64,
+            Self::Sum { .. } => 22 + 16,
+            Self::Opening { claim, .. } => 6 + claim.encode_size(),
+            Self::Done { .. } => 1,
+        }
+    }
+}
+
+impl Read for Stage {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl commonware_codec::Buf, _: &()) -> Result<Self, Error> {
+        Ok(match u8::read(buf)? {
+            0 => {
+                let (height, index) = (u8::read(buf)?, u64::read(buf)?);
+                if height > SLOT_BITS + MAX_TOKEN_BITS {
+                    return Err(Error::Invalid("Stage", "height beyond the tree"));
+                }
+                Self::Tree { height, index, digests: [ReadExt::read(buf)?, ReadExt::read(buf)?] }
+            }
+            1 => Self::Input {
+                token: ReadExt::read(buf)?,
+                digests: [ReadExt::read(buf)?, ReadExt::read(buf)?],
+            },
+            2 => {
+                let (token, slot) = (u32::read(buf)?, u16::read(buf)?);
+                let (from, to) = (u32::read(buf)?, u32::read(buf)?);
+                if from >= to {
+                    return Err(Error::Invalid("Stage", "no blocks"));
+                }
+                let digests = [ReadExt::read(buf)?, ReadExt::read(buf)?];
+                Self::Row { token, slot, from, to, digests }
+            }
+            3 => {
+                let (token, slot, base) = (u32::read(buf)?, u16::read(buf)?, i32::read(buf)?);
+                let index = u32::read(buf)?;
+                let (from, to) = (u32::read(buf)?, u32::read(buf)?);
+                if from >= to {
+                    return Err(Error::Invalid("Stage", "no terms"));
+                }
+                let claims = [ReadExt::read(buf)?, ReadExt::read(buf)?];
+                Self::Sum { token, slot, index, base, from, to, claims }
+            }
+            4 => Self::Opening {
+                token: ReadExt::read(buf)?,
+                slot: ReadExt::read(buf)?,
+                claim: ReadExt::read(buf)?,
+            },
+            5 => Self::Done { ruling: ReadExt::read(buf)? },
+            other => return Err(Error::InvalidEnum(other)),
+        })
+    }
+}
+
+impl Write for Dispute {
+    fn write(&self, buf: &mut impl bytes::BufMut) {
+        self.geometry.write(buf);
+        self.token_bits.write(buf);
+        self.stage.write(buf);
+        self.answers.iter().for_each(|answer| answer.write(buf));
+    }
+}
+
+impl EncodeSize for Dispute {
+    fn encode_size(&self) -> usize {
+        self.geometry.encode_size()
+            + 1
+            + self.stage.encode_size()
+            + self.answers.iter().map(EncodeSize::encode_size).sum::<usize>()
+    }
+}
+
+impl Read for Dispute {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl commonware_codec::Buf, _: &()) -> Result<Self, Error> {
+        let geometry = ReadExt::read(buf)?;
+        let token_bits = u8::read(buf)?;
+        if token_bits > MAX_TOKEN_BITS {
+            return Err(Error::Invalid("Dispute", "token bits beyond the tree"));
+        }
+        let stage = ReadExt::read(buf)?;
+        let answers = [ReadExt::read(buf)?, ReadExt::read(buf)?];
+        Ok(Self { geometry, token_bits, stage, answers })
+    }
+}

@@ -1,0 +1,9 @@
+//! Attacks on traces and disputes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod codecs;
+mod disputes;
+mod honest;
+mod strategies;
+mod support;
