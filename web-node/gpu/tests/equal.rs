@@ -17,7 +17,8 @@ use proptest::prelude::*;
 fn not_run(error: &dyn std::fmt::Display) {
     assert!(std::env::var_os("NESA_REQUIRE_ADAPTER").is_none(), "no adapter: {error}");
     let install = "install mesa-vulkan-drivers and libvulkan1";
-    writeln!(std::io::stderr(), "NOT RUN, no adapter ({error}): {install}").unwrap();
+    let said = format!("NOT RUN, no adapter ({error}): {install}\n");
+    std::io::stderr().write_all(said.as_bytes()).unwrap();
 }
 
 fn open(caps: Option<Caps>) -> Option<Gpu> {
