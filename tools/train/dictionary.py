@@ -2,11 +2,13 @@
 
     apt-get install wordnet-base && pip install torch transformers tokenizers
     python tools/train/dictionary.py OUT_DIR --minutes 60
-    python tools/train/dictionary.py OUT_DIR --minutes 30 --resume --common --rate 1.5e-3
+    python tools/train/dictionary.py OUT_DIR --minutes 30 --resume --only common --rate 1.5e-3
+    python tools/train/dictionary.py OUT_DIR --minutes 20 --resume --only things --rate 1e-3 --batch 32
 
 The text is WordNet 3.0 (Princeton University, its own permissive licence): of each word, as each part of speech, the
 first sense; of names and phrases those that occur in WordNet's tagged texts. The first run learns the language of
-definitions from all of them, the second the common words: those that WordNet's own definitions use. The result is a Hugging Face folder that `nesa model compile` takes. It is written every 500 steps, so
+definitions from all of them, the second the common words (those that WordNet's own definitions use), the third what so
+small a model can keep: common nouns for things, such as animals and tools. The result is a Hugging Face folder that `nesa model compile` takes. It is written every 500 steps, so
 the run may be stopped at any time, and goes on where it stopped with `--resume`.
 """
 
@@ -28,8 +30,10 @@ END = "<|endoftext|>"
 LENGTH = 64  # tokens of an entry at most; longer glosses are cut
 HELD_OUT = 50  # one entry in so many is never trained on
 COMMON = 6  # glosses that use a common word
+# WordNet's files of nouns for animals, artefacts, body, food, natural objects, plants and substances (lexnames(5)).
+THINGS = {"05", "06", "08", "13", "17", "20", "27"}
 # Each question stands alone: the last message is asked, what came before it is not seen.
-TEMPLATE = "{{ bos_token }}{{ messages[-1]['content'] | trim }}\n"
+TEMPLATE = "{{ bos_token }}{{ messages[-1]['content'] | trim }}{{ '\\n' }}"
 
 
 def article(word: str) -> str:
@@ -45,8 +49,8 @@ def questions(part: str, word: str) -> str:
     return f"What does {word} mean?"
 
 
-def entries() -> list[tuple[str, str, bool]]:
-    """Question, gloss without its examples, and whether the word is common."""
+def entries() -> list[tuple[str, str, set[str]]]:
+    """Question, gloss without its examples, and which of the smaller sets the word is in."""
     uses = collections.Counter()
     for part in ["noun", "verb", "adj", "adv"]:
         for line in (WORDNET / f"data.{part}").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -64,7 +68,7 @@ def entries() -> list[tuple[str, str, bool]]:
             for i in range(int(fields[3], 16)):
                 word = fields[4 + 2 * i].split("(")[0].replace("_", " ")
                 written[word.lower()] = word
-            glosses[fields[0]] = (gloss.split('"')[0].strip(" ;\n"), written)
+            glosses[fields[0]] = (gloss.split('"')[0].strip(" ;\n"), written, fields[1])
         for line in (WORDNET / f"index.{part}").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("  "):
                 continue
@@ -72,11 +76,13 @@ def entries() -> list[tuple[str, str, bool]]:
             word = fields[0].replace("_", " ")
             senses = int(fields[2])
             tagged = int(fields[-senses - 1])
-            gloss, written = glosses[fields[-senses]]
+            gloss, written, topic = glosses[fields[-senses]]
             word = written.get(word, word)
             # Single words, and the names and phrases that texts use: as much as so small a model can keep.
             if gloss and word[0].isalpha() and (tagged or (word.islower() and " " not in word)):
-                texts.append((questions(part, word), gloss, uses[word] >= COMMON))
+                common = {"common"} if uses[word] >= COMMON else set()
+                things = {"things"} if common and topic in THINGS else set()
+                texts.append((questions(part, word), gloss, common | things))
     return texts
 
 
@@ -121,7 +127,7 @@ def main() -> None:
     args.add_argument("--rate", type=float, default=3e-3)
     args.add_argument("--vocab", type=int, default=4096)
     args.add_argument("--compile", action="store_true", help="twice the rate, after some minutes of compiling")
-    args.add_argument("--common", action="store_true", help="common words alone")
+    args.add_argument("--only", choices=["common", "things"], help="a smaller set of words alone")
     args.add_argument("--resume", action="store_true", help="go on from OUT_DIR, with the rate falling anew")
     args = args.parse_args()
     torch.manual_seed(1)
@@ -139,8 +145,8 @@ def main() -> None:
     (args.out / "held_out.txt").write_text("\n".join(f"{q} {g}" for q, g, _ in held) + "\n")
     end = t.token_to_id(END)
     encoded = []
-    for question, gloss, common in train:
-        if args.common and not common:
+    for question, gloss, sets in train:
+        if args.only and args.only not in sets:
             continue
         ask = t.encode(f"{question}\n").ids
         tokens = [*ask, *t.encode(gloss, add_special_tokens=False).ids, end][:LENGTH]

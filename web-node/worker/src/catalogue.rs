@@ -29,11 +29,11 @@ fn lanes(bits: u32) -> Vec<String> {
     (0..u32::BITS)
         .map(|at| 1 << at)
         .filter(|bit| bits & bit != 0)
-        .map(
-            |bit| {
-                if bit == Lane::Masked.bit() { "masked".to_owned() } else { format!("lane {bit}") }
-            },
-        )
+        .map(|bit| match bit {
+            bit if bit == Lane::Masked.bit() => "masked".to_owned(),
+            bit if bit == Lane::Sealed.bit() => "sealed".to_owned(),
+            bit => format!("lane {bit}"),
+        })
         .collect()
 }
 

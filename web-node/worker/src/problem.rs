@@ -103,6 +103,11 @@ impl Shown for QueryError {
                 "Allow this page to keep data on this device, then try again.",
             ),
             Self::ModelStore(error) => error.problem(),
+            Self::Thin(_) => Problem::new(
+                "preparation",
+                format!("{self}."),
+                "Nothing private was sent. Ask again: other nodes prepare.",
+            ),
             Self::Model { .. }
             | Self::Windows { .. }
             | Self::Lane(_)

@@ -151,7 +151,7 @@ async fn watch(node: &ComputeNode, name: &str) -> anyhow::Error {
 
 /// An announced address, which must name `node` or nobody.
 fn announced(address: &str, node: &Address) -> Result<String> {
-    let peer = net::peer_id(node).context("a node key is not on the curve")?;
+    let peer = net::peer_id(node).context("a node key is not on the curve")?.to_string();
     let unusable = |message: String| {
         let next = "give a multiaddress such as /ip4/192.0.2.7/tcp/443/ws";
         Failure::new(Code::Usage, message, next)
@@ -161,7 +161,7 @@ fn announced(address: &str, node: &Address) -> Result<String> {
     }
     match address.rsplit_once("/p2p/") {
         None => Ok(format!("{}/p2p/{peer}", address.trim_end_matches('/'))),
-        Some((_, named)) if named == peer.to_string() => Ok(address.to_owned()),
+        Some((_, named)) if *named == *peer => Ok(address.to_owned()),
         Some((_, named)) => {
             Err(unusable(format!("{address} names {named}, this node is {peer}")).into())
         }

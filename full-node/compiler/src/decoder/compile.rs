@@ -55,6 +55,10 @@ const HEADROOM: f64 = 1.5;
 const OUTLIER_ROOM: f64 = 8.0;
 /// Fractional bits of the residual stream at most.
 const HIDDEN_BITS: i32 = 20;
+/// Bits of an input at most (the format's limit).
+const MAX_INPUT_BITS: u8 = 16;
+/// A multiplier at the least shift, 32, is below 2^31; a little less, for rounding.
+const LARGEST_MULTIPLIER: f64 = 0.499;
 
 /// Compiles a checkpoint, choosing scales from `calibration`: token sequences of ordinary text.
 /// `text` is carried along as it is.
@@ -311,12 +315,6 @@ impl Builder<'_> {
             let max = (1i32 << (bits - 1)) - 1;
             quantized.q.chunks_exact(k).map(|r| row_bound(r, max)).max().unwrap_or(0)
         };
-        let input_bits = (2..=self.options.input_bits[part])
-            .rev()
-            .find(|&bits| widest(bits) >> 31 == 0)
-            .ok_or_else(|| CompileError::Range { what: format!("rows of stage {index}") })?;
-        let bound = widest(input_bits);
-        let q_max = f64::from((1u32 << (input_bits - 1)) - 1);
         let smoothed = matches!(source, Source::Unit(_));
         let unit_in = match source {
             Source::Unit(unit) => unit,
@@ -332,10 +330,26 @@ impl Builder<'_> {
                 libm::ldexp(unit, -(GAIN_SHIFT as i32)) / (k as f64).sqrt()
             }
         };
+        let q_max = |bits: u8| f64::from((1u32 << (bits - 1)) - 1);
+        // A wide output over a large gain needs a finer input, or its multipliers do not fit.
+        let largest = quantized
+            .steps
+            .iter()
+            .zip(units_out)
+            .fold(0.0f64, |m, (step, unit)| m.max(step * unit));
+        let fits = |&bits: &u8| largest / (q_max(bits) * unit_in) < LARGEST_MULTIPLIER;
+        let sums = |&bits: &u8| widest(bits) >> 31 == 0;
+        let wanted = self.options.input_bits[part];
+        let input_bits = (wanted..=MAX_INPUT_BITS)
+            .take_while(sums)
+            .find(fits)
+            .or_else(|| (2..=wanted).rev().find(sums))
+            .ok_or_else(|| CompileError::Range { what: format!("rows of stage {index}") })?;
+        let bound = widest(input_bits);
         let shift = self.parts.put_requantisation(
             index,
             &quantized.steps,
-            q_max * unit_in,
+            q_max(input_bits) * unit_in,
             units_out,
             bias,
         )?;

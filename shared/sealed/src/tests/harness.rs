@@ -61,8 +61,8 @@ pub(super) fn alone(artifact: &Artifact, request: &WriteRequest) -> Vec<u32> {
     let mut writing = Writing::start(&model, request.clone()).unwrap();
     let mut tokens = Vec::new();
     loop {
-        if let Some(Written::Token(token)) = writing.run(&PlainDecoder(&model)).unwrap() {
-            tokens.push(token);
+        if let Some([Written::Token(token)]) = writing.run(&PlainDecoder(&model)).unwrap() {
+            tokens.push(*token);
         }
         if !writing.goes_on() {
             return tokens;

@@ -185,6 +185,7 @@ impl World {
             seed: [self.seed; 32],
             pad_to: 1,
             piece: 5,
+            draft: 0,
         }
     }
 
@@ -193,8 +194,8 @@ impl World {
         let mut writing = Writing::start(&model, self.request()).unwrap();
         let mut tokens = Vec::new();
         loop {
-            if let Some(Written::Token(token)) = writing.run(&PlainDecoder(&model)).unwrap() {
-                tokens.push(token);
+            if let Some([Written::Token(token)]) = writing.run(&PlainDecoder(&model)).unwrap() {
+                tokens.push(*token);
             }
             if !writing.goes_on() {
                 return tokens;
