@@ -114,9 +114,12 @@ fn a_bent_preparation_is_discarded_and_another_serves() {
         assert!(!preparers.contains(&culprit), "it is avoided");
         assert!(servers.iter().all(|server| !preparers.contains(server)), "{answer}");
     }
-    // Tested once: the second query moved a bucket less.
+    // Tested once: under the same preparation the second query moved a bucket less. A draw that leaves
+    // a side to the preparers alone has another pair prepare, which is tested again.
     let moved = |answer: &Value| answer["bytes"]["up"].as_u64().expect("bytes");
-    assert!(moved(&second) < moved(&first));
+    let preparers = |answer: &Value| answer["preparation"]["preparers"].clone();
+    let kept = preparers(&first) == preparers(&second);
+    assert!(!kept || moved(&second) < moved(&first), "{first} {second}");
     // No weight came here for it, and the answer is that of a local preparation.
     let before = size(&folder.path().join("home"));
     let local = network.json(base);
