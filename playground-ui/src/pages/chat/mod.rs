@@ -24,7 +24,7 @@ const CHECKED_FIRST: &str =
     "A token appears only after this device has checked every layer that made it.";
 
 /// Questions that the demo model, a dictionary, can answer.
-const EXAMPLES: [&str; 3] = ["What is a lighthouse?", "What is a violin?", "What is gravity?"];
+const EXAMPLES: [&str; 3] = ["What is a lighthouse?", "What is a violin?", "What is a bicycle?"];
 
 /// A conversation that has not begun.
 #[component]
