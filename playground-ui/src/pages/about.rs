@@ -133,7 +133,7 @@ fn Facts() -> impl IntoView {
                     <dt>"Protocols"</dt><dd class="mono">{v.protocols.join(", ")}</dd>
                 }) }}
                 <dt>"Page"</dt><dd>{env!("CARGO_PKG_VERSION")}</dd>
-                <dt>"Licence"</dt><dd>"MIT or Apache-2.0; model weights Apache-2.0"</dd>
+                <dt>"Licence"</dt><dd>"MIT or Apache-2.0; each model has a licence of its own"</dd>
             </dl>
             <div class="row"><button type="button" class="btn tiny"
                 on:click=move |_| app.intent.set(Some(Intent::ForgetChain))>"Forget the pinned chain…"</button>

@@ -5,20 +5,17 @@ use std::{io::Write as _, sync::Arc};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use nesa_light::{
-    QueryClient,
-    accounts::Accounts,
-    models::NetworkSource,
     query::Prompt,
     sealed::{SealedEvent, SealedOptions, SealedOutcome, SealedQueryError, Standing},
 };
-use nesa_primitives::{Amount, Denom};
 use serde_json::{Value, json};
 
-use super::{Common, session};
+use super::{
+    Common,
+    session::{self, Asker},
+};
 use crate::{
-    client::Client,
     failure::{Code, Failure},
-    keyfile,
     output::outln,
 };
 
@@ -69,23 +66,7 @@ impl SealedArgs {
 
 /// Asks, shows the text as it comes, and says how far it can be relied on.
 pub(super) async fn run(args: &SealedArgs, common: &Common, prompt: Prompt) -> Result<()> {
-    let (key, made) = keyfile::load_or_create(&common.key)?;
-    if made {
-        eprintln!("Made the key {} ({}).", common.key, key.public());
-    }
-    let client = Client::connect(&common.target).await?;
-    let sources = client
-        .peers
-        .iter()
-        .map(|peer| Arc::new(NetworkSource::new(client.network.clone(), peer.clone())) as _)
-        .collect();
-    let queries = QueryClient::new(
-        client.light.clone(),
-        client.network.clone(),
-        Accounts::new(client.light.clone()),
-        client.store.clone(),
-        sources,
-    );
+    let Asker { client, queries, key } = Asker::open(common).await?;
     let model = session::choose_model(common.model, &client.models, "decoder", &queries).await?;
     let quiet = common.json;
     let options = SealedOptions {
@@ -98,7 +79,7 @@ pub(super) async fn run(args: &SealedArgs, common: &Common, prompt: Prompt) -> R
         listener: Arc::new(move |event| show(&event, quiet)),
     };
     let needed = queries.sealed_cost(&model, &prompt, &options).await.map_err(failed)?;
-    fund(&queries, &key.public(), needed).await?;
+    session::fund(&queries, key.public(), needed).await?;
     let outcome = queries.write_sealed(&model, &key, &prompt, &options).await.map_err(failed)?;
     if common.json {
         outln!("{}", report(&outcome));
@@ -126,26 +107,6 @@ fn show(event: &SealedEvent, quiet: bool) {
         }
         _ => {}
     }
-}
-
-async fn fund(
-    queries: &QueryClient,
-    address: &nesa_primitives::Address,
-    needed: Amount,
-) -> Result<()> {
-    let accounts = queries.accounts();
-    let balance = accounts.account(address).await?.account.balance(Denom::NES);
-    if balance >= needed {
-        return Ok(());
-    }
-    accounts.fund(*address, Denom::NES).await.map_err(|error| {
-        Failure::new(
-            Code::Failed,
-            format!("{address} holds {balance} unes, the query needs {needed}: {error}"),
-            "send it NES, or use `nesa up`, whose network has a faucet",
-        )
-    })?;
-    Ok(())
 }
 
 fn failed(error: SealedQueryError) -> anyhow::Error {

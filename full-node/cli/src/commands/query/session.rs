@@ -13,7 +13,7 @@ use nesa_light::{
     query::Until,
     query::report::{Listener, Phase, PreparationUsed, Progress, Quote},
 };
-use nesa_primitives::{Amount, Denom, Hash};
+use nesa_primitives::{Address, Amount, Denom, Hash};
 use serde_json::{Value, json};
 
 use super::{Common, PreparationChoice};
@@ -22,6 +22,54 @@ use crate::{
     failure::{Code, Failure},
     files, keyfile, output,
 };
+
+/// Network and paying key, before a model is chosen.
+pub(super) struct Asker {
+    pub(super) client: Client,
+    pub(super) queries: QueryClient,
+    pub(super) key: SecretKey,
+}
+
+impl Asker {
+    /// Opens the paying key, making it if there is none, and connects.
+    pub(super) async fn open(common: &Common) -> Result<Self> {
+        let (key, made) = keyfile::load_or_create(&common.key)?;
+        if made {
+            eprintln!("Made the key {} ({}).", common.key, key.public());
+        }
+        let client = Client::connect(&common.target).await?;
+        let sources = client
+            .peers
+            .iter()
+            .map(|peer| Arc::new(NetworkSource::new(client.network.clone(), peer.clone())) as _)
+            .collect();
+        let queries = QueryClient::new(
+            client.light.clone(),
+            client.network.clone(),
+            Accounts::new(client.light.clone()),
+            client.store.clone(),
+            sources,
+        );
+        Ok(Self { client, queries, key })
+    }
+}
+
+/// Makes sure that `address` holds `needed`, asking the faucet of a local network if need be.
+pub(super) async fn fund(queries: &QueryClient, address: Address, needed: Amount) -> Result<()> {
+    let accounts = queries.accounts();
+    let balance = accounts.account(&address).await?.account.balance(Denom::NES);
+    if balance >= needed {
+        return Ok(());
+    }
+    accounts.fund(address, Denom::NES).await.map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!("{address} holds {balance} unes, the query needs {needed}: {error}"),
+            "send it NES, or use `nesa up`, whose network has a faucet",
+        )
+    })?;
+    Ok(())
+}
 
 /// A client that can ask.
 pub(super) struct Session {
@@ -36,24 +84,7 @@ impl Session {
     /// Connects, makes the model ready, and opens the paying key.
     /// `family` is what the model must be, when none is named.
     pub(super) async fn open(common: &Common, family: &'static str) -> Result<Self> {
-        let (key, made) = keyfile::load_or_create(&common.key)?;
-        if made {
-            eprintln!("Made the key {} ({}).", common.key, key.public());
-        }
-        let client = Client::connect(&common.target).await?;
-        let sources = client
-            .peers
-            .iter()
-            .map(|peer| Arc::new(NetworkSource::new(client.network.clone(), peer.clone())) as _)
-            .collect();
-        let accounts = Accounts::new(client.light.clone());
-        let queries = QueryClient::new(
-            client.light.clone(),
-            client.network.clone(),
-            accounts,
-            client.store.clone(),
-            sources,
-        );
+        let Asker { client, queries, key } = Asker::open(common).await?;
         let model = choose_model(common.model, &client.models, family, &queries).await?;
         let bar = output::progress(Some(100), "fetching the model");
         let shown = bar.clone();
@@ -101,21 +132,8 @@ impl Session {
             .into_iter()
             .try_fold(Amount::ZERO, Amount::checked_add)
             .context("the price overflows")?;
-        let accounts = self.queries.accounts();
-        let address = self.key.public();
-        let balance = accounts.account(&address).await?.account.balance(Denom::NES);
-        if balance >= needed {
-            return Ok(());
-        }
-        self.bar.set_message("asking the faucet");
-        accounts.fund(address, Denom::NES).await.map_err(|error| {
-            Failure::new(
-                Code::Failed,
-                format!("{address} holds {balance} unes, the query needs {needed}: {error}"),
-                "send it NES, or use `nesa up`, whose network has a faucet",
-            )
-        })?;
-        Ok(())
+        self.bar.set_message("funding");
+        fund(&self.queries, self.key.public(), needed).await
     }
 
     /// Removes the progress bar.
