@@ -232,22 +232,6 @@ fn clamp(v: i128, limit: i128) -> i128 {
     v.max(-limit).min(limit)
 }
 
-/// `⌊√v⌋`, digit by digit.
-fn square_root(v: u128) -> u128 {
-    let (mut root, mut bit) = (0u128, 1u128 << 126);
-    let mut rest = v;
-    while bit > 0 {
-        if rest >= root + bit {
-            rest -= root + bit;
-            root = (root >> 1) + bit;
-        } else {
-            root >>= 1;
-        }
-        bit >>= 2;
-    }
-    root
-}
-
 /// A row's scale: its product is worth `y · mantissa · 2^−exponent`.
 #[derive(Clone, Copy)]
 struct Scale {
@@ -390,7 +374,7 @@ impl Court<'_> {
             v <<= 2;
             half += 1;
         }
-        let inverse = ((1i128 << 62) - 1) / (square_root(v as u128) as i128).max(1);
+        let inverse = ((1i128 << 62) - 1) / ((v as u128).isqrt() as i128).max(1);
         let Scale { mantissa, exponent } = norm.quantizer.scale;
         let product = mantissa * inverse;
         Ok(if product >= 1 << 61 {
