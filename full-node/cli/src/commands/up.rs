@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -28,6 +28,9 @@ use crate::{
 
 /// How long the validators, and then the compute nodes, may take to serve.
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// How long the ports of a run that was killed may stay taken: the kernel closes the sockets of a killed
+/// process when the last of its threads has ended, and then only.
+const PORTS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Start a local network: 4 validators, compute nodes of several operators, a faucet, a playground
 ///
@@ -255,8 +258,9 @@ impl Up {
     }
 }
 
-/// Says, before anything starts, which port is taken.
+/// Says, before anything starts, which port is taken, and stays so.
 fn check_ports(network: &Network) -> Result<()> {
+    let deadline = Instant::now() + PORTS_LIMIT;
     let validators = network.validators.iter().flat_map(|v| {
         [
             (v.name.as_str(), "http", network.listen, v.http_port),
@@ -267,7 +271,7 @@ fn check_ports(network: &Network) -> Result<()> {
     let nodes = network.nodes.iter();
     let nodes = nodes.map(|n| (n.name.as_str(), "p2p", network.listen, n.p2p_port));
     for (name, what, ip, port) in validators.chain(nodes) {
-        if !ports::is_free(ip, port) {
+        if !ports::is_free_by(deadline, ip, port) {
             return Err(Failure::new(
                 Code::InUse,
                 format!("port {port} ({name}, {what}) is taken by another process"),

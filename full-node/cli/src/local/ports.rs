@@ -1,7 +1,10 @@
 //! Ports of a local network: chosen once, outside the range the kernel hands to outgoing
 //! connections, so that a restart finds them free again.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, bail};
 use rand::RngExt;
@@ -41,6 +44,20 @@ pub(crate) fn is_free(ip: IpAddr, port: u16) -> bool {
     TcpListener::bind((ip, port)).is_ok()
 }
 
+/// True as soon as nothing listens on `port` of `ip`; false when something still does at `deadline`.
+pub(crate) fn is_free_by(deadline: Instant, ip: IpAddr, port: u16) -> bool {
+    loop {
+        if is_free(ip, port) {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}
+
 /// True when `ip` is an address of this machine that clients can be told.
 pub(crate) fn is_ours(ip: IpAddr) -> bool {
     !ip.is_unspecified() && !ip.is_multicast() && is_free(ip, 0)
@@ -62,5 +79,19 @@ mod tests {
         }
         assert!(is_ours(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         assert!(ports.iter().all(|port| is_free(IpAddr::V4(Ipv4Addr::LOCALHOST), *port)));
+    }
+
+    #[test]
+    fn a_port_is_waited_for_until_the_deadline_and_no_longer() {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let holder = TcpListener::bind((ip, 0)).expect("a test machine has free ports");
+        let port = holder.local_addr().expect("bound").port();
+        assert!(!is_free_by(Instant::now() + Duration::from_millis(120), ip, port));
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(120));
+            drop(holder);
+        });
+        assert!(is_free_by(Instant::now() + Duration::from_secs(60), ip, port));
+        later.join().expect("the holder lets go");
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Network {
 impl Network {
     /// Starts a network in `root/net` and waits for its READY line.
     pub(crate) fn start(root: &Path, arguments: &[&str]) -> Self {
+        let said = root.join("up.stderr");
+        let stderr = std::fs::File::create(&said).expect("a file for what the supervisor says");
         let mut child = Command::new(NESA)
             .arg("up")
             .arg("--dir")
@@ -47,7 +49,7 @@ impl Network {
             .env("NESA_LOG", "info,nesa=trace,nesa_node=trace,nesa_light=trace,nesa_masked=trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .spawn()
             .expect("nesa up starts");
         let stdout = child.stdout.take().expect("piped");
@@ -68,7 +70,8 @@ impl Network {
                 }
                 Err(error) => {
                     let _ = child.kill();
-                    panic!("no READY line: {error}\n{}", logs(&root.join("net")));
+                    let said = std::fs::read_to_string(&said).unwrap_or_default();
+                    panic!("no READY line: {error}\n{said}\n{}", logs(&root.join("net")));
                 }
             }
         };
@@ -153,10 +156,13 @@ fn gone(pids: &[(String, i32)]) {
     }
 }
 
-/// True while `pid` runs; a zombie no longer does.
+/// True while a thread of `pid` runs. The first thread alone, a zombie, no longer does; while others end,
+/// they hold the process's sockets.
 fn alive(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z"))
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    let zombie = |stat: &String| stat.rsplit(')').next().unwrap_or_default().starts_with(" Z");
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat.is_ok_and(|stat| !zombie(&stat) || threads() > 1)
 }
 
 /// Runs `nesa` with `home` as `$NESA_HOME`, killing it when it takes too long.
