@@ -97,7 +97,15 @@ def write_gguf(c: dict, tensors: dict[str, np.ndarray], path: pathlib.Path) -> N
     w.add_rope_freq_base(c["rope_theta"])
     w.add_layer_norm_rms_eps(c["rms_norm_eps"])
     w.add_file_type(gguf.LlamaFileType.ALL_F32)
-    w.add_tokenizer_model("no_vocab")
+    # A vocabulary for programs that detokenise; tokens are given, so its one merge is never used.
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("default")
+    words = list(tokenizer(c["vocab_size"])["model"]["vocab"])
+    w.add_token_list(words)
+    w.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (len(words) - 1))
+    w.add_token_merges(["! !"])
+    w.add_bos_token_id(c["bos_token_id"])
+    w.add_eos_token_id(c["eos_token_id"])
     for name, tensor in tensors.items():
         if name == "model.embed_tokens.weight":
             to = "token_embd.weight"

@@ -1,8 +1,9 @@
 //! Generation with the exact engine beside llama.cpp (Q8_0) and PyTorch (f32): the same random weights, the
-//! same tokens, one thread each, by turns; and the exact engine as wasm in V8, which must give the same logits.
+//! same tokens, one thread each, by turns; and, in one page of Chromium, the exact engine as wasm beside wllama,
+//! which is llama.cpp as wasm. The page's logits must be the native ones.
 
 use super::{
-    peers::{json_of, web_engine},
+    peers::{json_of, tools_from_npm, web_engine},
     report,
 };
 use crate::workspace::{NATIVE_PROFILE, cargo, native_binary, root, run, target};
@@ -17,6 +18,9 @@ use std::{
 /// What `tools/bench/decoders.py` makes.
 const MODELS: [&str; 2] = ["llama-8m", "llama-135m"];
 const PEERS: [&str; 2] = ["llama.cpp", "torch"];
+/// What `tools/bench/decode_web.mjs` calls its two engines, and what they are called here.
+const IN_CHROMIUM: [(&str, &str); 2] =
+    [("exact", "exact in Chromium"), ("wllama", "wllama in Chromium")];
 /// Programs cannot run in one process, so they take turns.
 const TURNS: usize = 3;
 /// Tokens of the prompt, tokens written after it, rounds in each turn, threads.
@@ -27,6 +31,7 @@ const RATES: [&str; 2] = ["prefill_tokens_per_second", "decode_tokens_per_second
 /// Tokens per second of reading and of writing, ours and each peer's, and their ratios (above 1: we are
 /// faster).
 pub(crate) fn decode() -> Result<()> {
+    tools_from_npm()?;
     let python = python()?;
     let models = models(&python)?;
     let package = ["-p", "nesa-model", "--example", "decode"];
@@ -42,28 +47,32 @@ pub(crate) fn decode() -> Result<()> {
             let file = folder.join("exact.nesa");
             let exact = json_of(Command::new(&example).arg(&file).args(WORK))?;
             keep_greatest(&mut best, "exact", exact);
-            let web = json_of(
+            let page = json_of(
                 Command::new("node")
-                    .arg(tools.join("decode_wasm.mjs"))
+                    .arg(tools.join("decode_web.mjs"))
                     .arg(&module)
-                    .arg(&file)
+                    .arg(&folder)
                     .args(&WORK[..3]),
             )?;
-            keep_greatest(&mut best, "exact in V8", web);
+            for (engine, name) in IN_CHROMIUM {
+                keep_greatest(&mut best, name, page[engine].clone());
+            }
             for peer in PEERS {
                 let turn =
                     json_of(Command::new(&python).arg(&script).arg(peer).arg(&folder).args(WORK))?;
                 keep_greatest(&mut best, peer, turn);
             }
         }
-        let (native, web) = (&best["exact"]["checksum"], &best["exact in V8"]["checksum"]);
-        ensure!(native == web, "{model}: logits differ, {native} natively, {web} in V8");
+        let [(_, mine), (_, theirs)] = IN_CHROMIUM;
+        let (native, web) = (&best["exact"]["checksum"], &best[mine]["checksum"]);
+        ensure!(native == web, "{model}: logits differ, {native} natively, {web} in Chromium");
         let mut ratios = Map::new();
-        for peer in PEERS {
+        let native = PEERS.map(|peer| ("exact", peer));
+        for (mine, theirs) in native.into_iter().chain([(mine, theirs)]) {
             for rate in RATES {
-                let (mine, theirs) = (best["exact"][rate].as_f64(), best[peer][rate].as_f64());
-                let ratio = mine.zip(theirs).map(|(mine, theirs)| mine / theirs);
-                ratios.insert(format!("exact / {peer}, {rate}"), json!(ratio));
+                let pair = best[mine][rate].as_f64().zip(best[theirs][rate].as_f64());
+                let ratio = pair.map(|(mine, theirs)| mine / theirs);
+                ratios.insert(format!("{mine} / {theirs}, {rate}"), json!(ratio));
             }
         }
         best.insert("ratios".into(), ratios.into());

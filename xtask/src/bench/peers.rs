@@ -21,14 +21,7 @@ pub(crate) fn embed() -> Result<()> {
     let engines = engines()?;
     let onnx = onnx_files()?;
     let tools = root().join("tools/bench");
-    if !tools.join("node_modules/onnxruntime-node").is_dir() {
-        run(Command::new("npm").current_dir(&tools).args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-        ]))?;
-    }
+    tools_from_npm()?;
     let model = root().join("models/all-minilm-l6-v2.nesa");
     let (mut ours, mut node) = (Map::new(), Map::new());
     for _ in 0..TURNS {
@@ -96,6 +89,17 @@ struct Engines {
 fn engines() -> Result<Engines> {
     let native = build_engine("", &[])?.join("release/nesa-bench-engines");
     Ok(Engines { native, web: web_engine()? })
+}
+
+/// Installs the peers that come from npm, if one is not there yet.
+pub(super) fn tools_from_npm() -> Result<()> {
+    let tools = root().join("tools/bench");
+    let there = |peer: &str| tools.join("node_modules").join(peer).is_dir();
+    if ["onnxruntime-node", "@wllama/wllama"].into_iter().all(there) {
+        return Ok(());
+    }
+    let quietly = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    run(Command::new("npm").current_dir(&tools).args(quietly))
 }
 
 /// Builds the bare wasm module alone.
