@@ -211,7 +211,9 @@ pub(super) fn belongs(kind: TensorKind, layers: &Range<usize>, config: &DecoderC
         TensorKind::SampleTable => last,
         // The client's; a shard computes on tokens and rows.
         TensorKind::Tokenizer | TensorKind::Template | TensorKind::Vocab => false,
+        // An encoder's.
         TensorKind::Position | TensorKind::GeluTable => false,
+        TensorKind::TanhTable | TensorKind::Labels => false,
         TensorKind::SiluTable
         | TensorKind::ExpTable
         | TensorKind::Frequency
