@@ -66,8 +66,8 @@ impl Weights {
         }
         let mut header = vec![0; length as usize];
         file.read_exact_at(&mut header, 8).map_err(io)?;
-        let header: Metadata = serde_json::from_slice(&header)
-            .map_err(|e| damaged(format!("its header: {e}")))?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|e| damaged(format!("its header: {e}")))?;
         let tensors: HashMap<String, TensorInfo> =
             header.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
         let data = 8 + length;
@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn rows_are_read_by_themselves() {
         let data: Vec<u8> = (0..6u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
-        let checkpoint = open(&file(HEADER, &[&data[..], &[0x80, 0x3f, 0, 0xc0]].concat())).unwrap();
+        let checkpoint =
+            open(&file(HEADER, &[&data[..], &[0x80, 0x3f, 0, 0xc0]].concat())).unwrap();
         assert_eq!(checkpoint.get("a", &[2, 3]).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(checkpoint.rows("a", &[2, 3], 1..2).unwrap(), [3.0, 4.0, 5.0]);
         assert_eq!(checkpoint.get("b", &[2]).unwrap(), [1.0, -2.0]);

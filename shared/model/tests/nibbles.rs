@@ -118,3 +118,18 @@ fn a_row_over_its_bound_is_found_unpacked() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A shard of a file that is here whole is that file's memory, not another copy of it.
+#[test]
+fn shards_of_a_file_share_its_memory() {
+    // Weights of several chunks each.
+    let toy = ToyDecoder { d_model: 512, d_ff: 640, ..ToyDecoder::default() };
+    let artifact = toy::artifact(&toy).unwrap();
+    let payload = artifact.payload().as_ptr_range();
+    let shard = DecoderModel::open_shard(&Shard::of_artifact(&artifact, 1..3).unwrap()).unwrap();
+    for spec in &shard.stages()[4..] {
+        let weights = shard.weights(spec.id).as_ptr_range();
+        assert!(weights.start.cast() >= payload.start && weights.end.cast() <= payload.end);
+        assert!(!shard.weights(spec.id).is_empty());
+    }
+}

@@ -8,7 +8,7 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
     let e = &manifest.encoder;
     let vocab = within("vocab", e.vocab.into(), 1..=1 << 20, "1 to 2^20")?;
     let d = within("d_model", e.d_model.into(), 1..=2048, "1 to 2048")?;
-    let ff = within("d_ff", e.d_ff.into(), 1..=1 << 14, "1 to 2^14")?;
+    within("d_ff", e.d_ff.into(), 1..=1 << 14, "1 to 2^14")?;
     let heads = within("heads", e.heads.into(), 1..=128, "1 to 128")?;
     if d % heads != 0 || d / heads > 256 {
         return Err(LayoutError::Size {
