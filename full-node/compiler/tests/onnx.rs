@@ -288,7 +288,10 @@ fn what_is_not_supported_is_named() {
         }
     };
     let image = || Chain::new(&[1, 2, 8, 8]);
-    refused(image().node("Sigmoid", &[], &[]), &["Sigmoid0", "unknown operator", "Conv, BatchNormalization"]);
+    refused(
+        image().node("Sigmoid", &[], &[]),
+        &["Sigmoid0", "unknown operator", "Conv, BatchNormalization"],
+    );
     refused(conv(&[("group", &[2])], &[4, 2, 3, 3]), &["Conv0", "2 groups"]);
     refused(conv(&[("group", &[0])], &[4, 2, 3, 3]), &["Conv0", "0 groups"]);
     refused(conv(&[("group", &[2])], &[3, 1, 3, 3]), &["Conv0", "2 groups"]);

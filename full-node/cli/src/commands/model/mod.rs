@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::{Code, Failure},
     node::model,
-    output::{self, outln},
+    output::outln,
 };
 
 /// Compile models to the exact integer form, and measure them
