@@ -144,7 +144,7 @@ impl BertConfig {
             pooling,
             labels,
         };
-        if config.hidden_size % config.num_attention_heads != 0 {
+        if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             let got = format!("{} of {}", config.num_attention_heads, config.hidden_size);
             return unsupported("heads and hidden size", &got.into(), "a divisor");
         }

@@ -93,7 +93,7 @@ fn accuracy_object(accuracy: &eval::Accuracy, artifact: &Artifact, against: &str
 
 /// What there is to know of a compiled encoder.
 pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
-    let exact = Exact::open(&artifact)?;
+    let exact = Exact::open(artifact)?;
     let header = artifact.header();
     let encoder = exact.config();
     let lane = nesa_masked::Lane::of_model(exact.stages());
