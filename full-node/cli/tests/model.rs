@@ -119,3 +119,110 @@ fn from_onnx_to_a_class() {
     let absent = run(home.path(), ["model", "classify", &file, "--image", "absent.pgm"]);
     assert!(String::from_utf8_lossy(&absent.stderr).contains("no picture"), "{}", show(&absent));
 }
+
+#[test]
+fn from_a_folder_to_the_class_of_a_text() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("moods");
+    std::fs::create_dir(&folder).unwrap();
+    checkpoint::write_text_classifier(&folder);
+    let (dir, file) = (folder.display().to_string(), home.path().join("moods.nesa"));
+    let file = file.display().to_string();
+
+    let compiled = nesa(home.path(), &["model", "compile", &dir, "--out", &file, "--json"]);
+    let info = nesa(home.path(), &["model", "info", &file, "--json"]);
+    assert_eq!((&info["digest"], &info["family"]), (&compiled["digest"], &json!("encoder")));
+    assert_eq!(
+        (&info["name"], &info["labels"]),
+        (&json!("moods"), &json!(["bad", "so so", "good"]))
+    );
+
+    let classify =
+        |text: &str| nesa(home.path(), &["model", "classify", &file, "--text", text, "--json"]);
+    let all = classify("a quiet street");
+    let class = all["class"].as_u64().unwrap() as usize;
+    assert_eq!(all["label"], info["labels"][class]);
+    assert_eq!(all["logits"].as_array().unwrap().len(), 3);
+    assert_eq!(classify("A quiet  street!")["logits"], classify("a QUIET street !")["logits"]);
+    // No text at all, and more than the model reads.
+    assert_eq!(classify("")["tokens"], 2);
+    let long = classify(&"word ".repeat(500));
+    assert_eq!((&long["truncated"], &long["tokens"]), (&json!(true), &json!(32)));
+
+    let eval = ["model", "eval", &file, "--original", &dir, "--texts", "40", "--json"];
+    let eval = nesa(home.path(), &eval);
+    assert_eq!(eval["texts"], 40);
+    assert!(eval["agreement"].as_f64().unwrap() >= 0.95, "{eval}");
+
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let output = run(home.path(), arguments);
+        assert!(!output.status.success(), "{}", show(&output));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(words.iter().all(|w| said.contains(w)), "{said}");
+    };
+    refused(&["model", "embed", &file, "--text", "a"], &["classifies texts", "model classify"]);
+    refused(&["model", "classify", &file], &["--image"]);
+    let four = ["model", "compile", &dir, "--out", &file, "--weights", "4"];
+    refused(&four, &["only a decoder", "4 bits"]);
+}
+
+#[test]
+fn four_bits_on_request() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("tiny");
+    std::fs::create_dir(&folder).unwrap();
+    checkpoint::write(&folder);
+    let dir = folder.display().to_string();
+    let file = |name: &str| home.path().join(name).display().to_string();
+    let (eight, four) = (file("eight.nesa"), file("four.nesa"));
+    let compile = |out: &str, bits: &str| {
+        nesa(home.path(), &["model", "compile", &dir, "--out", out, "--weights", bits, "--json"])
+    };
+    let (large, small) = (compile(&eight, "8"), compile(&four, "4"));
+    assert_ne!(small["digest"], large["digest"]);
+    let info = nesa(home.path(), &["model", "info", &four, "--json"]);
+    assert_eq!((&info["digest"], &info["weight_bits"]), (&small["digest"], &json!(4)));
+    let base = ["model", "generate", &four, "--json", "--prompt", "Once", "--tokens", "5"];
+    assert!(nesa(home.path(), &base)["tokens"].as_u64().unwrap() > 0);
+    let text = home.path().join("held-out.txt");
+    std::fs::write(&text, "A lighthouse stands on the rock.\nShips pass it at night.\n").unwrap();
+    let text = text.display().to_string();
+    let eval = ["model", "eval", &dir, "--weights", "4", "--text", &text, "--json"];
+    let eval = nesa(home.path(), &eval);
+    assert_eq!((&eval["weight_bits"], &eval["digest"]), (&json!(4), &small["digest"]));
+    assert!(eval["perplexity_loss"].is_f64(), "{eval}");
+}
+
+/// A compiled file that is cut, longer, or changed in any part says so.
+#[test]
+fn damaged_models_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/digits/digits.nesa");
+    let whole = std::fs::read(digits).unwrap();
+    let file = home.path().join("model.nesa");
+    let said = |bytes: &[u8]| {
+        std::fs::write(&file, bytes).unwrap();
+        let path = file.display().to_string();
+        let output = run(home.path(), ["model", "info", &path]);
+        assert!(!output.status.success(), "{}", show(&output));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let refused = |bytes: &[u8], word: &str| {
+        let said = said(bytes);
+        assert!(said.contains("is not a compiled model") && said.contains(word), "{said}");
+    };
+    refused(b"", "the first bytes differ");
+    refused(b"NESAEXM1\xff\xff\xff\xff", "header of 4294967295 bytes");
+    refused(b"NESAEXM1\x10\0\0\0abc", "cut off");
+    refused(&whole[..whole.len() - 1], "its header names");
+    refused(&[&whole[..], b"x"].concat(), "its header names");
+    let changed = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    refused(&changed(whole.len() - 1), "hashes to");
+    refused(&changed(0), "the first bytes differ");
+    // A changed header is another model's, whose chunks these are not, or none at all.
+    said(&changed(40));
+}

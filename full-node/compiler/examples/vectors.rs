@@ -9,7 +9,7 @@
 
 use nesa_compiler::eval::{CORPUS, REFERENCE_TEXTS, encode_reference};
 use nesa_compiler::source::Bert;
-use nesa_compiler::yardstick::{Silent, embed};
+use nesa_compiler::yardstick::run;
 use nesa_model::{Artifact, Model, ModelLimits, SELF_TEST_TEXTS, interpreter};
 use std::path::Path;
 
@@ -20,11 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::open(&Artifact::open(file, &ModelLimits::default())?)?;
 
     let bert = Bert::load(Path::new(&dir))?;
-    let vectors: Vec<Vec<f32>> = CORPUS
-        .lines()
-        .take(REFERENCE_TEXTS)
-        .map(|text| embed(&bert, &model.tokenizer().encode(text).ids, &mut Silent))
-        .collect();
+    let texts = CORPUS.lines().take(REFERENCE_TEXTS);
+    let ids: Vec<Vec<u32>> = texts.map(|text| model.tokenizer().encode(text).ids).collect();
+    let vectors = run(&bert, &ids.iter().map(|ids| &ids[..]).collect::<Vec<_>>())?;
     let reference = root.join("full-node/compiler/data/reference.bin");
     std::fs::write(reference, encode_reference(&vectors))?;
 

@@ -1,27 +1,43 @@
 //! Statistics of the f32 original over a fixed text collection: what the scales are chosen from.
 
-use nesa_model::{TokenIds, Tokenizer, manifest::TokenizerConfig};
+use nesa_model::manifest::{STAGES_PER_LAYER, TokenizerConfig};
 
+use crate::bert::MAX_WORD_CHARS;
 use crate::linalg::add_gram;
-use crate::source::{Bert, MAX_WORD_CHARS};
-use crate::yardstick::{self, Observer};
+use crate::source::Bert;
+use crate::yardstick::Observer;
 
 /// Short varied texts that the scales are chosen from, one per line; part of the compiler, so that
 /// the same weights always give the same file.
 pub(crate) const CALIBRATION: &str = include_str!("../data/calibration.txt");
 
-/// What calibration saw.
+/// What calibration saw of one layer, or of the head.
 pub(crate) struct Statistics {
     /// Per stage, per input channel: largest magnitude.
     pub(crate) input_max: Vec<Vec<f32>>,
-    /// Per stage: `Σ x·xᵀ` over all tokens, `[k, k]`, upper triangle.
-    pub(crate) input_gram: Vec<Vec<f64>>,
-    /// Per layer, per head: largest query and key magnitude.
-    pub(crate) query_key_max: Vec<Vec<(f32, f32)>>,
-    /// Per layer: largest value magnitude.
-    pub(crate) value_max: Vec<f32>,
+    /// Per stage: `Σ x·xᵀ` over all tokens, `[k, k]`, upper triangle; beyond [`MAX_GRAM`] the diagonal.
+    pub(crate) moments: Vec<Vec<f64>>,
+    /// Per head: largest query and key magnitude.
+    pub(crate) query_key_max: Vec<(f32, f32)>,
+    /// Largest value magnitude.
+    pub(crate) value_max: f32,
     hidden: usize,
-    heads: usize,
+}
+
+/// Widest input whose second moments are kept whole.
+pub(crate) const MAX_GRAM: usize = 4096;
+
+impl Statistics {
+    /// Of nothing yet.
+    pub(crate) fn new(bert: &Bert) -> Self {
+        Self {
+            input_max: vec![Vec::new(); STAGES_PER_LAYER],
+            moments: vec![Vec::new(); STAGES_PER_LAYER],
+            query_key_max: vec![(0.0, 0.0); bert.config.num_attention_heads],
+            value_max: 0.0,
+            hidden: bert.config.hidden_size,
+        }
+    }
 }
 
 impl Observer for Statistics {
@@ -33,51 +49,36 @@ impl Observer for Statistics {
                 *max = max.max(x.abs());
             }
         }
-        let gram = &mut self.input_gram[stage];
-        gram.resize(k * k, 0.0);
+        let moments = &mut self.moments[stage];
         let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
-        add_gram(gram, &x, k);
+        if k <= MAX_GRAM {
+            moments.resize(k * k, 0.0);
+            add_gram(moments, &x, k);
+        } else {
+            moments.resize(k, 0.0);
+            for row in x.chunks_exact(k) {
+                for (m, x) in moments.iter_mut().zip(row) {
+                    *m += x * x;
+                }
+            }
+        }
     }
 
-    fn qkv(&mut self, layer: usize, y: &[f32]) {
+    fn qkv(&mut self, y: &[f32]) {
         let d = self.hidden;
-        let width = d / self.heads;
+        let width = d / self.query_key_max.len();
         for row in y.chunks_exact(3 * d) {
-            for (h, slot) in self.query_key_max[layer].iter_mut().enumerate() {
+            for (h, slot) in self.query_key_max.iter_mut().enumerate() {
                 for i in h * width..(h + 1) * width {
                     slot.0 = slot.0.max(row[i].abs());
                     slot.1 = slot.1.max(row[d + i].abs());
                 }
             }
             for v in &row[2 * d..] {
-                self.value_max[layer] = self.value_max[layer].max(v.abs());
+                self.value_max = self.value_max.max(v.abs());
             }
         }
     }
-}
-
-/// Runs the original over the calibration texts.
-pub(crate) fn calibrate(
-    bert: &Bert,
-    tokenizer: &Tokenizer,
-    mut progress: impl FnMut(usize, usize),
-) -> Statistics {
-    let layers = bert.layers.len();
-    let mut statistics = Statistics {
-        input_max: vec![Vec::new(); 4 * layers],
-        input_gram: vec![Vec::new(); 4 * layers],
-        query_key_max: vec![vec![(0.0, 0.0); bert.config.num_attention_heads]; layers],
-        value_max: vec![0.0; layers],
-        hidden: bert.config.hidden_size,
-        heads: bert.config.num_attention_heads,
-    };
-    let total = CALIBRATION.lines().count();
-    for (i, text) in CALIBRATION.lines().enumerate() {
-        let TokenIds { ids, .. } = tokenizer.encode(text);
-        yardstick::embed(bert, &ids, &mut statistics);
-        progress(i + 1, total);
-    }
-    statistics
 }
 
 /// The vocabulary as the artifact stores it, and its parameters.

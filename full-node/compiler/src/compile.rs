@@ -1,26 +1,33 @@
 //! Assembles the exact form of a model.
 
-use bytes::Bytes;
 use nesa_kernels::ops::{
-    CONTEXT_SHIFT, GELU_FRACTION_BITS, PROBABILITY_ONE, QUERY_KEY_LIMIT, SCORE_SHIFT,
+    CONTEXT_SHIFT, GELU_FRACTION_BITS, PROBABILITY_ONE, SCORE_SHIFT, query_key_limit,
 };
 use nesa_model::artifact::{ArtifactError, HeaderError};
 use nesa_model::bounds::row_bound;
-use nesa_model::layout::{Layout, TensorKind};
+use nesa_model::layout::TensorKind;
 use nesa_model::manifest::{
-    EncoderConfig, EncoderManifest, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig,
+    Activation, ClassesConfig, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig,
+    STAGES_PER_LAYER, StageConfig, WeightForm,
 };
-use nesa_model::{Artifact, Model, ModelError, ModelLimits, Tokenizer, VocabError};
+use nesa_model::{
+    Artifact, EMBEDDING_FRACTION_BITS, ModelError, ModelLimits, Tokenizer, VocabError,
+};
 use nesa_primitives::{Hash, Text, TextError};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-use crate::calibrate::{Statistics, calibrate, vocabulary};
-use crate::parts::{Parts, bound_bits};
-use crate::quantize::{fixed_point, quantize_weight, smoothing_factors};
-use crate::source::{Bert, Dense, Norm, SourceError};
+use crate::calibrate::{CALIBRATION, Statistics, vocabulary};
+use crate::parts::{Parts, Place, bound_bits};
+use crate::quantize::{LEAST_WEIGHT, Quantizer, fixed_point, smoothing_factors, widen};
+use crate::source::{Bert, Classes, Dense, Layer, Norm, SourceError};
 use crate::tables::{self, EXP_STEPS};
+use crate::yardstick;
 
+/// Linear stages of a text classifier's head.
+const HEAD_STAGES: usize = 2;
+/// What the hyperbolic tangent puts out for one.
+const TANH_ONE: f64 = 32768.0;
 /// Fractional bits of the residual stream after a normalisation.
 const HIDDEN_BITS: u32 = 16;
 /// Fractional bits of the embedding sum, whose values are much smaller.
@@ -109,7 +116,8 @@ pub enum CompileError {
     },
 }
 
-/// Compiles the model in `dir` and writes it to `out`, reporting progress as it goes.
+/// Compiles the model in `dir` and writes it to `out`, reporting progress as it goes. One layer of the
+/// checkpoint, with what quantising it takes, is held at a time.
 ///
 /// The same weights give the same bytes on every machine.
 ///
@@ -122,18 +130,14 @@ pub fn compile(
 ) -> Result<Summary, CompileError> {
     progress(Progress { step: "read", done: 0, total: 1 });
     let bert = Bert::load(dir)?;
-    let artifact = compile_with(&bert, &Options::default(), &mut progress)?;
-    let file = artifact.to_file();
-    std::fs::write(out, &file).map_err(|error| CompileError::Write { path: out.into(), error })?;
-    Ok(Summary {
-        digest: artifact.digest(),
-        bytes: file.len(),
-        stages: artifact.header().manifest().stages().len(),
-        chunks: artifact.header().layout().chunks.len(),
-    })
+    let place = Place::beside(out)?;
+    let (parts, manifest) = build(&bert, &Options::default(), place, &mut progress)?;
+    let summary = parts.into_file(manifest)?;
+    progress(Progress { step: "check", done: 1, total: 1 });
+    Ok(summary)
 }
 
-/// Compiles with chosen options.
+/// Compiles in memory with chosen options.
 ///
 /// # Errors
 /// As [`compile`].
@@ -142,62 +146,110 @@ pub fn compile_with(
     options: &Options,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Artifact, CompileError> {
+    let (parts, manifest) = build(bert, options, Place::Memory(Vec::new()), progress)?;
+    let artifact = parts.into_artifact(manifest)?;
+    progress(Progress { step: "check", done: 1, total: 1 });
+    Ok(artifact)
+}
+
+fn build(
+    bert: &Bert,
+    options: &Options,
+    place: Place,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(Parts, Manifest), CompileError> {
     let (vocab, tokenizer_config) = vocabulary(bert);
     let tokenizer =
         Tokenizer::new(&tokenizer_config, &vocab, bert.config.vocab_size, bert.max_tokens)?;
-    let statistics = calibrate(bert, &tokenizer, |done, total| {
-        progress(Progress { step: "calibrate", done, total });
+    let gelu = tables::feed_forward(bert.config.activation);
+    let (exp, tanh) = (tables::exp(), tables::tanh());
+    let labels: Vec<u8> = bert.classes.iter().flat_map(|c| &c.labels).fold(vec![], |mut all, l| {
+        all.extend(l.as_bytes());
+        all.push(b'\n');
+        all
     });
-    let mut builder = Builder {
-        bert,
-        options,
-        statistics,
-        parts: Parts::default(),
-        stages: vec![],
-        norms: vec![],
+    let classes = bert.classes.as_ref().map(|c| ClassesConfig {
+        classes: c.labels.len() as u16,
+        hidden: Some(c.hidden.1),
+        tanh_entries: if c.hidden.1 == Activation::Tanh { tanh.len() as u16 } else { 0 },
+        label_bytes: labels.len() as u32,
+    });
+    let layers = bert.config.num_hidden_layers;
+    let stage = |part: usize| StageConfig {
+        input_bits: 2,
+        row_bound_bits: 1,
+        shift: 32,
+        smoothed: options.smoothing[part % STAGES_PER_LAYER].is_some(),
     };
-    builder.parts.put(TensorKind::Vocab, vocab);
-    let gelu = tables::gelu();
-    let exp = tables::exp();
-    let mut encoder = EncoderConfig {
-        vocab: bert.config.vocab_size as u32,
-        d_model: bert.config.hidden_size as u32,
-        d_ff: bert.config.intermediate_size as u32,
-        heads: bert.config.num_attention_heads as u16,
-        layers: bert.layers.len() as u16,
-        max_tokens: bert.max_tokens as u16,
-        embed_shift: 0,
-        gelu_entries: gelu.len() as u16,
-        exp_entries: exp.len() as u16,
-    };
-    builder.parts.put_u16(TensorKind::GeluTable, &gelu);
-    builder.parts.put_u16(TensorKind::ExpTable, &exp);
-    encoder.embed_shift = builder.embeddings()?;
-    builder.norm(0, &bert.embed_norm, EMBED_BITS)?;
-    for i in 0..bert.layers.len() {
-        builder.layer(i)?;
-        progress(Progress { step: "quantise", done: i + 1, total: bert.layers.len() });
-    }
-
-    let manifest = Manifest::Encoder(EncoderManifest {
+    let head_stages = if classes.is_some() { HEAD_STAGES } else { 0 };
+    let mut manifest = EncoderManifest {
         name: Text::new(bert.name.clone())?,
-        encoder,
+        encoder: EncoderConfig {
+            vocab: bert.config.vocab_size as u32,
+            d_model: bert.config.hidden_size as u32,
+            d_ff: bert.config.intermediate_size as u32,
+            heads: narrow(bert.config.num_attention_heads, "heads")?,
+            layers: narrow(layers, "layers")?,
+            max_tokens: narrow(bert.max_tokens, "max_tokens")?,
+            embed_shift: 1,
+            gelu_entries: gelu.len() as u16,
+            exp_entries: exp.len() as u16,
+        },
         tokenizer: tokenizer_config,
-        stages: builder.stages,
-        norms: builder.norms,
-    });
-    let layout = Layout::of(&manifest, &ModelLimits::default()).map_err(HeaderError::from)?;
-    let payload = builder.parts.into_payload(&layout)?;
-    let artifact = Artifact::build(manifest, Bytes::from(payload))?;
-    Model::open(&artifact)?;
-    progress(Progress { step: "check", done: 1, total: 1 });
-    Ok(artifact)
+        head: Head { pooling: bert.pooling(), classes },
+        stages: (0..layers * STAGES_PER_LAYER)
+            .map(stage)
+            .chain((0..head_stages).map(|_| StageConfig { smoothed: false, ..stage(0) }))
+            .collect(),
+        norms: vec![NormConfig { shift: 1, epsilon: 1 }; 2 * layers + 1],
+    };
+    let sizes = Manifest::Encoder(manifest.clone());
+    let parts = Parts::new(&sizes, &ModelLimits::default(), place)?;
+    let mut builder = Builder { bert, options, parts, stages: vec![], norms: vec![] };
+    builder.parts.put(TensorKind::Vocab, &vocab)?;
+    builder.parts.put_u16(TensorKind::GeluTable, &gelu)?;
+    builder.parts.put_u16(TensorKind::ExpTable, &exp)?;
+    if let Some(c) = classes {
+        builder.parts.put(TensorKind::Labels, &labels)?;
+        if c.tanh_entries > 0 {
+            builder.parts.put_u16(TensorKind::TanhTable, &tanh)?;
+        }
+    }
+    manifest.encoder.embed_shift = builder.embeddings()?;
+    builder.norm(0, &bert.embed_norm, EMBED_BITS)?;
+
+    let texts = CALIBRATION.lines().map(|text| tokenizer.encode(text).ids);
+    let mut hidden =
+        texts.map(|ids| yardstick::start(bert, &ids)).collect::<Result<Vec<_>, _>>()?;
+    for i in 0..layers {
+        let layer = bert.layer(i)?;
+        let mut statistics = Statistics::new(bert);
+        for h in &mut hidden {
+            yardstick::run_layer(bert, &layer, h, &mut statistics);
+        }
+        builder.layer(i, &layer, statistics)?;
+        progress(Progress { step: "quantise", done: i + 1, total: layers });
+    }
+    if let Some(classes) = &bert.classes {
+        let mut statistics = Statistics::new(bert);
+        for h in &hidden {
+            yardstick::finish(bert, h, &mut statistics);
+        }
+        builder.head(classes, statistics)?;
+    }
+    let Builder { parts, stages, norms, .. } = builder;
+    manifest.stages = stages;
+    manifest.norms = norms;
+    Ok((parts, Manifest::Encoder(manifest)))
+}
+
+fn narrow(value: usize, what: &str) -> Result<u16, CompileError> {
+    u16::try_from(value).map_err(|_| CompileError::Range { what: format!("{what} of {value}") })
 }
 
 struct Builder<'a> {
     bert: &'a Bert,
     options: &'a Options,
-    statistics: Statistics,
     parts: Parts,
     stages: Vec<StageConfig>,
     norms: Vec<NormConfig>,
@@ -206,11 +258,12 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn embeddings(&mut self) -> Result<u8, CompileError> {
         let unit = f64::from(1u32 << EMBED_BITS);
-        let shift = self.parts.put_words(&self.bert.word, self.bert.config.hidden_size, unit)?;
+        let size = (self.bert.config.vocab_size, self.bert.config.hidden_size);
+        let words = self.parts.put_words(|rows| self.bert.words(rows), size, unit)?;
         let position: Vec<i64> =
             self.bert.position.iter().map(|&p| (f64::from(p) * unit).round() as i64).collect();
         self.parts.put_i32(TensorKind::Position, &position)?;
-        Ok(shift)
+        Ok(words.shift)
     }
 
     fn norm(&mut self, index: usize, norm: &Norm, input_bits: u32) -> Result<(), CompileError> {
@@ -233,8 +286,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn layer(&mut self, i: usize) -> Result<(), CompileError> {
-        let layer = &self.bert.layers[i];
+    fn layer(&mut self, i: usize, layer: &Layer, mut seen: Statistics) -> Result<(), CompileError> {
         let d = self.bert.config.hidden_size;
         let width = d / self.bert.config.num_attention_heads;
         let hidden = f64::from(1u32 << HIDDEN_BITS);
@@ -243,9 +295,9 @@ impl Builder<'_> {
         // Units of queries, keys and values: what a magnitude of one becomes as an integer.
         let mut units = vec![0.0; 3 * d];
         let mut scores = Vec::new();
-        for (h, &(q, k)) in self.statistics.query_key_max[i].iter().enumerate() {
-            let unit =
-                |max: f32| f64::from(QUERY_KEY_LIMIT) / (HEADROOM * f64::from(max).max(1e-3));
+        let limit = f64::from(query_key_limit(width));
+        for (h, &(q, k)) in seen.query_key_max.iter().enumerate() {
+            let unit = |max: f32| limit / (HEADROOM * f64::from(max).max(1e-3));
             let (q, k) = (unit(q), unit(k));
             units[h * width..(h + 1) * width].fill(q);
             units[d + h * width..d + (h + 1) * width].fill(k);
@@ -254,18 +306,43 @@ impl Builder<'_> {
                     .round() as i64,
             );
         }
-        let value = 32767.0 / (HEADROOM * f64::from(self.statistics.value_max[i]).max(1e-3));
+        let value = 32767.0 / (HEADROOM * f64::from(seen.value_max).max(1e-3));
         units[2 * d..].fill(value);
         self.parts.put_i32(TensorKind::Score(i), &scores)?;
 
         // A context is a sum of weights and values, shifted down.
         let context = value * f64::from(PROBABILITY_ONE) / f64::from(1u32 << CONTEXT_SHIFT);
-        self.stage(4 * i, &layer.qkv, hidden, &units)?;
-        self.stage(4 * i + 1, &layer.attn_out, context, &vec![hidden; d])?;
+        let mut stage = |part: usize, dense: &Dense, unit_in: f64, units_out: &[f64]| {
+            let smoothing = self.options.smoothing[part];
+            let seen = (&seen.input_max[part][..], std::mem::take(&mut seen.moments[part]));
+            self.stage(4 * i + part, dense, (unit_in, units_out), seen, smoothing)
+        };
+        stage(0, &layer.qkv, hidden, &units)?;
+        stage(1, &layer.attn_out, context, &vec![hidden; d])?;
+        stage(2, &layer.ffn_in, hidden, &vec![gelu; layer.ffn_in.n])?;
+        stage(3, &layer.ffn_out, gelu, &vec![hidden; d])?;
         self.norm(1 + 2 * i, &layer.attn_norm, HIDDEN_BITS)?;
-        self.stage(4 * i + 2, &layer.ffn_in, hidden, &vec![gelu; layer.ffn_in.n])?;
-        self.stage(4 * i + 3, &layer.ffn_out, gelu, &vec![hidden; d])?;
         self.norm(2 + 2 * i, &layer.ffn_norm, HIDDEN_BITS)
+    }
+
+    fn head(&mut self, head: &Classes, mut seen: Statistics) -> Result<(), CompileError> {
+        let (dense, activation) = &head.hidden;
+        let mut take =
+            |part: usize| (seen.input_max[part].clone(), std::mem::take(&mut seen.moments[part]));
+        let first = self.bert.config.num_hidden_layers * STAGES_PER_LAYER;
+        let hidden = f64::from(1u32 << HIDDEN_BITS);
+        let inner = f64::from(1u32 << GELU_FRACTION_BITS);
+        let (max, moments) = take(0);
+        let units = (hidden, &vec![inner; dense.n][..]);
+        self.stage(first, dense, units, (&max, moments), None)?;
+        let unit = match activation {
+            Activation::Tanh => TANH_ONE,
+            Activation::Relu => inner,
+        };
+        let logit = f64::from(1u32 << EMBEDDING_FRACTION_BITS);
+        let (max, moments) = take(1);
+        let units = (unit, &vec![logit; head.classes.n][..]);
+        self.stage(first + 1, &head.classes, units, (&max, moments), None)
     }
 
     /// One stage whose input has `unit_in` per one, and output channel `j` `units_out[j]`.
@@ -273,21 +350,28 @@ impl Builder<'_> {
         &mut self,
         index: usize,
         dense: &Dense,
-        unit_in: f64,
-        units_out: &[f64],
+        (unit_in, units_out): (f64, &[f64]),
+        (input_max, mut moments): (&[f32], Vec<f64>),
+        smoothing: Option<f64>,
     ) -> Result<(), CompileError> {
-        let input_bits = self.options.input_bits[index % STAGES_PER_LAYER];
-        let q_max = f64::from((1u32 << (input_bits - 1)) - 1);
-        let factors = self.options.smoothing[index % STAGES_PER_LAYER]
-            .map(|alpha| smoothing_factors(dense, &self.statistics.input_max[index], alpha));
-        let real = |f: u16| f64::from(f) / 16384.0;
         let k = dense.k;
-        let mut gram = std::mem::take(&mut self.statistics.input_gram[index]);
+        let factors = smoothing.map(|alpha| {
+            let mut weight_max = vec![LEAST_WEIGHT; k];
+            widen(&mut weight_max, &dense.weight);
+            smoothing_factors(&weight_max, input_max, alpha)
+        });
+        let real = |f: u16| f64::from(f) / 16384.0;
         let mut weight: Vec<f64> = dense.weight.iter().map(|&w| w.into()).collect();
         if let Some(f) = &factors {
-            for (i, row) in gram.chunks_exact_mut(k).enumerate() {
-                for (g, &fj) in row.iter_mut().zip(f) {
-                    *g *= real(f[i]) * real(fj);
+            if moments.len() == k * k {
+                for (i, row) in moments.chunks_exact_mut(k).enumerate() {
+                    for (g, &fj) in row.iter_mut().zip(f) {
+                        *g *= real(f[i]) * real(fj);
+                    }
+                }
+            } else {
+                for (m, &f) in moments.iter_mut().zip(f) {
+                    *m *= real(f) * real(f);
                 }
             }
             for row in weight.chunks_exact_mut(k) {
@@ -296,9 +380,17 @@ impl Builder<'_> {
                 }
             }
         }
-        let quantized = quantize_weight(&weight, &gram, k);
-        let bound = quantized.q.chunks_exact(k).map(|r| row_bound(r, q_max as i32)).max();
-        let bound = bound.unwrap_or(0);
+        let quantized = Quantizer::new(moments, k, WeightForm::Bytes).rows(&weight);
+        let bound = |bits: u8| {
+            let rows = quantized.q.chunks_exact(k);
+            rows.map(|r| row_bound(r, (1 << (bits - 1)) - 1)).max().unwrap_or(0)
+        };
+        let wanted = self.options.input_bits[index % STAGES_PER_LAYER];
+        let input_bits = (2..=wanted)
+            .rev()
+            .find(|&bits| bound(bits) >> 31 == 0)
+            .ok_or_else(|| CompileError::Range { what: format!("rows of stage {index}") })?;
+        let q_max = f64::from((1u32 << (input_bits - 1)) - 1);
         let shift = self.parts.put_requantisation(
             index,
             &quantized.steps,
@@ -306,13 +398,13 @@ impl Builder<'_> {
             units_out,
             &dense.bias,
         )?;
-        self.parts.put(TensorKind::Weight(index), quantized.q.iter().map(|&q| q as u8));
+        self.parts.put(TensorKind::Weight(index), &quantized.bytes())?;
         if let Some(f) = &factors {
-            self.parts.put_u16(TensorKind::Smooth(index), f);
+            self.parts.put_u16(TensorKind::Smooth(index), f)?;
         }
         self.stages.push(StageConfig {
             input_bits,
-            row_bound_bits: bound_bits(bound),
+            row_bound_bits: bound_bits(bound(input_bits)),
             shift,
             smoothed: factors.is_some(),
         });

@@ -3,8 +3,8 @@
 use nesa_model::{Embedding, EncoderRun, Model, PlainEngine, TokenIds};
 use serde::Serialize;
 
-use crate::source::Bert;
-use crate::yardstick::{self, Silent};
+use crate::source::{Bert, SourceError};
+use crate::yardstick;
 
 /// The varied sentences and passages that accuracy is measured on, one per line.
 pub const CORPUS: &str = include_str!("../data/corpus.txt");
@@ -79,26 +79,106 @@ pub fn embed_exact(model: &Model, batch: &[TokenIds]) -> Vec<Embedding> {
         .unwrap_or_default()
 }
 
+/// Texts whose rows are held at once.
+const BATCH: usize = 64;
+
 /// Compares the exact model with the original over `texts`.
+///
+/// # Errors
+/// [`SourceError`] when a tensor of the original cannot be read.
 pub fn evaluate<'a>(
     bert: &Bert,
     model: &Model,
     texts: impl IntoIterator<Item = &'a str>,
-    mut progress: impl FnMut(usize),
-) -> Accuracy {
+    progress: impl FnMut(usize),
+) -> Result<Accuracy, SourceError> {
     let texts: Vec<&str> = texts.into_iter().collect();
-    let mut original = Vec::with_capacity(texts.len());
-    let mut exact = Vec::with_capacity(texts.len());
+    let pairs = both(bert, model, &texts, progress)?;
+    Ok(compare(&texts, &pairs.original, &pairs.exact, pairs.tokens, pairs.truncated))
+}
+
+/// What original and exact form make of texts.
+struct Pairs {
+    original: Vec<Vec<f32>>,
+    exact: Vec<Vec<f32>>,
+    tokens: usize,
+    truncated: usize,
+}
+
+fn both(
+    bert: &Bert,
+    model: &Model,
+    texts: &[&str],
+    mut progress: impl FnMut(usize),
+) -> Result<Pairs, SourceError> {
+    let (mut original, mut exact) = (Vec::new(), Vec::new());
     let (mut tokens, mut truncated) = (0, 0);
-    for (i, text) in texts.iter().enumerate() {
-        let ids = model.tokenizer().encode(text);
-        tokens += ids.len();
-        truncated += usize::from(ids.truncated);
-        original.push(yardstick::embed(bert, &ids.ids, &mut Silent));
-        exact.extend(embed_exact(model, &[ids]).iter().map(Embedding::to_f32));
-        progress(i + 1);
+    for texts in texts.chunks(BATCH) {
+        let ids: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().encode(t)).collect();
+        tokens += ids.iter().map(TokenIds::len).sum::<usize>();
+        truncated += ids.iter().filter(|i| i.truncated).count();
+        let plain: Vec<&[u32]> = ids.iter().map(|i| &i.ids[..]).collect();
+        original.extend(yardstick::run(bert, &plain)?);
+        for ids in ids {
+            exact.extend(embed_exact(model, &[ids]).iter().map(Embedding::to_f32));
+        }
+        progress(exact.len());
     }
-    compare(&texts, &original, &exact, tokens, truncated)
+    Ok(Pairs { original, exact, tokens, truncated })
+}
+
+/// How close a text classifier in exact form stays to its original.
+#[derive(Clone, Debug, Serialize)]
+pub struct TextClassifierAccuracy {
+    /// Texts compared.
+    pub texts: usize,
+    /// Share of them in the same class.
+    pub agreement: f64,
+    /// Root mean square of the logits' errors.
+    pub logit_error: f64,
+    /// Largest error of a logit.
+    pub largest_error: f64,
+    /// Texts longer than the model's limit, compared after truncation.
+    pub truncated: usize,
+    /// Tokens read.
+    pub tokens: usize,
+}
+
+/// Compares a text classifier with its original over `texts`.
+///
+/// # Errors
+/// [`SourceError`] when a tensor of the original cannot be read.
+pub fn evaluate_classes<'a>(
+    bert: &Bert,
+    model: &Model,
+    texts: impl IntoIterator<Item = &'a str>,
+    progress: impl FnMut(usize),
+) -> Result<TextClassifierAccuracy, SourceError> {
+    let texts: Vec<&str> = texts.into_iter().collect();
+    let Pairs { original, exact, tokens, truncated } = both(bert, model, &texts, progress)?;
+    let (mut agree, mut squares, mut largest, mut logits) = (0usize, 0.0, 0.0f64, 0usize);
+    for (original, exact) in original.iter().zip(&exact) {
+        agree += usize::from(greatest(original) == greatest(exact));
+        for (o, e) in original.iter().zip(exact) {
+            let error = f64::from(o - e).abs();
+            squares += error * error;
+            largest = largest.max(error);
+            logits += 1;
+        }
+    }
+    Ok(TextClassifierAccuracy {
+        texts: texts.len(),
+        agreement: agree as f64 / texts.len().max(1) as f64,
+        logit_error: (squares / logits.max(1) as f64).sqrt(),
+        largest_error: largest,
+        truncated,
+        tokens,
+    })
+}
+
+fn greatest(values: &[f32]) -> usize {
+    let best = |a: (usize, f32), (i, &v): (usize, &f32)| if v > a.1 { (i, v) } else { a };
+    values.iter().enumerate().fold((0, f32::NEG_INFINITY), best).0
 }
 
 /// Figures from two lists of unit vectors for the same texts.

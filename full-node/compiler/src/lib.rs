@@ -7,17 +7,20 @@
 #![deny(missing_docs)]
 
 pub mod bench;
+mod bert;
 mod calibrate;
 mod checkpoint;
 mod compile;
 pub mod decoder;
 pub mod eval;
+mod groups;
 mod linalg;
 pub mod onnx;
 mod parts;
 mod quantize;
 pub mod source;
 mod tables;
+mod verify;
 pub mod yardstick;
 
 pub use compile::{CompileError, Options, Progress, Summary, compile, compile_with};

@@ -118,6 +118,24 @@ wide! {
     }
 }
 
+wide! {
+    /// [`round_compensated`] to integers from −8 to 7, each weight with a step of its own: `steps` is
+    /// `[rows, k]`.
+    pub(crate) fn round_in_groups(w: &mut [f64], steps: &[f64], u: &[f64], k: usize) {
+        for (rows, steps) in w.chunks_mut(8 * k).zip(steps.chunks(8 * k)) {
+            for i in 0..k {
+                let factor = &u[i * k + i..(i + 1) * k];
+                for (row, steps) in rows.chunks_exact_mut(k).zip(steps.chunks_exact(k)) {
+                    let q = crate::groups::nearest(row[i], steps[i]);
+                    let error = (row[i] - q * steps[i]) / factor[0];
+                    row[i] = q;
+                    add_scaled(&mut row[i + 1..], -error, &factor[1..]);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,9 @@
 use nesa_kernels::decoder::{SILU_BIN_BITS, SILU_FRACTION_BITS};
 use nesa_kernels::ops::{GELU_BIN_BITS, GELU_FRACTION_BITS};
 use nesa_kernels::sample::SAMPLE_TABLE_ENTRIES;
+use nesa_model::TANH_BIN_BITS;
+
+use crate::bert::FeedForward;
 
 /// What an activation lacks of `max(u, 0)`, as integers at the middle of each bin, up to the last entry that is
 /// not 0. `lack(unit · a, a)` is the missing part times the unit.
@@ -20,11 +23,33 @@ fn activation(fraction: u32, bin: u32, lack: impl Fn(f64, f64) -> f64) -> Vec<u1
         .collect()
 }
 
-/// The GELU table: `round(2^12 · a·Φ(−a))` in bins of four units of 2^−12.
-pub(crate) fn gelu() -> Vec<u16> {
-    activation(GELU_FRACTION_BITS, GELU_BIN_BITS, |scaled, a| {
-        scaled * 0.5 * libm::erfc(a * std::f64::consts::FRAC_1_SQRT_2)
-    })
+/// What a feed-forward's activation lacks of `max(u, 0)`: for GELU `round(2^12 · a·Φ(−a))`, in bins of four
+/// units of 2^−12.
+pub(crate) fn feed_forward(kind: FeedForward) -> Vec<u16> {
+    let table =
+        |lack: &dyn Fn(f64, f64) -> f64| activation(GELU_FRACTION_BITS, GELU_BIN_BITS, lack);
+    match kind {
+        FeedForward::Gelu => {
+            table(&|scaled, a| scaled * 0.5 * libm::erfc(a * std::f64::consts::FRAC_1_SQRT_2))
+        }
+        FeedForward::GeluTanh => table(&|scaled, a| {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (a + 0.044_715 * a * a * a);
+            scaled * 0.5 * (1.0 - libm::tanh(inner))
+        }),
+        // Nothing, which a table of one entry says.
+        FeedForward::Relu => vec![0],
+    }
+}
+
+/// The hyperbolic tangent: `round(2^15 · tanh a)` in bins of two units of 2^−12, up to the first that
+/// is one.
+pub(crate) fn tanh() -> Vec<u16> {
+    let (one, unit) = (f64::from(1u32 << 15), f64::from(1u32 << GELU_FRACTION_BITS));
+    let bin = f64::from(1u32 << TANH_BIN_BITS);
+    (0..)
+        .map(|i| (one * libm::tanh((f64::from(i) * bin + (bin - 1.0) / 2.0) / unit)).round() as u16)
+        .take_while(|&v| v < 1 << 15)
+        .collect()
 }
 
 /// The SiLU table: `round(2^12 · a·σ(−a))` in bins of four units of 2^−12.

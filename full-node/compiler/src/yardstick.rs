@@ -3,16 +3,19 @@
 //! Sums run over eight fixed lanes and transcendental functions come from `libm`, so that every
 //! machine computes the same floats and calibration can never change a compiled file.
 
-use crate::source::{Bert, Dense, Norm};
+use nesa_model::manifest::{Activation, Pooling};
+
+use crate::bert::FeedForward;
+use crate::source::{Bert, Dense, Layer, Norm, SourceError};
 
 const LANES: usize = 8;
 
 /// Sees intermediate values during a forward pass; calibration listens here.
 pub trait Observer {
-    /// Input of a linear stage, `[tokens, k]`.
+    /// Input of a linear stage of the layer (0 to 3), or of the head (0 or 1), `[tokens, k]`.
     fn input(&mut self, _stage: usize, _x: &[f32], _k: usize) {}
     /// Fused queries, keys and values of a layer, `[tokens, 3·hidden]`.
-    fn qkv(&mut self, _layer: usize, _y: &[f32]) {}
+    fn qkv(&mut self, _y: &[f32]) {}
 }
 
 /// Observes nothing.
@@ -152,45 +155,109 @@ fn attention(bert: &Bert, qkv: &[f32]) -> Vec<f32> {
     context
 }
 
-/// Embeds one token sequence: `[hidden]`, unit length.
-pub fn embed(bert: &Bert, ids: &[u32], observer: &mut impl Observer) -> Vec<f32> {
+/// What a feed-forward's activation makes of a value.
+pub(crate) fn activate(kind: FeedForward, x: f32) -> f32 {
+    match kind {
+        FeedForward::Gelu => 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2)),
+        FeedForward::GeluTanh => {
+            let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+            0.5 * x * (1.0 + libm::tanhf(inner))
+        }
+        FeedForward::Relu => x.max(0.0),
+    }
+}
+
+/// The rows of a token sequence after the embedding, `[tokens, hidden]`.
+///
+/// # Errors
+/// [`SourceError`] when the words cannot be read.
+pub(crate) fn start(bert: &Bert, ids: &[u32]) -> Result<Vec<f32>, SourceError> {
+    let d = bert.config.hidden_size;
+    let mut h = Vec::with_capacity(ids.len() * d);
+    for (&id, position) in ids.iter().zip(bert.position.chunks_exact(d)) {
+        let word = bert.words(id as usize..id as usize + 1)?;
+        h.extend(word.iter().zip(position).map(|(w, p)| w + p));
+    }
+    layer_norm(&bert.embed_norm, bert.config.layer_norm_eps, &mut h);
+    Ok(h)
+}
+
+/// What a layer makes of the rows of one sequence.
+pub(crate) fn run_layer(bert: &Bert, layer: &Layer, h: &mut [f32], observer: &mut impl Observer) {
     let d = bert.config.hidden_size;
     let eps = bert.config.layer_norm_eps;
-    let mut h = vec![0f32; ids.len() * d];
-    for ((row, &id), position) in h.chunks_exact_mut(d).zip(ids).zip(bert.position.chunks_exact(d))
-    {
-        let word = &bert.word[id as usize * d..(id as usize + 1) * d];
-        for ((h, w), p) in row.iter_mut().zip(word).zip(position) {
-            *h = w + p;
+    observer.input(0, h, d);
+    let qkv = dense(&layer.qkv, h);
+    observer.qkv(&qkv);
+    let context = attention(bert, &qkv);
+    observer.input(1, &context, d);
+    add(h, &dense(&layer.attn_out, &context));
+    layer_norm(&layer.attn_norm, eps, h);
+    observer.input(2, h, d);
+    let mut u = dense(&layer.ffn_in, h);
+    for u in &mut u {
+        *u = activate(bert.config.activation, *u);
+    }
+    observer.input(3, &u, layer.ffn_out.k);
+    add(h, &dense(&layer.ffn_out, &u));
+    layer_norm(&layer.ffn_norm, eps, h);
+}
+
+/// What becomes of the last rows of one sequence: a unit vector, or the logits of classes.
+pub(crate) fn finish(bert: &Bert, h: &[f32], observer: &mut impl Observer) -> Vec<f32> {
+    let d = bert.config.hidden_size;
+    let mut pooled = vec![0f64; d];
+    match bert.pooling() {
+        Pooling::Mean => {
+            for row in h.chunks_exact(d) {
+                for (m, &v) in pooled.iter_mut().zip(row) {
+                    *m += f64::from(v);
+                }
+            }
+        }
+        Pooling::First => pooled = h[..d].iter().map(|&v| v.into()).collect(),
+        Pooling::Greatest => {
+            pooled.fill(f64::NEG_INFINITY);
+            for row in h.chunks_exact(d) {
+                for (m, &v) in pooled.iter_mut().zip(row) {
+                    *m = m.max(f64::from(v));
+                }
+            }
         }
     }
-    layer_norm(&bert.embed_norm, eps, &mut h);
-    for (i, layer) in bert.layers.iter().enumerate() {
-        observer.input(4 * i, &h, d);
-        let qkv = dense(&layer.qkv, &h);
-        observer.qkv(i, &qkv);
-        let context = attention(bert, &qkv);
-        observer.input(4 * i + 1, &context, d);
-        add(&mut h, &dense(&layer.attn_out, &context));
-        layer_norm(&layer.attn_norm, eps, &mut h);
-        observer.input(4 * i + 2, &h, d);
-        let mut u = dense(&layer.ffn_in, &h);
-        for u in &mut u {
-            let x = *u;
-            *u = 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2));
-        }
-        observer.input(4 * i + 3, &u, layer.ffn_out.k);
-        add(&mut h, &dense(&layer.ffn_out, &u));
-        layer_norm(&layer.ffn_norm, eps, &mut h);
+    let Some(head) = &bert.classes else {
+        let norm = pooled.iter().map(|m| m * m).sum::<f64>().sqrt();
+        return pooled.iter().map(|m| (m / norm) as f32).collect();
+    };
+    let pooled: Vec<f32> = pooled.iter().map(|&v| v as f32).collect();
+    observer.input(0, &pooled, d);
+    let (hidden, activation) = &head.hidden;
+    let mut u = dense(hidden, &pooled);
+    for u in &mut u {
+        *u = match activation {
+            Activation::Tanh => libm::tanhf(*u),
+            Activation::Relu => u.max(0.0),
+        };
     }
-    let mut mean = vec![0f64; d];
-    for row in h.chunks_exact(d) {
-        for (m, &v) in mean.iter_mut().zip(row) {
-            *m += f64::from(v);
+    observer.input(1, &u, d);
+    dense(&head.classes, &u)
+}
+
+/// Runs the original over token sequences, a layer at a time over all: for each a unit vector, `[hidden]`,
+/// or the logits of its classes.
+///
+/// # Errors
+/// [`SourceError`] when a tensor cannot be read.
+pub fn run(bert: &Bert, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, SourceError> {
+    let mut hidden: Vec<Vec<f32>> =
+        sequences.iter().map(|ids| start(bert, ids)).collect::<Result<_, _>>()?;
+    for i in 0..bert.config.num_hidden_layers {
+        let layer = bert.layer(i)?;
+        for h in &mut hidden {
+            run_layer(bert, &layer, h, &mut Silent);
         }
     }
-    let norm = mean.iter().map(|m| m * m).sum::<f64>().sqrt();
-    mean.iter().map(|m| (m / norm) as f32).collect()
+    Ok(hidden.iter().map(|h| finish(bert, h, &mut Silent)).collect())
 }
 
 fn add(h: &mut [f32], delta: &[f32]) {

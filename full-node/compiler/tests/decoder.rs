@@ -3,8 +3,12 @@
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, f32_logits};
+use nesa_compiler::decoder::{
+    DecoderOptions, Llama, TextFiles, compile_decoder, compile_decoder_file, f32_logits,
+};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output};
+use nesa_model::layout::{Tensor, TensorKind};
+use nesa_model::manifest::WeightForm;
 use nesa_model::{Artifact, PlainDecoder};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Deserialize;
@@ -188,4 +192,55 @@ fn what_cannot_be_compiled_is_named() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let error = Llama::open(dir.path()).err().unwrap().to_string();
     contains(error, &["model.safetensors"]);
+}
+
+/// Weights of four bits: less than 0.6 of the layers' bytes, and still close.
+#[test]
+fn four_bits_lose_little() {
+    for case in cases() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&case, dir.path(), |_, _| ());
+        let llama = Llama::open(dir.path()).unwrap();
+        let vocab = llama.config.vocab_size;
+        let text = TextFiles { tokenizer: b"{}".to_vec(), ..TextFiles::default() };
+        let tokens = calibration(vocab as u32);
+        let options = DecoderOptions { weights: WeightForm::Nibbles, ..DecoderOptions::default() };
+        let compiled = compile_decoder(&llama, &text, &tokens, &options, &mut |_| ()).unwrap();
+        let bytes = compile(&llama, &tokens);
+        let layers = |a: &Artifact| {
+            let tensors = &a.header().layout().tensors;
+            let of_layers = |t: &&Tensor| matches!(t.kind, TensorKind::Weight(i) if i < 8);
+            tensors.iter().filter(of_layers).map(|t| t.range().len()).sum::<usize>() as f64
+        };
+        assert!(layers(&compiled) < 0.75 * layers(&bytes), "rows of 48 fill groups of 32 badly");
+        let model = DecoderModel::open(&compiled).unwrap();
+        let original = f32_logits(&llama, std::slice::from_ref(&case.tokens)).unwrap().remove(0);
+        let (mut error, mut size) = (0.0, 0.0);
+        for (o, e) in original.iter().zip(&exact_logits(&model, &case.tokens)) {
+            let e = f64::from(*e) / 65536.0;
+            error += (f64::from(*o) - e).powi(2);
+            size += f64::from(*o).powi(2);
+        }
+        let relative = (error / size).sqrt();
+        println!("{}: relative error of the logits {relative:.5}", case.label);
+        // Uniform random weights are the hardest: nothing in them is small.
+        assert!(relative < 0.2, "{}: {relative}", case.label);
+    }
+}
+
+#[test]
+fn files_equal_artifacts() {
+    for (case, weights) in cases().into_iter().zip([WeightForm::Bytes, WeightForm::Nibbles]) {
+        let dir = tempfile::tempdir().unwrap();
+        write(&case, dir.path(), |_, _| ());
+        let llama = Llama::open(dir.path()).unwrap();
+        let tokens = calibration(llama.config.vocab_size as u32);
+        let text = TextFiles { tokenizer: b"{}".to_vec(), ..TextFiles::default() };
+        let options = DecoderOptions { weights, ..DecoderOptions::default() };
+        let artifact = compile_decoder(&llama, &text, &tokens, &options, &mut |_| ()).unwrap();
+        let out = dir.path().join("model.nesa");
+        let made = compile_decoder_file(&llama, &text, &tokens, &options, &out, &mut |_| ());
+        assert_eq!(made.unwrap().digest, artifact.digest());
+        assert_eq!(std::fs::read(&out).unwrap(), artifact.to_file());
+    }
 }

@@ -288,9 +288,15 @@ fn what_is_not_supported_is_named() {
         }
     };
     let image = || Chain::new(&[1, 2, 8, 8]);
-    refused(image().node("Sigmoid", &[], &[]), &["Sigmoid0", "unknown operator", "Conv, Relu"]);
-    refused(conv(&[("group", &[2])], &[4, 1, 3, 3]), &["Conv0", "groups"]);
-    refused(conv(&[("dilations", &[2, 2])], &[4, 2, 3, 3]), &["dilations"]);
+    refused(
+        image().node("Sigmoid", &[], &[]),
+        &["Sigmoid0", "unknown operator", "Conv, BatchNormalization"],
+    );
+    refused(conv(&[("group", &[2])], &[4, 2, 3, 3]), &["Conv0", "2 groups"]);
+    refused(conv(&[("group", &[0])], &[4, 2, 3, 3]), &["Conv0", "0 groups"]);
+    refused(conv(&[("group", &[2])], &[3, 1, 3, 3]), &["Conv0", "2 groups"]);
+    refused(conv(&[("dilations", &[4, 4])], &[4, 2, 3, 3]), &["windows within"]);
+    refused(conv(&[("dilations", &[65535, 65535])], &[4, 2, 3, 3]), &["Conv0"]);
     refused(conv(&[], &[4, 3, 3, 3]), &["2 channels"]);
     refused(conv(&[], &[4, 2, 9, 9]), &["windows within"]);
     refused(conv(&[("strides", &[0, 1])], &[4, 2, 3, 3]), &["windows within"]);
@@ -309,8 +315,26 @@ fn what_is_not_supported_is_named() {
     refused(Chain::new(&[1, 2, 8, 8, 8]), &["input image"]);
     refused(Chain::new(&[1, 2, -8, 8]), &["input image"]);
     let mut branch = image().node("Relu", &[], &[]).node("Relu", &[], &[]);
-    branch.graph.node[1].input = vec!["image".into()];
-    refused(branch, &["Relu1", "a chain"]);
+    branch.graph.node[1].input = vec!["nowhere".into()];
+    refused(branch, &["Relu1", "takes nowhere", "nodes in order"]);
+    // Sums and joins that do not fit, with the node's name.
+    let two = |operator: &str, second: &str| {
+        let mut chain = conv(&[], &[2, 2, 3, 3]).node(operator, &[("axis", &[1])], &[]);
+        chain.graph.node[1].input.push(second.into());
+        chain
+    };
+    refused(two("Add", "image"), &["Add1", "[2, 6, 6] and [2, 8, 8]"]);
+    refused(two("Concat", "image"), &["Concat1", "[2, 6, 6] and [2, 8, 8]"]);
+    refused(two("Mul", "Conv0"), &["Mul1", "2 computed tensors"]);
+    let mut last = two("Concat", "Conv0");
+    last.graph.node[1].attribute[0].i = 2;
+    refused(last, &["Concat1", "another axis"]);
+    let norm = |channels: &[i64]| image().node("BatchNormalization", &[], &[channels; 4]);
+    refused(norm(&[3]), &["BatchNormalization0", "3 values, expected 2"]);
+    let mut negative = norm(&[2]);
+    negative.graph.initializer[3].float_data = vec![-1.0; 2];
+    refused(negative, &["BatchNormalization0", "variance"]);
+    refused(image().node("ReduceMean", &[("axes", &[1, 2])], &[]), &["ReduceMean0", "[1, 2]"]);
     let mut nan = conv(&[], &[1, 2, 1, 1]);
     nan.graph.initializer[0].float_data[0] = f32::NAN;
     refused(nan, &["Conv0.0", "not finite"]);
@@ -325,4 +349,50 @@ fn what_is_not_supported_is_named() {
     refused(Chain::new(&[1, 12]).reshape(&[-1, i64::MAX, i64::MAX]), &["Reshape0"]);
     assert!(Classifier::parse(b"\xff\xff\xff\xff", "x").is_err());
     assert!(Classifier::parse(b"", "x").is_err());
+}
+
+/// Residual sums, joined channels, groups, dilations, padding by name and normalisations: `tools/conformance/
+/// onnx_branches.py` made the model and asked onnxruntime for the logits.
+#[test]
+fn branches_equal_onnxruntime() {
+    #[derive(serde::Deserialize)]
+    struct Case {
+        images: Vec<Vec<u8>>,
+        logits: Vec<Vec<f32>>,
+    }
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
+    let case: Case =
+        serde_json::from_str(&std::fs::read_to_string(format!("{data}/branches.json")).unwrap())
+            .unwrap();
+    let model = Classifier::open(Path::new(&format!("{data}/branches.onnx"))).unwrap();
+    let kinds = |of: fn(&Layer) -> bool| model.layers.iter().filter(|l| of(l)).count();
+    assert!(kinds(|l| matches!(l, Layer::Add(_))) >= 2);
+    assert!(kinds(|l| matches!(l, Layer::Join(_))) >= 2);
+
+    let shape = format!("({}, 3, 10, 9)", case.images.len());
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let len = (header.len() as u16).to_le_bytes();
+    let file = [b"\x93NUMPY\x01\x00", &len[..], header.as_bytes(), &case.images.concat()].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("samples.npy");
+    std::fs::write(&path, file).unwrap();
+    let samples = Samples::open(&path).unwrap();
+    let artifact = compile_classifier(&model, &samples, 255).unwrap();
+    let exact = ClassifierModel::open(&artifact).unwrap();
+    let images: Vec<&[u8]> = samples.iter().collect();
+    let run = nesa_model::classifier::ClassifierRun::start(&exact, &images).unwrap();
+    let all = run.run(&nesa_model::PlainClassifier(&exact)).unwrap();
+    let (mut dot, mut ours, mut theirs) = (0.0, 0.0, 0.0);
+    for ((image, exact), expected) in images.iter().zip(&all).zip(&case.logits) {
+        let floats: Vec<f32> = image.iter().map(|&v| f32::from(v) / 255.0).collect();
+        for (got, expected) in model.logits(&floats).iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-4, "{got}, expected {expected}");
+        }
+        for (e, o) in exact.iter().zip(expected) {
+            let (e, o) = (f64::from(*e), f64::from(*o));
+            (dot, ours, theirs) = (dot + e * o, ours + e * e, theirs + o * o);
+        }
+    }
+    let cosine = dot / (ours * theirs).sqrt();
+    assert!(cosine > 0.9995, "{cosine}");
 }

@@ -13,6 +13,7 @@
 
 pub mod attention;
 pub mod decoder;
+pub mod nibbles;
 pub mod ops;
 pub mod reference;
 pub mod rotary;

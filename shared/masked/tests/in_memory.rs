@@ -25,6 +25,7 @@ use nesa_masked::{
 };
 use nesa_model::classifier::{self, ClassifierModel, ClassifierRun, toy::ToyClassifier};
 use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, Written, toy::ToyDecoder};
+use nesa_model::manifest::{Activation, ClassesConfig, Head, Pooling, WeightForm};
 use nesa_model::{
     Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainClassifier, PlainDecoder,
     PlainEngine, TokenIds, toy,
@@ -225,12 +226,27 @@ fn a_toy_encoder_end_to_end() {
     embeds(Model::open(&artifact).unwrap(), &texts);
 }
 
+/// The head's stages are served like any other, and the logits are plain execution's.
+#[test]
+fn a_toy_text_classifier_end_to_end() {
+    for hidden in [Some(Activation::Tanh), Some(Activation::Relu), None] {
+        let classes = ClassesConfig { classes: 3, hidden, tanh_entries: 0, label_bytes: 0 };
+        let head = Head { pooling: Pooling::First, classes: Some(classes) };
+        let artifact = toy::artifact_with_head(&toy::ToyConfig::default(), head).unwrap();
+        let texts = ["a b c", "the quick brown fox jumps over it all", "z"];
+        let model = Model::open(&artifact).unwrap();
+        assert_eq!(model.labels().len(), 3);
+        embeds(model, &texts);
+    }
+}
+
 /// Token by token through two servers: the text a machine alone writes, in as many passes as planned.
 #[test]
 fn a_toy_decoder_writes_end_to_end() {
-    for tied in [true, false] {
+    let forms = [WeightForm::Bytes, WeightForm::Bytes, WeightForm::Nibbles];
+    for (tied, form) in [true, false, false].into_iter().zip(forms) {
         let toy = ToyDecoder { tied, layers: 2, ..ToyDecoder::default() };
-        let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
+        let model = DecoderModel::open(&decoder::toy::artifact_of(&toy, form).unwrap()).unwrap();
         for draft in [0, 3] {
             let request = WriteRequest {
                 prompt: vec![5, 6, 7, 8, 9],

@@ -1,17 +1,18 @@
-//! The result of an encoder: a unit vector in fixed point.
+//! The result of an encoder in fixed point: a unit vector, or the logits of classes.
 
 use std::fmt;
 
 /// Fractional bits of [`Embedding::values`]; 24, so that each value is exact as an `f32`.
 pub const EMBEDDING_FRACTION_BITS: u32 = 24;
 
-/// A sentence embedding of unit length. Its `Debug` does not show the coordinates, from which the
+/// A sentence embedding of unit length; of a text classifier ([`crate::Model::labels`]), the logits of its
+/// classes. Its `Debug` does not show the coordinates, from which the
 /// text could be guessed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Embedding {
-    /// `[d_model]` coordinates, fixed point with [`EMBEDDING_FRACTION_BITS`] fractional bits.
+    /// `[d_model]` coordinates or `[classes]` logits, fixed point with [`EMBEDDING_FRACTION_BITS`] fractional bits.
     pub values: Vec<i32>,
-    /// Tokens that entered the mean, special ones included.
+    /// Tokens of the text, special ones included.
     pub tokens: usize,
     /// Whether the text had been cut to the model's limit.
     pub truncated: bool,

@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use thiserror::Error;
 
-use crate::manifest::STAGES_PER_LAYER;
+use crate::manifest::{Activation, Pooling, STAGES_PER_LAYER};
 use crate::{Embedding, LinearSpec, Model, StageId, TokenIds};
 
 /// What a run needs next. Its `Debug` shows shapes only: `x` is the user's text in another form.
@@ -107,6 +107,8 @@ pub struct EncoderRun {
     scales: Vec<RowScale>,
     /// One row, for stages whose input is smoothed first.
     smoothed: Vec<i32>,
+    /// One row for each sequence while the head is at work.
+    pooled: Vec<i32>,
     done: Option<Vec<Embedding>>,
 }
 
@@ -168,6 +170,7 @@ impl EncoderRun {
             x: Vec::new(),
             scales: vec![RowScale { mantissa: 1 << 30, exponent: 0 }; next],
             smoothed: Vec::new(),
+            pooled: Vec::new(),
             done: None,
         };
         run.normalise(0);
@@ -211,6 +214,11 @@ impl EncoderRun {
             return Err(ResumeError::Length { stage, got: y.len(), expected });
         }
         let layer = self.stage / STAGES_PER_LAYER;
+        let layers = usize::from(self.model.config().layers);
+        if layer == layers {
+            self.advance_head(y);
+            return Ok(());
+        }
         let d = self.model.d_model();
         let tokens = self.hidden.len() / d;
         match self.stage % STAGES_PER_LAYER {
@@ -230,8 +238,8 @@ impl EncoderRun {
                 }
                 self.normalise(1 + 2 * layer + part / 2);
                 self.stage += 1;
-                if self.stage == self.model.stages().len() {
-                    self.finish();
+                if self.stage == layers * STAGES_PER_LAYER {
+                    self.finish_layers();
                 } else {
                     self.offer_hidden();
                 }
@@ -348,7 +356,7 @@ impl EncoderRun {
         for sequence in &self.sequences {
             let tokens = sequence.len();
             for (t, narrow) in qkv.chunks_exact_mut(3 * d).take(tokens).enumerate() {
-                let (columns, limit) = (0..2 * d, ops::QUERY_KEY_LIMIT);
+                let (columns, limit) = (0..2 * d, ops::query_key_limit(width));
                 let (query_key, value) = row.split_at_mut(2 * d);
                 self.requantize(self.stage, y, sequence.start + t, columns, limit, query_key);
                 let (columns, limit) = (2 * d..3 * d, ops::VALUE_LIMIT);
@@ -375,19 +383,97 @@ impl EncoderRun {
         context
     }
 
-    fn finish(&mut self) {
+    /// The rows of each sequence become one; a head works on them, otherwise they are the result.
+    fn finish_layers(&mut self) {
         let d = self.model.d_model();
-        let embeddings = self
-            .sequences
-            .iter()
-            .zip(&self.truncated)
-            .map(|(s, &truncated)| Embedding {
-                values: ops::mean_unit_vector(&self.hidden[s.start * d..s.end * d], d),
-                tokens: s.len(),
-                truncated,
-            })
-            .collect();
+        let head = *self.model.head();
+        let rows = |s: &Range<usize>| &self.hidden[s.start * d..s.end * d];
+        if head.classes.is_none() {
+            let unit = |s: &Range<usize>| match head.pooling {
+                Pooling::Mean => ops::mean_unit_vector(rows(s), d),
+                other => ops::mean_unit_vector(&pool(other, rows(s), d), d),
+            };
+            let values: Vec<Vec<i32>> = self.sequences.iter().map(unit).collect();
+            return self.finish(values);
+        }
+        let pooled = self.sequences.iter().flat_map(|s| pool(head.pooling, rows(s), d));
+        self.pooled = pooled.collect();
+        self.offer_pooled(d);
+    }
+
+    /// Offers one row of `k` per sequence. The other rows are zero: how many sequences there are, a lane
+    /// does not see.
+    fn offer_pooled(&mut self, k: usize) {
+        self.x.clear();
+        self.x.resize(self.padded * k, 0);
+        let pooled = std::mem::take(&mut self.pooled);
+        for (t, row) in pooled.chunks_exact(k).enumerate() {
+            self.offer_row(t, row);
+        }
+        self.pooled = pooled;
+    }
+
+    /// Takes the product of one of the head's stages.
+    fn advance_head(&mut self, y: &[i32]) {
+        let n = self.spec().n;
+        let is_last = self.stage + 1 == self.model.stages().len();
+        let limit = if is_last { LOGIT_LIMIT } else { ops::GELU_LIMIT };
+        let mut rows = vec![0; self.sequences.len() * n];
+        for (t, row) in rows.chunks_exact_mut(n).enumerate() {
+            self.requantize(self.stage, y, t, 0..n, limit, row);
+        }
+        if is_last {
+            return self.finish(rows.chunks_exact(n).map(<[i32]>::to_vec).collect());
+        }
+        let activation = self.model.head().classes.and_then(|c| c.hidden);
+        for v in &mut rows {
+            *v = match activation {
+                Some(Activation::Tanh) => tanh(*v, &self.model.0.tanh),
+                _ => (*v).max(0),
+            };
+        }
+        self.pooled = rows;
+        self.stage += 1;
+        self.offer_pooled(n);
+    }
+
+    fn finish(&mut self, values: Vec<Vec<i32>>) {
+        let about = self.sequences.iter().zip(&self.truncated);
+        let results = values.into_iter().zip(about);
+        self.done = Some(
+            results
+                .map(|(values, (s, &truncated))| Embedding { values, tokens: s.len(), truncated })
+                .collect(),
+        );
         self.x = Vec::new();
-        self.done = Some(embeddings);
     }
 }
+
+/// Logits are clamped to this; they have as many fractional bits as an embedding.
+const LOGIT_LIMIT: i32 = (1 << 30) - 1;
+
+/// The rows of a sequence, `[tokens, d]`, as one.
+fn pool(pooling: Pooling, rows: &[i32], d: usize) -> Vec<i32> {
+    let tokens = (rows.len() / d) as i64;
+    let column = |i: usize| rows.chunks_exact(d).map(move |row| row[i]);
+    match pooling {
+        Pooling::First => rows[..d].to_vec(),
+        Pooling::Greatest => (0..d).map(|i| column(i).max().unwrap_or(0)).collect(),
+        Pooling::Mean => (0..d)
+            .map(|i| {
+                let sum: i64 = column(i).map(i64::from).sum();
+                (sum + tokens / 2).div_euclid(tokens) as i32
+            })
+            .collect(),
+    }
+}
+
+/// The hyperbolic tangent, 15 fractional bits, of `u` with 12.
+fn tanh(u: i32, table: &[u16]) -> i32 {
+    let bin = (u.unsigned_abs() >> TANH_BIN_BITS) as usize;
+    let value = i32::from(table.get(bin).copied().unwrap_or(1 << 15));
+    if u < 0 { -value } else { value }
+}
+
+/// Arguments of the hyperbolic tangent fall into bins of so many units, as a power of two.
+pub const TANH_BIN_BITS: u32 = 1;

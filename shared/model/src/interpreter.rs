@@ -5,6 +5,7 @@
 //! no bound is assumed; it defines what a model's output is. [`crate::EncoderRun`] computes the same
 //! integers quickly, and the tests hold it to that.
 
+use crate::manifest::{Activation, Pooling, STAGES_PER_LAYER};
 use crate::{Embedding, Model, StageId, TokenIds};
 
 /// A matrix as rows.
@@ -15,22 +16,6 @@ pub(crate) fn round_shift(v: i128, s: u32) -> i128 {
     (v + (1 << (s - 1))) >> s
 }
 
-/// `⌊√v⌋`, digit by digit.
-fn square_root(v: u128) -> u128 {
-    let (mut root, mut bit) = (0u128, 1u128 << 126);
-    let mut rest = v;
-    while bit > 0 {
-        if rest >= root + bit {
-            rest -= root + bit;
-            root = (root >> 1) + bit;
-        } else {
-            root >>= 1;
-        }
-        bit >>= 2;
-    }
-    root
-}
-
 /// `(inverse, half)` with `1/√v ≈ inverse · 2^(half − 62)`.
 pub(crate) fn inverse_root(v: i128) -> (i128, u32) {
     let mut v = v.max(1);
@@ -39,7 +24,7 @@ pub(crate) fn inverse_root(v: i128) -> (i128, u32) {
         v <<= 2;
         half += 1;
     }
-    (((1i128 << 62) - 1) / square_root(v as u128) as i128, half)
+    (((1i128 << 62) - 1) / v.isqrt(), half)
 }
 
 pub(crate) fn clamp(v: i128, limit: i128) -> i128 {
@@ -128,7 +113,7 @@ fn attention(model: &Model, layer: usize, qkv: &Rows) -> Rows {
     context
 }
 
-/// Embeds one sequence of `1..=max_tokens` tokens of the vocabulary; `None` for any other, or for a
+/// Embeds (or classifies) one sequence of `1..=max_tokens` tokens of the vocabulary; `None` for any other, or for a
 /// model opened without its weights.
 pub fn embed(model: &Model, tokens: &TokenIds) -> Option<Embedding> {
     let d = model.d_model();
@@ -140,6 +125,7 @@ pub fn embed(model: &Model, tokens: &TokenIds) -> Option<Embedding> {
         return None;
     }
     let shift = u32::from(model.config().embed_shift);
+    let query_key = query_key_limit(d / usize::from(model.config().heads));
     let mut hidden: Rows = Vec::new();
     for (t, &id) in tokens.ids.iter().enumerate() {
         let scale = i128::from(model.0.word_scale[id as usize]);
@@ -156,7 +142,7 @@ pub fn embed(model: &Model, tokens: &TokenIds) -> Option<Embedding> {
         hidden.push(row);
     }
     for layer in 0..usize::from(model.config().layers) {
-        let limit = |j| if j < 2 * d { 8191 } else { 32767 };
+        let limit = |j| if j < 2 * d { query_key } else { 32767 };
         let qkv: Rows = hidden.iter().map(|h| linear(model, 4 * layer, h, limit)).collect();
         let context = attention(model, layer, &qkv);
         for (h, c) in hidden.iter_mut().zip(&context) {
@@ -172,16 +158,55 @@ pub fn embed(model: &Model, tokens: &TokenIds) -> Option<Embedding> {
             layer_norm(model, 2 + 2 * layer, h);
         }
     }
-    let count = hidden.len() as i128;
-    let mean: Vec<i128> = (0..d)
-        .map(|i| {
-            let sum: i128 = hidden.iter().map(|row| row[i]).sum();
-            (16 * sum + count / 2).div_euclid(count)
-        })
-        .collect();
-    let (inverse, half) = inverse_root(mean.iter().map(|m| m * m).sum());
-    let values = mean.iter().map(|m| round_shift(m * inverse, 38 - half) as i32).collect();
+    let values = match &model.head().classes {
+        None => unit_vector(model.head().pooling, &hidden),
+        Some(head) => logits(model, head.hidden, &hidden),
+    };
+    let values = values.into_iter().map(|v| v as i32).collect();
     Some(Embedding { values, tokens: tokens.len(), truncated: tokens.truncated })
+}
+
+/// The largest `L` with `width · L² < 2^31`, at most 8191.
+fn query_key_limit(width: usize) -> i128 {
+    (0..=8191).rev().find(|l| width as i128 * l * l < 1 << 31).unwrap_or(0)
+}
+
+/// `⌊factor · pooled + ½⌋` of each channel.
+fn pool(pooling: Pooling, hidden: &Rows, factor: i128) -> Vec<i128> {
+    let count = hidden.len() as i128;
+    let column = |i: usize| hidden.iter().map(move |row| row[i]);
+    (0..hidden[0].len())
+        .map(|i| match pooling {
+            Pooling::Mean => (factor * column(i).sum::<i128>() + count / 2).div_euclid(count),
+            Pooling::First => factor * hidden[0][i],
+            Pooling::Greatest => factor * column(i).max().unwrap_or(0),
+        })
+        .collect()
+}
+
+fn unit_vector(pooling: Pooling, hidden: &Rows) -> Vec<i128> {
+    let m = pool(pooling, hidden, 16);
+    let (inverse, half) = inverse_root(m.iter().map(|m| m * m).sum());
+    m.iter().map(|m| round_shift(m * inverse, 38 - half)).collect()
+}
+
+fn logits(model: &Model, hidden_layer: Option<Activation>, hidden: &Rows) -> Vec<i128> {
+    let stage = STAGES_PER_LAYER * usize::from(model.config().layers);
+    let pooled = pool(model.head().pooling, hidden, 1);
+    let Some(activation) = hidden_layer else {
+        return linear(model, stage, &pooled, |_| (1 << 30) - 1);
+    };
+    let mut u = linear(model, stage, &pooled, |_| (1 << 18) - 1);
+    for u in &mut u {
+        *u = match activation {
+            Activation::Relu => (*u).max(0),
+            Activation::Tanh => {
+                let entry = model.0.tanh.get((u.abs() >> 1) as usize);
+                u.signum() * entry.map_or(1 << 15, |&v| i128::from(v))
+            }
+        };
+    }
+    linear(model, stage + 1, &u, |_| (1 << 30) - 1)
 }
 
 fn residual(h: &mut [i128], delta: &[i128]) {

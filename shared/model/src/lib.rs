@@ -38,7 +38,7 @@ mod unicode_tables;
 
 pub use artifact::{Artifact, Assembler, Header, LocalPart};
 pub use embedding::{EMBEDDING_FRACTION_BITS, Embedding};
-pub use encoder::{EncoderRun, ResumeError, StartError, Step};
+pub use encoder::{EncoderRun, ResumeError, StartError, Step, TANH_BIN_BITS};
 pub use exact::ExactModel;
 pub use layout::ModelLimits;
 pub use linear::{Linear, PlainClassifier, PlainDecoder, PlainEngine};

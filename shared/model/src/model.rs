@@ -9,7 +9,9 @@ use thiserror::Error;
 use crate::artifact::{Artifact, Header, LocalPart};
 use crate::bounds::{BoundError, check_rows};
 use crate::layout::{TensorKind, encoder_stage_shape as stage_shape};
-use crate::manifest::{EncoderConfig, EncoderManifest, Manifest, NormConfig, STAGES_PER_LAYER};
+use crate::manifest::{
+    EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
+};
 use crate::parameters::{below_2_31, check_exp_table, i32s, u16s, u32s};
 use crate::tokenizer::{Tokenizer, VocabError};
 use crate::{LinearSpec, StageId};
@@ -77,6 +79,9 @@ pub(crate) struct Inner {
     pub(crate) scores: Vec<Vec<u32>>,
     pub(crate) gelu: Vec<u16>,
     pub(crate) exp: Vec<u16>,
+    /// Of a head that needs it, otherwise empty.
+    pub(crate) tanh: Vec<u16>,
+    labels: Vec<String>,
     pub(crate) word_scale: Vec<u32>,
     pub(crate) position: Vec<i32>,
     word: Range<usize>,
@@ -127,7 +132,18 @@ impl Model {
         &self.0.manifest.encoder
     }
 
-    /// Width of an embedding.
+    /// What becomes of the last layer's rows.
+    pub fn head(&self) -> &Head {
+        &self.0.manifest.head
+    }
+
+    /// Names of the classes if this is a text classifier, whose results are logits; otherwise there are
+    /// none, and results are unit vectors.
+    pub fn labels(&self) -> &[String] {
+        &self.0.labels
+    }
+
+    /// Width of the residual stream, and of an embedding.
     pub fn d_model(&self) -> usize {
         self.config().d_model as usize
     }
@@ -190,16 +206,21 @@ impl Model {
             payload.get(tensor.range()).ok_or(ModelError::Absent(what))
         };
         let e = &manifest.encoder;
-        let (d, ff) = (e.d_model as usize, e.d_ff as usize);
+        let layers = usize::from(e.layers);
 
         let mut specs = Vec::with_capacity(manifest.stages.len());
         let mut stages = Vec::with_capacity(manifest.stages.len());
         for (i, s) in manifest.stages.iter().enumerate() {
-            let (k, n) = stage_shape(i, d, ff);
+            let (k, n) = stage_shape(i, manifest);
             let part = ["qkv", "attn_out", "ffn_in", "ffn_out"][i % STAGES_PER_LAYER];
+            let name = match i / STAGES_PER_LAYER {
+                layer if layer < layers => format!("layer{layer}.{part}"),
+                _ if i + 1 == manifest.stages.len() => "head.classes".to_owned(),
+                _ => "head.hidden".to_owned(),
+            };
             specs.push(LinearSpec {
                 id: StageId(i as u16),
-                name: format!("layer{}.{part}", i / STAGES_PER_LAYER),
+                name,
                 k,
                 n,
                 input_bits: s.input_bits,
@@ -238,6 +259,17 @@ impl Model {
         let gelu = u16s(bytes(TensorKind::GeluTable, "GELU table")?);
         let exp = u16s(bytes(TensorKind::ExpTable, "exponential table")?);
         check_exp_table(&exp)?;
+        let (mut tanh, mut labels) = (Vec::new(), Vec::new());
+        if let Some(c) = &manifest.head.classes {
+            if c.tanh_entries > 0 {
+                tanh = u16s(bytes(TensorKind::TanhTable, "tanh table")?);
+            }
+            if let Some(index) = tanh.iter().position(|&v| v > TANH_ONE) {
+                let (what, got) = ("tanh table", tanh[index].into());
+                return Err(ModelError::Parameter { what, index, got, allowed: "at most 2^15" });
+            }
+            labels = split_labels(bytes(TensorKind::Labels, "labels")?, c.classes.into())?;
+        }
         let word_scale = u32s(bytes(TensorKind::WordScale, "word scale")?);
         below_2_31("word scale", &word_scale)?;
         let position = i32s(bytes(TensorKind::Position, "position embedding")?);
@@ -271,6 +303,8 @@ impl Model {
             scores,
             gelu,
             exp,
+            tanh,
+            labels,
             word_scale,
             position,
             word,
@@ -281,4 +315,23 @@ impl Model {
             payload: payload.clone(),
         })))
     }
+}
+
+/// One of the hyperbolic tangent's table.
+const TANH_ONE: u16 = 1 << 15;
+
+/// The names of `count` classes, each ended by a newline.
+fn split_labels(bytes: &[u8], count: usize) -> Result<Vec<String>, ModelError> {
+    let text = std::str::from_utf8(bytes).ok().and_then(|t| t.strip_suffix('\n'));
+    let labels: Vec<String> =
+        text.into_iter().flat_map(|t| t.split('\n')).map(Into::into).collect();
+    if labels.len() != count {
+        return Err(ModelError::Parameter {
+            what: "labels",
+            index: 0,
+            got: labels.len() as i64,
+            allowed: "a line of UTF-8 for each class",
+        });
+    }
+    Ok(labels)
 }

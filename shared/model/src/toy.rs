@@ -7,8 +7,8 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::bounds::row_bound;
 use crate::layout::{Layout, ModelLimits, TensorKind};
 use crate::manifest::{
-    EncoderConfig, EncoderManifest, Manifest, NormConfig, STAGES_PER_LAYER, StageConfig,
-    TokenizerConfig,
+    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
+    StageConfig, TokenizerConfig,
 };
 
 /// Shape of a made-up model.
@@ -41,11 +41,25 @@ impl Default for ToyConfig {
 /// # Errors
 /// [`ArtifactError`] when the shape is not a possible one.
 pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
+    artifact_with_head(config, Head::default())
+}
+
+/// [`artifact`] with a head of its own, whose sizes of labels and tables are filled in.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact, ArtifactError> {
     let mut vocab = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
     let mut count = 4u32;
     for c in 'a'..='z' {
         vocab.push_str(&format!("{c}\n##{c}\n"));
         count += 2;
+    }
+    let mut labels = String::new();
+    if let Some(c) = &mut head.classes {
+        labels = (0..c.classes).map(|i| format!("class {i}\n")).collect();
+        c.label_bytes = labels.len() as u32;
+        c.tanh_entries = if c.hidden == Some(Activation::Tanh) { 4096 } else { 0 };
     }
     let mut random = SplitMix(config.seed);
     let layers = usize::from(config.layers);
@@ -75,7 +89,8 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
             end: 3,
             max_word_chars: 100,
         },
-        stages: vec![stage; layers * STAGES_PER_LAYER],
+        head,
+        stages: vec![stage; layers * STAGES_PER_LAYER + head.stages()],
         norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
     };
     let limits = ModelLimits::default();
@@ -105,7 +120,9 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
             TensorKind::Smooth(_) => words(&mut |_, _| 1 << 14, 2),
             TensorKind::GeluTable => words(&mut |i, _| 696u32.saturating_sub(i as u32), 2),
             TensorKind::ExpTable => words(&mut |i, _| (255 - i as u32) * 128, 2),
+            TensorKind::TanhTable => words(&mut |i, _| (i as u32 * 8).min(32768), 2),
             TensorKind::Vocab => bytes.copy_from_slice(vocab.as_bytes()),
+            TensorKind::Labels => bytes.copy_from_slice(labels.as_bytes()),
             // No tensors of an encoder.
             TensorKind::SiluTable
             | TensorKind::Frequency

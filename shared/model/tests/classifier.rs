@@ -204,6 +204,9 @@ fn layer() -> impl Strategy<Value = Layer> {
         (1u32..20).prop_map(|outputs| Layer::Dense { outputs }),
         Just(Layer::Relu),
         window(3).prop_map(Layer::MaxPool),
+        (0u16..6).prop_map(Layer::Take),
+        (0u16..6).prop_map(Layer::Add),
+        (0u16..6).prop_map(Layer::Join),
         window(3).prop_map(|w| Layer::AveragePool(Window {
             top: 0,
             left: 0,
@@ -212,6 +215,79 @@ fn layer() -> impl Strategy<Value = Layer> {
             ..w
         })),
     ]
+}
+
+/// A residual block, a block whose branches are joined, and a tensor that is looked at twice.
+#[test]
+fn branches_equal_the_interpreter() {
+    let same = |outputs| Layer::Convolution {
+        outputs,
+        window: Window {
+            height: 3,
+            width: 3,
+            stride_y: 1,
+            stride_x: 1,
+            top: 1,
+            left: 1,
+            bottom: 1,
+            right: 1,
+        },
+    };
+    let image = ImageConfig { channels: 2, height: 6, width: 5, max_value: 255 };
+    let layers = vec![
+        same(4),
+        Layer::Relu,
+        same(4),
+        Layer::Relu,
+        same(4),
+        // The sum with what went into the block.
+        Layer::Add(2),
+        Layer::Relu,
+        Layer::Take(2),
+        same(3),
+        Layer::Join(7),
+        // Twice itself.
+        Layer::Add(10),
+        Layer::Dense { outputs: 5 },
+    ];
+    for seed in 0..8 {
+        let shape = ToyClassifier { image, layers: layers.clone(), input_bits: 12, seed };
+        let model = ClassifierModel::open(&artifact(&shape).unwrap()).unwrap();
+        let images = images(&model, 3, seed as u32);
+        for (image, got) in images.iter().zip(logits(&model, &views(&images))) {
+            assert_eq!(got, interpreter::logits(&model, image).unwrap());
+        }
+    }
+
+    let refused = |layers: Vec<Layer>, what: &str| {
+        let layers = [layers, vec![Layer::Dense { outputs: 2 }]].concat();
+        let shape = ToyClassifier { image, layers, input_bits: 12, seed: 1 };
+        let error = artifact(&shape).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    };
+    refused(vec![Layer::Relu, Layer::Add(2)], "earlier tensor");
+    refused(vec![Layer::Take(u16::MAX)], "earlier tensor");
+    refused(vec![same(3), Layer::Add(0)], "values that are added");
+    let half = Window {
+        height: 2,
+        width: 2,
+        stride_y: 2,
+        stride_x: 2,
+        top: 0,
+        left: 0,
+        bottom: 0,
+        right: 0,
+    };
+    refused(vec![Layer::MaxPool(half), Layer::Join(0)], "values that are joined");
+    // Each tensor is allowed, but a run would hold all of them.
+    let large = ImageConfig { channels: 64, height: 256, width: 256, ..image };
+    let mut layers = vec![Layer::Relu; 8];
+    layers.extend((0..8).map(Layer::Add));
+    layers.push(Layer::AveragePool(Window { height: 256, width: 256, ..half }));
+    layers.push(Layer::Dense { outputs: 2 });
+    let shape = ToyClassifier { image: large, layers, input_bits: 12, seed: 1 };
+    let error = artifact(&shape).unwrap_err().to_string();
+    assert!(error.contains("values of earlier tensors"), "{error}");
 }
 
 proptest! {

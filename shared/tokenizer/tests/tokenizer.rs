@@ -146,6 +146,45 @@ fn limits_and_damage_are_named() {
     assert_eq!(long, TokenizerError::TooLong { what: "text", got: 4, max: 3 });
 }
 
+/// A stranger's `tokenizer.json`: nested without end, rules that refer to nothing, patterns that look back for
+/// ever. Refused, or done in bounded time; never a crash.
+#[test]
+fn hostile_tokenizers_are_refused_or_bounded() {
+    let open = |json: &str| TextTokenizer::from_json(json.as_bytes(), 257, Limits::default());
+    for open_bracket in ["[", "{\"a\":"] {
+        let deep = open_bracket.repeat(200_000);
+        assert!(matches!(open(&deep), Err(TokenizerError::Json(_))), "{open_bracket}");
+    }
+    let with = |key: &str, value: serde_json::Value| {
+        let mut json = byte_level();
+        json[key] = value;
+        open(&json.to_string())
+    };
+    let mut merges = byte_level()["model"].clone();
+    merges["merges"] = serde_json::json!(["nowhere nothing"]);
+    assert!(matches!(with("model", merges), Err(TokenizerError::Json(_))));
+    assert!(matches!(
+        with("model", serde_json::json!({"type": "None"})),
+        Err(TokenizerError::Json(_))
+    ));
+    let mut ids = byte_level()["model"].clone();
+    ids["vocab"]["x"] = serde_json::json!(u64::MAX);
+    assert!(matches!(with("model", ids), Err(TokenizerError::Json(_))));
+
+    let start = std::time::Instant::now();
+    for pattern in ["(a+)+$", "(?=(a+)+$)a", "(?:a|aa)+(?!a)$", "(x+x+)+y(?<=y)"] {
+        let split = serde_json::json!({
+            "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
+        });
+        let Ok(tokenizer) = with("pre_tokenizer", split) else { continue };
+        let text = "a".repeat(3000) + "b";
+        // Whatever comes out, it comes.
+        let _ = tokenizer.encode(&text, false);
+    }
+    // Generous: without a bound this would not end in a lifetime.
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
 #[test]
 fn a_tokenizer_for_another_model_is_found_out() {
     let small = open(&byte_level(), 40);

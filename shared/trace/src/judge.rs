@@ -8,8 +8,9 @@
 
 use commonware_codec::{EncodeSize, Error, Read, ReadExt, Write};
 use nesa_kernels::decoder as ops;
+use nesa_kernels::nibbles::{GROUP, packed_bytes};
 use nesa_model::layout::TensorKind;
-use nesa_model::manifest::{DecoderManifest, STAGES_PER_LAYER};
+use nesa_model::manifest::{DecoderManifest, STAGES_PER_LAYER, WeightForm};
 use nesa_primitives::codec_struct;
 use serde::{Deserialize, Serialize};
 
@@ -408,8 +409,24 @@ impl Court<'_> {
         let tied = self.m.config.tied && stage == self.g.head_stage();
         let kind = if tied { TensorKind::Word } else { TensorKind::Weight(stage) };
         let k = self.g.stage(stage).0;
+        if self.m.weights == WeightForm::Nibbles && stage != self.g.head_stage() {
+            return self.packed_weight(kind, k, (j, i));
+        }
         let [byte] = self.param::<1>(kind, j.saturating_mul(k).saturating_add(i))?;
         Ok(i128::from(byte as i8))
+    }
+
+    /// A weight of four bits times its group's multiplier.
+    fn packed_weight(&self, kind: TensorKind, k: usize, (j, i): (usize, usize)) -> Fact {
+        let row = j.saturating_mul(packed_bytes(k));
+        let byte =
+            |at: usize| -> Fact<u8> { Ok(self.param::<1>(kind, row.saturating_add(at))?[0]) };
+        let (group, at) = (i / GROUP, i % GROUP);
+        let pair = byte(group * (GROUP / 2) + at % (GROUP / 2))?;
+        let value = if at < GROUP / 2 { pair << 4 } else { pair & 0xf0 };
+        let multipliers = byte(k.div_ceil(GROUP) * (GROUP / 2) + group / 2)?;
+        let multiplier = (multipliers >> (4 * (group % 2))) & 15;
+        Ok(i128::from(value as i8 >> 4) * i128::from(multiplier))
     }
 
     // --- attention -------------------------------------------------------------------------------

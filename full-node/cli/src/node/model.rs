@@ -1,35 +1,65 @@
 //! The compiled model file of a process: found, read, opened, and handed out in pieces.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use nesa_model::{Artifact, ModelLimits};
+use nesa_model::artifact::{PREFIX_BYTES, header_len};
+use nesa_model::{Artifact, Header, ModelLimits};
 use nesa_primitives::Hash;
 use nesa_wire::chunks::{Request, Response};
 
 use crate::failure::{Code, Failure};
 
-/// Largest model file read, in bytes.
-const MAX_FILE: u64 = 1 << 30;
+/// What is read of a file on this machine's own disk: as large as memory may be. Models from others have
+/// smaller limits.
+const LIMITS: ModelLimits = ModelLimits { max_bytes: 1 << 35, max_header_bytes: 1 << 24 };
 /// Extension of compiled models.
 const EXTENSION: &str = "nesa";
 
 /// Reads and opens a compiled model; its digest is computed, not believed.
 pub(crate) fn open(path: &Path) -> Result<Artifact> {
     let named = || format!("cannot read the model {}", path.display());
+    // Its header says how large it is, before any of the rest is read.
+    let header = header(path)?;
     let size = std::fs::metadata(path).with_context(named)?.len();
-    anyhow::ensure!(size <= MAX_FILE, "{} is larger than a model may be", path.display());
+    let whole = (PREFIX_BYTES + header.bytes().len() + header.layout().total_bytes) as u64;
+    if size != whole {
+        return Err(no_model(path, format!("{size} bytes, its header names {whole}")));
+    }
     let bytes = std::fs::read(path).with_context(named)?;
-    Artifact::open(bytes, &ModelLimits::default()).map_err(|error| {
-        Failure::new(
-            Code::Usage,
-            format!("{} is not a compiled model: {error}", path.display()),
-            "make one with `nesa model compile`",
-        )
-        .into()
-    })
+    Artifact::open(bytes, &LIMITS).map_err(|error| no_model(path, error))
+}
+
+fn no_model(path: &Path, error: impl std::fmt::Display) -> anyhow::Error {
+    Failure::new(
+        Code::Usage,
+        format!("{} is not a compiled model: {error}", path.display()),
+        "make one with `nesa model compile`",
+    )
+    .into()
+}
+
+/// Reads the header of a compiled model alone. Its digest is the model's; that the rest of the file fits it
+/// is not checked.
+pub(crate) fn header(path: &Path) -> Result<Header> {
+    let named = || format!("cannot read the model {}", path.display());
+    let mut file = std::fs::File::open(path).with_context(named)?;
+    let mut prefix = Vec::new();
+    file.by_ref().take(PREFIX_BYTES as u64).read_to_end(&mut prefix).with_context(named)?;
+    let length = header_len(&prefix).map_err(|error| no_model(path, error))?;
+    if length > LIMITS.max_header_bytes {
+        let max = LIMITS.max_header_bytes;
+        return Err(no_model(path, format!("header of {length} bytes, at most {max} allowed")));
+    }
+    let mut header = Vec::new();
+    file.take(length as u64).read_to_end(&mut header).with_context(named)?;
+    if header.len() != length {
+        return Err(no_model(path, "the header is cut off"));
+    }
+    Header::decode(&header, &LIMITS).map_err(|error| no_model(path, error))
 }
 
 /// The first of [`find_all`].
@@ -39,7 +69,7 @@ pub(crate) fn find() -> Result<PathBuf> {
 
 /// The file of a digest among [`find_all`].
 pub(crate) fn find_digest(digest: &Hash) -> Result<PathBuf> {
-    let is_it = |file: &PathBuf| open(file).is_ok_and(|artifact| artifact.digest() == *digest);
+    let is_it = |file: &PathBuf| header(file).is_ok_and(|header| header.digest() == *digest);
     find_all()?.into_iter().find(is_it).ok_or_else(|| {
         Failure::new(
             Code::Usage,

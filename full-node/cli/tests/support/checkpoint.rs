@@ -63,6 +63,61 @@ pub(crate) fn write(dir: &Path) {
         let name = |part| format!("model.layers.{layer}.{part}.weight");
         shapes.extend(parts.map(|(part, shape)| (name(part), shape)));
     }
+    save(dir, shapes);
+}
+
+/// A small made-up text classifier: a BERT of one layer whose tokens are letters.
+pub(crate) fn write_text_classifier(dir: &Path) {
+    let config = json!({
+        "model_type": "bert", "architectures": ["BertForSequenceClassification"], "hidden_size": WIDTH,
+        "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 56,
+        "max_position_embeddings": 32, "type_vocab_size": 2, "hidden_act": "gelu",
+        "id2label": {"0": "bad", "1": "so so", "2": "good"},
+    });
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(String::from);
+    let letters = ('a'..='z').flat_map(|c| [c.to_string(), format!("##{c}")]);
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        specials.into_iter().chain(letters).enumerate().map(|(i, t)| (t, json!(i))).collect();
+    let tokenizer = json!({
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab},
+    });
+    std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let mut shapes = vec![
+        ("bert.embeddings.word_embeddings.weight".to_owned(), vec![56, WIDTH]),
+        ("bert.embeddings.position_embeddings.weight".to_owned(), vec![32, WIDTH]),
+        ("bert.embeddings.token_type_embeddings.weight".to_owned(), vec![2, WIDTH]),
+    ];
+    let mut pair = |name: &str, shape: Vec<usize>| {
+        shapes.push((format!("{name}.bias"), vec![shape[0]]));
+        shapes.push((format!("{name}.weight"), shape));
+    };
+    let layer = "bert.encoder.layer.0";
+    for part in [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+    ] {
+        pair(&format!("{layer}.{part}"), vec![WIDTH, WIDTH]);
+    }
+    pair(&format!("{layer}.intermediate.dense"), vec![24, WIDTH]);
+    pair(&format!("{layer}.output.dense"), vec![WIDTH, 24]);
+    for part in ["attention.output.LayerNorm", "output.LayerNorm"] {
+        pair(&format!("{layer}.{part}"), vec![WIDTH]);
+    }
+    pair("bert.embeddings.LayerNorm", vec![WIDTH]);
+    pair("bert.pooler.dense", vec![WIDTH, WIDTH]);
+    pair("classifier", vec![3, WIDTH]);
+    save(dir, shapes);
+}
+
+/// Writes tensors of these shapes with made-up values.
+fn save(dir: &Path, shapes: Vec<(String, Vec<usize>)>) {
     let mut state = 7u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

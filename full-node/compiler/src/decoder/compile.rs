@@ -1,35 +1,39 @@
 //! Assembles the exact form of a decoder, a layer at a time.
 
-use bytes::Bytes;
 use nesa_kernels::attention::CONTEXT_BITS;
 use nesa_kernels::decoder::{
     GAIN_LIMIT, GAIN_SHIFT, SILU_FRACTION_BITS, UP_LIMIT, VALUE_LIMIT, query_key_limit,
 };
 use nesa_kernels::ops::SCORE_SHIFT;
 use nesa_kernels::sample::LOGIT_BITS;
-use nesa_model::artifact::HeaderError;
 use nesa_model::bounds::row_bound;
-use nesa_model::decoder::DecoderModel;
-use nesa_model::layout::{Layout, TensorKind};
+use nesa_model::layout::TensorKind;
 use nesa_model::manifest::{
     DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, STAGES_PER_LAYER, StageConfig,
+    WeightForm,
 };
 use nesa_model::{Artifact, ModelLimits};
 use nesa_primitives::Text;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
 
 use super::config::LlamaConfig;
-use super::forward::{Llama, Watch as _, look_up, rms_norm};
+use super::forward::{Llama, Watch as _, rms_norm};
 use super::rotary::{attention_factor, cosine_table, turns};
 use super::statistics::{MAX_GRAM, Peak, Statistics, add_moments};
 use super::text::TextFiles;
-use crate::compile::{CompileError, Progress};
-use crate::parts::{Parts, bound_bits};
-use crate::quantize::{
-    QuantizedWeight, quantize_embedding_row, quantize_weight, quantize_weight_plainly,
-    smoothing_factors,
-};
-use crate::source::Dense;
+use crate::compile::{CompileError, Progress, Summary};
+use crate::parts::{Parts, Place, Words, bound_bits};
+use crate::quantize::{LEAST_WEIGHT, Quantizer, smoothing_factors, widen};
+use crate::source::{Dense, SourceError};
 use crate::tables::{self, EXP_STEPS};
+
+/// Weights that are quantised at a time.
+const BLOCK: usize = 1 << 18;
+
+/// Some of the rows of a weight.
+type WeightRows<'a> = dyn Fn(Range<usize>) -> Result<Cow<'a, [f32]>, SourceError> + 'a;
 
 /// Choices a compilation makes; the default is what measured best.
 #[derive(Clone, Debug)]
@@ -41,11 +45,18 @@ pub struct DecoderOptions {
     pub smoothing: f64,
     /// Longest sequence, if shorter than the checkpoint's.
     pub max_tokens: Option<usize>,
+    /// How the layers' weights are kept: in a byte each, or in four bits at some loss.
+    pub weights: WeightForm,
 }
 
 impl Default for DecoderOptions {
     fn default() -> Self {
-        Self { input_bits: [12, 12, 12, 14, 12], smoothing: 0.4, max_tokens: None }
+        Self {
+            input_bits: [12, 12, 12, 14, 12],
+            smoothing: 0.4,
+            max_tokens: None,
+            weights: WeightForm::Bytes,
+        }
     }
 }
 
@@ -60,7 +71,7 @@ const MAX_INPUT_BITS: u8 = 16;
 /// A multiplier at the least shift, 32, is below 2^31; a little less, for rounding.
 const LARGEST_MULTIPLIER: f64 = 0.499;
 
-/// Compiles a checkpoint, choosing scales from `calibration`: token sequences of ordinary text.
+/// Compiles a checkpoint in memory, choosing scales from `calibration`: token sequences of ordinary text.
 /// `text` is carried along as it is.
 ///
 /// # Errors
@@ -72,14 +83,53 @@ pub fn compile_decoder(
     options: &DecoderOptions,
     progress: &mut impl FnMut(Progress),
 ) -> Result<Artifact, CompileError> {
+    let place = Place::Memory(Vec::new());
+    let (parts, manifest) = build(llama, text, calibration, options, place, progress)?;
+    let artifact = parts.into_artifact(manifest)?;
+    progress(Progress { step: "check", done: 1, total: 1 });
+    Ok(artifact)
+}
+
+/// [`compile_decoder`] to a file. No more than some rows of the embedding, and one layer of the checkpoint
+/// with what quantising it takes, is held at a time; the file takes its name when it is whole and has
+/// passed every check a client makes.
+///
+/// # Errors
+/// As [`compile_decoder`]; there is no file then, or the one that was there.
+pub fn compile_decoder_file(
+    llama: &Llama,
+    text: &TextFiles,
+    calibration: &[Vec<u32>],
+    options: &DecoderOptions,
+    out: &Path,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Summary, CompileError> {
+    let place = Place::beside(out)?;
+    let (parts, manifest) = build(llama, text, calibration, options, place, progress)?;
+    let summary = parts.into_file(manifest)?;
+    progress(Progress { step: "check", done: 1, total: 1 });
+    Ok(summary)
+}
+
+fn build(
+    llama: &Llama,
+    text: &TextFiles,
+    calibration: &[Vec<u32>],
+    options: &DecoderOptions,
+    place: Place,
+    progress: &mut impl FnMut(Progress),
+) -> Result<(Parts, Manifest), CompileError> {
     let c = &llama.config;
-    let embedding = llama.embedding()?;
-    let embed = |s: &Vec<u32>| look_up(&embedding, c.hidden_size, s);
-    let mut hidden: Vec<Vec<f32>> = calibration.iter().map(embed).collect();
+    let (silu, exp) = (tables::silu(), tables::exp());
+    let mut manifest = sizes(llama, text, options, (silu.len(), exp.len()))?;
+    let limits = ModelLimits { max_bytes: usize::MAX, ..ModelLimits::default() };
+    let mut parts = Parts::new(&Manifest::Decoder(manifest.clone()), &limits, place)?;
+    let embed = |s: &Vec<u32>| llama.embed(s);
+    let mut hidden = calibration.iter().map(embed).collect::<Result<Vec<Vec<f32>>, _>>()?;
 
     // First to learn how large the residual stream grows, then once more to quantise.
     let mut peak = Peak::default();
-    peak.hidden(&embedding);
+    llama.each_embedding(|rows| peak.hidden(rows))?;
     for i in 0..c.num_hidden_layers {
         let layer = llama.layer(i)?;
         for h in &mut hidden {
@@ -94,32 +144,50 @@ pub fn compile_decoder(
     }
     let unit = libm::ldexp(1.0, bits.min(HIDDEN_BITS));
 
-    let parts = Parts::default();
+    let words = |rows| llama.embedding_rows(rows);
+    let words = parts.put_words(words, (c.vocab_size, c.hidden_size), unit)?;
+    manifest.config.embed_shift = words.shift;
     let mut b = Builder { c, options, unit, parts, stages: vec![], norms: vec![] };
-    let embed_shift = b.parts.put_words(&embedding, c.hidden_size, unit)?;
-    hidden = calibration.iter().map(embed).collect();
+    for (h, s) in hidden.iter_mut().zip(calibration) {
+        *h = llama.embed(s)?;
+    }
     for i in 0..c.num_hidden_layers {
         let layer = llama.layer(i)?;
         let mut statistics = Statistics::new(c);
         for h in &mut hidden {
             llama.run_layer(&layer, h, &mut statistics);
         }
-        b.layer(i, &layer, statistics)?;
+        b.layer(i, layer, statistics)?;
         progress(Progress { step: "quantise", done: i + 1, total: c.num_hidden_layers });
     }
-    b.head(&llama.final_norm()?, llama.head()?, &embedding, &hidden)?;
+    b.head(llama, &words, &hidden)?;
 
-    let silu = tables::silu();
-    let exp = tables::exp();
+    let Builder { mut parts, stages, norms, .. } = b;
     let turns = turns(&super::rotary::frequencies(c));
-    b.parts.put(TensorKind::Frequency, turns.iter().flat_map(|v| v.to_le_bytes()));
-    b.parts.put(TensorKind::Cosine, cosine_table().iter().flat_map(|v| v.to_le_bytes()));
-    b.parts.put_u16(TensorKind::SiluTable, &silu);
-    b.parts.put_u16(TensorKind::ExpTable, &exp);
-    b.parts.put(TensorKind::SampleTable, tables::sample().iter().flat_map(|v| v.to_le_bytes()));
-    b.parts.put(TensorKind::Tokenizer, text.tokenizer.iter().copied());
-    b.parts.put(TensorKind::Template, text.template.iter().copied());
+    let bytes = |values: Vec<[u8; 8]>| values.concat();
+    parts.put(TensorKind::Frequency, &bytes(turns.iter().map(|v| v.to_le_bytes()).collect()))?;
+    let words = |values: Vec<[u8; 4]>| values.concat();
+    let cosine = cosine_table();
+    parts.put(TensorKind::Cosine, &words(cosine.iter().map(|v| v.to_le_bytes()).collect()))?;
+    parts.put_u16(TensorKind::SiluTable, &silu)?;
+    parts.put_u16(TensorKind::ExpTable, &exp)?;
+    let sample = tables::sample();
+    parts.put(TensorKind::SampleTable, &words(sample.iter().map(|v| v.to_le_bytes()).collect()))?;
+    parts.put(TensorKind::Tokenizer, &text.tokenizer)?;
+    parts.put(TensorKind::Template, &text.template)?;
+    manifest.stages = stages;
+    manifest.norms = norms;
+    Ok((parts, Manifest::Decoder(manifest)))
+}
 
+/// A manifest whose sizes are right; scales, shifts and epsilons are yet to be found.
+fn sizes(
+    llama: &Llama,
+    text: &TextFiles,
+    options: &DecoderOptions,
+    (silu, exp): (usize, usize),
+) -> Result<DecoderManifest, CompileError> {
+    let c = &llama.config;
     let positions = options.max_tokens.unwrap_or(usize::MAX).min(c.max_position_embeddings);
     let config = DecoderConfig {
         vocab: size(c.vocab_size, "vocab_size")?,
@@ -131,29 +199,28 @@ pub fn compile_decoder(
         layers: size(c.num_hidden_layers, "num_hidden_layers")?,
         max_tokens: positions.min(1 << 17) as u32,
         window: c.sliding_window.unwrap_or(0).min(u32::MAX as usize) as u32,
-        embed_shift,
+        embed_shift: 1,
         tied: c.tie_word_embeddings,
-        silu_entries: size(silu.len(), "SiLU table")?,
-        exp_entries: size(exp.len(), "exponential table")?,
+        silu_entries: size(silu, "SiLU table")?,
+        exp_entries: size(exp, "exponential table")?,
         tokenizer_bytes: size(text.tokenizer.len(), "tokenizer.json")?,
         template_bytes: size(text.template.len(), "chat template")?,
     };
-    let name = Text::new(llama.name.clone())?;
-    let manifest = DecoderManifest {
-        name,
-        config,
-        special: text.special.clone(),
-        stages: b.stages,
-        norms: b.norms,
+    let stages = config.stages();
+    let stage = |i: usize| StageConfig {
+        input_bits: 2,
+        row_bound_bits: 1,
+        shift: 32,
+        smoothed: i + 1 < stages && i % 2 == 1,
     };
-    let manifest = Manifest::Decoder(manifest);
-    let limits = ModelLimits { max_bytes: usize::MAX, ..ModelLimits::default() };
-    let layout = Layout::of(&manifest, &limits).map_err(HeaderError::from)?;
-    let payload = b.parts.into_payload(&layout)?;
-    let artifact = Artifact::build(manifest, Bytes::from(payload))?;
-    DecoderModel::open(&artifact)?;
-    progress(Progress { step: "check", done: 1, total: 1 });
-    Ok(artifact)
+    Ok(DecoderManifest {
+        name: Text::new(llama.name.clone())?,
+        weights: options.weights,
+        special: text.special.clone(),
+        stages: (0..stages).map(stage).collect(),
+        norms: vec![RmsNormConfig { epsilon: 1 }; config.norms()],
+        config,
+    })
 }
 
 fn size<T: TryFrom<usize>>(value: usize, what: &str) -> Result<T, CompileError> {
@@ -182,7 +249,7 @@ impl Builder<'_> {
     fn layer(
         &mut self,
         i: usize,
-        layer: &super::forward::Layer,
+        layer: super::forward::Layer,
         mut s: Statistics<'_>,
     ) -> Result<(), CompileError> {
         let (d, ff) = (self.c.hidden_size, self.c.intermediate_size);
@@ -197,20 +264,23 @@ impl Builder<'_> {
         let up = (f64::from(UP_LIMIT) / f64::from(s.up_max).max(1e-3))
             .min(f64::from(i32::MAX / 2) / f64::from(product_max));
         let up = libm::ldexp(1.0, libm::floor(libm::log2(up / OUTLIER_ROOM)).min(16.0) as i32);
-        let mut gate_up = vec![gate; ff];
-        gate_up.resize(2 * ff, up);
+        let mut gate_up_units = vec![gate; ff];
+        gate_up_units.resize(2 * ff, up);
         let residual = vec![self.unit; d];
 
         let moments = &mut s.moments;
         let mut take = |stage: usize| std::mem::take(&mut moments[stage]);
-        let norm = Source::Norm { gain: &layer.attention_norm, index: 2 * i };
-        self.stage(4 * i, &layer.qkv, norm, &s.input_max[0], take(0), &units)?;
+        // Each weight is dropped when it is done.
+        let super::forward::Layer { attention_norm, qkv, attn_out, ffn_norm, gate_up, down } =
+            layer;
+        let norm = Source::Norm { gain: &attention_norm, index: 2 * i };
+        self.dense(4 * i, qkv, norm, &s.input_max[0], take(0), &units)?;
         let from = Source::Unit(context);
-        self.stage(4 * i + 1, &layer.attn_out, from, &s.input_max[1], take(1), &residual)?;
-        let norm = Source::Norm { gain: &layer.ffn_norm, index: 2 * i + 1 };
-        self.stage(4 * i + 2, &layer.gate_up, norm, &s.input_max[2], take(2), &gate_up)?;
+        self.dense(4 * i + 1, attn_out, from, &s.input_max[1], take(1), &residual)?;
+        let norm = Source::Norm { gain: &ffn_norm, index: 2 * i + 1 };
+        self.dense(4 * i + 2, gate_up, norm, &s.input_max[2], take(2), &gate_up_units)?;
         let from = Source::Unit(up);
-        self.stage(4 * i + 3, &layer.down, from, &s.input_max[3], take(3), &residual)
+        self.dense(4 * i + 3, down, from, &s.input_max[3], take(3), &residual)
     }
 
     /// Units of each query and key channel, and each head's score multiplier.
@@ -254,53 +324,81 @@ impl Builder<'_> {
         (units, scores)
     }
 
-    /// One stage; output channel `j` has `units_out[j]` per one.
+    fn dense(
+        &mut self,
+        index: usize,
+        dense: Dense,
+        source: Source<'_>,
+        input_max: &[f32],
+        moments: Vec<f64>,
+        units_out: &[f64],
+    ) -> Result<(), CompileError> {
+        let Dense { weight, bias, n, k } = dense;
+        let rows = |r: Range<usize>| Ok(Cow::Borrowed(&weight[r.start * k..r.end * k]));
+        self.stage(index, (&rows, n, &bias), source, input_max, moments, units_out)
+    }
+
+    /// One stage, its weight `n` rows that are asked for some at a time; output channel `j` has
+    /// `units_out[j]` per one.
     fn stage(
         &mut self,
         index: usize,
-        dense: &Dense,
+        (rows, n, bias): (&WeightRows<'_>, usize, &[f32]),
         source: Source<'_>,
         input_max: &[f32],
         mut moments: Vec<f64>,
         units_out: &[f64],
     ) -> Result<(), CompileError> {
-        let k = dense.k;
-        let fixed = smoothing_factors(dense, input_max, self.options.smoothing);
-        let factors: Vec<f64> = fixed.iter().map(|&f| f64::from(f) / 16384.0).collect();
-        let smoothed = matches!(source, Source::Unit(_));
-        let mut weight: Vec<f64> = dense.weight.iter().map(|&w| w.into()).collect();
-        for row in weight.chunks_exact_mut(k) {
-            for (w, f) in row.iter_mut().zip(&factors) {
-                *w /= f;
-            }
+        let k = input_max.len();
+        let blocks = |rows: usize| (0..n).step_by(rows).map(move |r| r..(r + rows).min(n));
+        let some = (BLOCK / k).max(8);
+        let mut weight_max = vec![LEAST_WEIGHT; k];
+        for block in blocks(some) {
+            widen(&mut weight_max, &rows(block)?);
         }
-        let quantized = if moments.len() == k * k && k <= MAX_GRAM {
+        let fixed = smoothing_factors(&weight_max, input_max, self.options.smoothing);
+        let factors: Vec<f64> = fixed.iter().map(|&f| f64::from(f) / 16384.0).collect();
+        if moments.len() == k * k && k <= MAX_GRAM {
             for (i, row) in moments.chunks_exact_mut(k).enumerate() {
                 for (m, &fj) in row.iter_mut().zip(&factors) {
                     *m *= factors[i] * fj;
                 }
             }
-            quantize_weight(&weight, &moments, k)
         } else {
             for (m, f) in moments.iter_mut().zip(&factors) {
                 *m *= f * f;
             }
-            quantize_weight_plainly(&weight, &moments, k)
-        };
-        drop(weight);
-        if smoothed {
-            self.parts.put_u16(TensorKind::Smooth(index), &fixed);
         }
-        let weight = quantized.q.iter().map(|&q| q as u8);
-        self.parts.put(TensorKind::Weight(index), weight);
-        self.finish_stage(index, &quantized, source, &factors, &dense.bias, units_out)
+        let is_head = index == self.c.num_hidden_layers * STAGES_PER_LAYER;
+        let form = if is_head { WeightForm::Bytes } else { self.options.weights };
+        let quantizer = Quantizer::new(moments, k, form);
+        let (mut steps, mut widest) = (Vec::with_capacity(n), 0);
+        for block in blocks(some) {
+            let first = block.start;
+            let mut weight: Vec<f64> = rows(block)?.iter().map(|&w| w.into()).collect();
+            for row in weight.chunks_exact_mut(k) {
+                for (w, f) in row.iter_mut().zip(&factors) {
+                    *w /= f;
+                }
+            }
+            let quantized = quantizer.rows(&weight);
+            widest = quantized.q.chunks_exact(k).map(|r| row_bound(r, 1)).fold(widest, u64::max);
+            self.parts.put_rows(TensorKind::Weight(index), first, &quantized.bytes())?;
+            steps.extend(quantized.steps);
+        }
+        drop(quantizer);
+        if matches!(source, Source::Unit(_)) {
+            self.parts.put_u16(TensorKind::Smooth(index), &fixed)?;
+        }
+        self.finish_stage(index, (&steps, widest), source, &factors, bias, units_out)
     }
 
-    /// A stage's parameters beside its weight.
+    /// A stage's parameters beside its weight, whose rows have these steps and at most such a sum of
+    /// magnitudes.
     fn finish_stage(
         &mut self,
         index: usize,
-        quantized: &QuantizedWeight,
+        (steps, largest_sum): (&[f64], u64),
         source: Source<'_>,
         factors: &[f64],
         bias: &[f32],
@@ -311,10 +409,7 @@ impl Builder<'_> {
             layer if layer < self.c.num_hidden_layers => index % STAGES_PER_LAYER,
             _ => STAGES_PER_LAYER,
         };
-        let widest = |bits: u8| {
-            let max = (1i32 << (bits - 1)) - 1;
-            quantized.q.chunks_exact(k).map(|r| row_bound(r, max)).max().unwrap_or(0)
-        };
+        let widest = |bits: u8| largest_sum * ((1 << (bits - 1)) - 1);
         let smoothed = matches!(source, Source::Unit(_));
         let unit_in = match source {
             Source::Unit(unit) => unit,
@@ -332,11 +427,8 @@ impl Builder<'_> {
         };
         let q_max = |bits: u8| f64::from((1u32 << (bits - 1)) - 1);
         // A wide output over a large gain needs a finer input, or its multipliers do not fit.
-        let largest = quantized
-            .steps
-            .iter()
-            .zip(units_out)
-            .fold(0.0f64, |m, (step, unit)| m.max(step * unit));
+        let products = steps.iter().zip(units_out);
+        let largest = products.fold(0.0f64, |m, (step, unit)| m.max(step * unit));
         let fits = |&bits: &u8| largest / (q_max(bits) * unit_in) < LARGEST_MULTIPLIER;
         let sums = |&bits: &u8| widest(bits) >> 31 == 0;
         let wanted = self.options.input_bits[part];
@@ -348,7 +440,7 @@ impl Builder<'_> {
         let bound = widest(input_bits);
         let shift = self.parts.put_requantisation(
             index,
-            &quantized.steps,
+            steps,
             q_max(input_bits) * unit_in,
             units_out,
             bias,
@@ -364,22 +456,20 @@ impl Builder<'_> {
 
     fn head(
         &mut self,
-        gain: &[f32],
-        head: Option<Vec<f32>>,
-        embedding: &[f32],
+        llama: &Llama,
+        words: &Words,
         hidden: &[Vec<f32>],
     ) -> Result<(), CompileError> {
         let (k, n) = (self.c.hidden_size, self.c.vocab_size);
         let index = self.c.num_hidden_layers * STAGES_PER_LAYER;
+        let gain = &llama.final_norm()?;
         let source = Source::Norm { gain, index: 2 * self.c.num_hidden_layers };
         let units = vec![f64::from(1u32 << LOGIT_BITS); n];
-        let Some(weight) = head else {
-            let rows: Vec<_> = embedding.chunks_exact(k).map(quantize_embedding_row).collect();
-            let steps = rows.iter().map(|r| r.scale).collect();
-            let q = rows.into_iter().flat_map(|r| r.q).collect();
-            let (quantized, bias) = (QuantizedWeight { q, steps }, vec![0.0; n]);
-            return self.finish_stage(index, &quantized, source, &vec![1.0; k], &bias, &units);
-        };
+        let bias = vec![0.0; n];
+        if self.c.tie_word_embeddings {
+            let rows = (&words.steps[..], words.widest);
+            return self.finish_stage(index, rows, source, &vec![1.0; k], &bias, &units);
+        }
         let (mut input_max, mut moments) = (vec![0f32; k], Vec::new());
         for h in hidden {
             let x = rms_norm(h, gain, self.c.rms_norm_eps);
@@ -390,7 +480,7 @@ impl Builder<'_> {
             }
             add_moments(&mut moments, &x, k);
         }
-        let dense = Dense { weight, bias: vec![0.0; n], n, k };
-        self.stage(index, &dense, source, &input_max, moments, &units)
+        let rows = |rows| llama.head_rows(rows).map(Cow::Owned);
+        self.stage(index, (&rows, n, &bias), source, &input_max, moments, &units)
     }
 }

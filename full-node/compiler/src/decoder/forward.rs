@@ -1,6 +1,7 @@
 //! The f32 original of a decoder, a layer at a time: what the exact form is measured against.
 
 use serde_json::Value;
+use std::ops::Range;
 use std::path::Path;
 
 use super::config::LlamaConfig;
@@ -8,6 +9,9 @@ use super::rotary::{attention_factor, frequencies};
 use crate::checkpoint::{Checkpoint, read_json};
 use crate::source::{Dense, SourceError};
 use crate::yardstick::{dense, dot_lanes};
+
+/// Rows of an embedding that are read at a time.
+const ROWS: usize = 512;
 
 /// A checkpoint whose layers are read when they are needed.
 pub struct Llama {
@@ -69,8 +73,30 @@ impl Llama {
 
     /// The token embedding, `[vocab, hidden]`.
     pub(crate) fn embedding(&self) -> Result<Vec<f32>, SourceError> {
+        self.embedding_rows(0..self.config.vocab_size)
+    }
+
+    /// Some of its rows.
+    pub(crate) fn embedding_rows(&self, rows: Range<usize>) -> Result<Vec<f32>, SourceError> {
         let c = &self.config;
-        self.checkpoint.get("model.embed_tokens.weight", &[c.vocab_size, c.hidden_size])
+        self.checkpoint.rows("model.embed_tokens.weight", &[c.vocab_size, c.hidden_size], rows)
+    }
+
+    /// Its rows, some at a time.
+    pub(crate) fn each_embedding(&self, mut see: impl FnMut(&[f32])) -> Result<(), SourceError> {
+        for first in (0..self.config.vocab_size).step_by(ROWS) {
+            see(&self.embedding_rows(first..(first + ROWS).min(self.config.vocab_size))?);
+        }
+        Ok(())
+    }
+
+    /// The rows of a sequence of tokens below the vocabulary's size.
+    pub(crate) fn embed(&self, tokens: &[u32]) -> Result<Vec<f32>, SourceError> {
+        let mut rows = Vec::with_capacity(tokens.len() * self.config.hidden_size);
+        for &token in tokens {
+            rows.extend(self.embedding_rows(token as usize..token as usize + 1)?);
+        }
+        Ok(rows)
     }
 
     /// Gain of the norm before the head.
@@ -80,11 +106,14 @@ impl Llama {
 
     /// The head's own weight, `[vocab, hidden]`; `None` when it is the embedding.
     pub(crate) fn head(&self) -> Result<Option<Vec<f32>>, SourceError> {
+        let tied = self.config.tie_word_embeddings;
+        (!tied).then(|| self.head_rows(0..self.config.vocab_size)).transpose()
+    }
+
+    /// Some rows of the head's own weight.
+    pub(crate) fn head_rows(&self, rows: Range<usize>) -> Result<Vec<f32>, SourceError> {
         let c = &self.config;
-        if c.tie_word_embeddings {
-            return Ok(None);
-        }
-        self.checkpoint.get("lm_head.weight", &[c.vocab_size, c.hidden_size]).map(Some)
+        self.checkpoint.rows("lm_head.weight", &[c.vocab_size, c.hidden_size], rows)
     }
 
     /// One layer.

@@ -1,11 +1,10 @@
 //! Assembles the exact form of a classifier.
 
-use bytes::Bytes;
-use nesa_model::artifact::HeaderError;
 use nesa_model::bounds::row_bound;
-use nesa_model::classifier::ClassifierModel;
-use nesa_model::layout::{Layout, TensorKind};
-use nesa_model::manifest::{ClassifierManifest, ImageConfig, Manifest, StageConfig};
+use nesa_model::layout::TensorKind;
+use nesa_model::manifest::{
+    ClassifierManifest, ImageConfig, Layer, Manifest, StageConfig, WeightForm,
+};
 use nesa_model::{Artifact, ModelLimits};
 use nesa_primitives::Text;
 
@@ -13,8 +12,8 @@ use super::forward::Watch;
 use super::graph::Classifier;
 use super::{OnnxError, Samples};
 use crate::compile::CompileError;
-use crate::parts::{Parts, bound_bits};
-use crate::quantize::{quantize_weight, quantize_weight_plainly};
+use crate::parts::{Parts, Place, bound_bits};
+use crate::quantize::Quantizer;
 
 /// Bits of every stage's input, unless its rows would not fit.
 const INPUT_BITS: u8 = 12;
@@ -85,7 +84,8 @@ pub fn compile_classifier(
     let stages = vec![any; model.linear.len()];
     let mut manifest = ClassifierManifest { name, image, layers, stages };
     let limits = ModelLimits::default();
-    Layout::of(&Manifest::Classifier(manifest.clone()), &limits).map_err(HeaderError::from)?;
+    let sizes = Manifest::Classifier(manifest.clone());
+    let mut parts = Parts::new(&sizes, &limits, Place::Memory(Vec::new()))?;
 
     let seen = |d: &crate::source::Dense| {
         let moments = vec![0.0; if d.k > MAX_GRAM { d.k } else { d.k * d.k }];
@@ -96,41 +96,90 @@ pub fn compile_classifier(
         model.run(&to_floats(sample, max_value), &mut statistics);
     }
 
-    let mut parts = Parts::default();
     let mut stages = Vec::new();
-    // Units per one: an image's own values at first.
-    let mut unit = f64::from(max_value);
-    for (index, (dense, seen)) in model.linear.iter().zip(&statistics.0).enumerate() {
+    // Units per one: an image's own values at first. Tensors that meet must have the same, so where some do
+    // all layers put out the units of the largest.
+    let mut units = Units::of(model, f64::from(max_value));
+    if units.mixed {
+        return Err(range("a sum or join of the image's own values and what layers give"));
+    }
+    let peaks = statistics.0.iter().map(|s| s.peak);
+    let shared = units.branches.then(|| peaks.fold(0f32, f32::max));
+    for (index, (dense, seen)) in model.linear.iter().zip(&mut statistics.0).enumerate() {
         let weight: Vec<f64> = dense.weight.iter().map(|&w| w.into()).collect();
-        let quantized = if seen.k > MAX_GRAM {
-            quantize_weight_plainly(&weight, &seen.moments, seen.k)
-        } else {
-            quantize_weight(&weight, &seen.moments, seen.k)
-        };
+        let moments = std::mem::take(&mut seen.moments);
+        let quantized = Quantizer::new(moments, seen.k, WeightForm::Bytes).rows(&weight);
         let bound = |bits: u8| {
             let rows = quantized.q.chunks_exact(dense.k);
             rows.map(|r| row_bound(r, (1 << (bits - 1)) - 1)).max().unwrap_or(0)
         };
         let bits = (2..=INPUT_BITS).rev().find(|&b| bound(b) < 1 << 31);
         let input_bits = bits.ok_or_else(|| range("a weight's rows"))?;
-        let next = libm::exp2((OUTPUT_BITS - libm::log2(f64::from(seen.peak).max(1e-6))).floor());
-        let per_one = unit * f64::from((1u32 << (input_bits - 1)) - 1);
+        let peak = shared.unwrap_or(seen.peak);
+        let next = libm::exp2((OUTPUT_BITS - libm::log2(f64::from(peak).max(1e-6))).floor());
+        let per_one = units.before(index) * f64::from((1u32 << (input_bits - 1)) - 1);
         let units_out = vec![next; dense.n];
         let shift =
             parts.put_requantisation(index, &quantized.steps, per_one, &units_out, &dense.bias)?;
-        parts.put(TensorKind::Weight(index), quantized.q.iter().map(|&q| q as u8));
+        parts.put(TensorKind::Weight(index), &quantized.bytes())?;
         let row_bound_bits = bound_bits(bound(input_bits));
         stages.push(StageConfig { input_bits, row_bound_bits, shift, smoothed: false });
-        unit = next;
+        units.set(index, next);
     }
 
     manifest.stages = stages;
-    let manifest = Manifest::Classifier(manifest);
-    let layout = Layout::of(&manifest, &limits).map_err(HeaderError::from)?;
-    let payload = parts.into_payload(&layout)?;
-    let artifact = Artifact::build(manifest, Bytes::from(payload))?;
-    ClassifierModel::open(&artifact)?;
-    Ok(artifact)
+    parts.into_artifact(Manifest::Classifier(manifest))
+}
+
+/// Units per one of what each layer is given.
+struct Units {
+    image: f64,
+    /// For each linear layer, whose outputs it is given: the linear layer's, or the image's.
+    from: Vec<Option<usize>>,
+    /// What each linear layer puts out.
+    put_out: Vec<f64>,
+    /// Whether tensors meet.
+    branches: bool,
+    /// Whether values of the image meet those of layers.
+    mixed: bool,
+}
+
+impl Units {
+    fn of(model: &Classifier, image: f64) -> Self {
+        // By tensor: the linear layer whose units it has.
+        let mut tensors: Vec<Option<usize>> = vec![None];
+        let (mut from, mut branches, mut mixed) = (Vec::new(), false, false);
+        for layer in &model.layers {
+            let current = tensors.last().copied().flatten();
+            branches |= layer.earlier().is_some();
+            let earlier = layer.earlier().and_then(|i| tensors.get(i).copied().flatten());
+            mixed |= matches!(layer, Layer::Add(_) | Layer::Join(_))
+                && earlier.is_none() != current.is_none();
+            let unit = match layer {
+                _ if layer.is_linear() => {
+                    from.push(current);
+                    Some(from.len() - 1)
+                }
+                Layer::Take(_) => earlier,
+                _ => current,
+            };
+            tensors.push(unit);
+        }
+        Self { image, put_out: vec![image; from.len()], from, branches, mixed }
+    }
+
+    fn before(&self, linear: usize) -> f64 {
+        match self.from.get(linear) {
+            Some(Some(of)) => self.put_out.get(*of).copied().unwrap_or(self.image),
+            _ => self.image,
+        }
+    }
+
+    fn set(&mut self, linear: usize, unit: f64) {
+        if let Some(slot) = self.put_out.get_mut(linear) {
+            *slot = unit;
+        }
+    }
 }
 
 /// Whether samples are images of a model.

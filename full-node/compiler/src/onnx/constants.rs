@@ -88,6 +88,11 @@ pub(super) fn int(node: &Node, name: &str, default: i64) -> i64 {
     node.attribute.iter().find(|a| a.name == name).map_or(default, |a| a.i)
 }
 
+/// A list of integers, if the node has one of this name.
+pub(super) fn ints(node: &Node, name: &str) -> Option<Vec<i64>> {
+    node.attribute.iter().find(|a| a.name == name).map(|a| a.ints.clone())
+}
+
 pub(super) fn unsupported(node: &Node, got: String, supported: &'static str) -> OnnxError {
     let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
     OnnxError::Unsupported {

@@ -25,9 +25,28 @@ impl Classifier {
         let mut h = image.to_vec();
         let [mut channels, mut height, mut width] = self.image;
         let mut linear = self.linear.iter().enumerate();
+        // What later layers look at again, by its index.
+        let mut kept: Vec<Option<(Vec<f32>, [usize; 3])>> = Vec::new();
         for layer in &self.layers {
             let shape = [channels, height, width];
+            let again = self.layers.iter().any(|l| l.earlier() == Some(kept.len()));
+            kept.push(again.then(|| (h.clone(), shape)));
+            let earlier = layer.earlier().and_then(|i| kept.get(i)?.as_ref());
             match layer {
+                Layer::Take(_) | Layer::Add(_) | Layer::Join(_) => {
+                    let Some((values, from)) = earlier else { break };
+                    match layer {
+                        Layer::Add(_) => h.iter_mut().zip(values).for_each(|(h, v)| *h += v),
+                        Layer::Join(_) => {
+                            h.extend(values);
+                            channels += from[0];
+                        }
+                        _ => {
+                            h.clone_from(values);
+                            [channels, height, width] = *from;
+                        }
+                    }
+                }
                 Layer::Relu => h.iter_mut().for_each(|v| *v = v.max(0.0)),
                 Layer::Dense { .. } => {
                     let Some((index, dense)) = linear.next() else { break };

@@ -1,12 +1,13 @@
-//! A chain of layers from an ONNX graph.
+//! The layers of an ONNX graph, in the order of its nodes.
 
 use prost::Message as _;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use nesa_model::manifest::{Layer, Window};
+use nesa_model::manifest::{Layer, MAX_CLASSIFIER_LAYERS};
 
 use super::OnnxError;
-use super::constants::{Constants, FLOAT, int, unsupported};
+use super::constants::{Constants, FLOAT, int, ints, unsupported};
 use super::proto::{Graph, Model, Node};
 use crate::source::Dense;
 
@@ -17,8 +18,9 @@ const MAX_FILE_BYTES: u64 = 1 << 26;
 const MAX_OUTPUTS: usize = 1 << 16;
 
 /// What is supported, for errors.
-const OPERATORS: &str = "Conv, Relu, MaxPool, AveragePool, GlobalAveragePool, Flatten, Reshape, Gemm, MatMul with Add, \
-    Identity, Dropout, Constant, and Softmax or LogSoftmax at the end";
+pub(super) const OPERATORS: &str = "Conv, BatchNormalization, Relu, MaxPool, AveragePool, GlobalAveragePool, ReduceMean over rows \
+    and columns, Add, Sum, Concat of channels, Flatten, Reshape, Gemm, MatMul with Add, Identity, Dropout, Constant, \
+    and Softmax or LogSoftmax at the end";
 
 /// An image classifier in floating point.
 #[derive(Clone, Debug)]
@@ -67,17 +69,32 @@ fn parse(error: String) -> OnnxError {
     OnnxError::Parse { path: Default::default(), error }
 }
 
-/// The chain so far.
-struct Reader<'a> {
-    constants: Constants<'a>,
+/// What a name of the graph stands for.
+#[derive(Clone, Copy)]
+pub(super) struct Value {
+    /// Which tensor of the exact form: 0 is the image, `i` what layer `i − 1` puts out.
+    pub(super) tensor: usize,
+    /// `[channels, height, width]`, after `Flatten` all values as channels.
+    pub(super) shape: [usize; 3],
+    /// Whether `shape` is the tensor's own.
+    pub(super) whole: bool,
+    /// The convolution or dense layer that puts it out, if one does.
+    pub(super) linear: Option<usize>,
+    /// Whether that is a product without a bias so far.
+    pub(super) product: bool,
+    /// Whether it is of a softmax, after which there is nothing.
+    pub(super) done: bool,
+}
+
+/// The layers so far.
+pub(super) struct Reader<'a> {
+    pub(super) constants: Constants<'a>,
     image: [usize; 3],
-    /// `[channels, height, width]` now.
-    shape: [usize; 3],
-    layers: Vec<Layer>,
-    linear: Vec<Dense>,
-    /// Where a bias may still be added.
-    product: Option<usize>,
-    done: bool,
+    values: BTreeMap<&'a str, Value>,
+    /// How many nodes take a name.
+    uses: BTreeMap<&'a str, usize>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) linear: Vec<Dense>,
 }
 
 impl<'a> Reader<'a> {
@@ -104,38 +121,40 @@ impl<'a> Reader<'a> {
                 input.name
             )));
         }
-        Ok(Self {
-            constants,
-            image,
+        let mut uses = BTreeMap::new();
+        for name in graph.node.iter().flat_map(|n| &n.input) {
+            *uses.entry(name.as_str()).or_insert(0) += 1;
+        }
+        let value = Value {
+            tensor: 0,
             shape: image,
-            layers: Vec::new(),
-            linear: Vec::new(),
-            product: None,
+            whole: true,
+            linear: None,
+            product: false,
             done: false,
-        })
+        };
+        let values = [(input.name.as_str(), value)].into();
+        Ok(Self { constants, image, values, uses, layers: Vec::new(), linear: Vec::new() })
     }
 
     fn read(mut self, graph: &'a Graph, name: &str) -> Result<Classifier, OnnxError> {
-        let input = graph.input.iter().find(|i| !self.constants.has(&i.name));
-        let mut last = input.map(|i| i.name.as_str()).unwrap_or_default();
+        let mut last = Value {
+            tensor: 0,
+            ..*self.values.values().next().ok_or_else(|| parse("no input".into()))?
+        };
+        let mut name_of_last = "";
         for node in graph.node.iter().filter(|n| n.op_type != "Constant") {
-            let takes: Vec<&str> = node
-                .input
-                .iter()
-                .map(String::as_str)
-                .filter(|i| !i.is_empty() && !self.constants.has(i))
-                .collect();
-            if takes != [last] {
-                return Err(unsupported(
-                    node,
-                    format!("takes {takes:?}"),
-                    "a chain, each node taking what the one before gives",
-                ));
+            last = self.node(node)?;
+            if self.layers.len() > MAX_CLASSIFIER_LAYERS {
+                let got = format!("layer {}", self.layers.len());
+                return Err(unsupported(node, got, "at most 256 layers"));
             }
-            self.node(node)?;
-            last = node.output.first().map(String::as_str).unwrap_or_default();
+            name_of_last = node.output.first().map(String::as_str).unwrap_or_default();
+            self.values.insert(name_of_last, last);
         }
-        if graph.output.first().is_none_or(|o| o.name != last) || graph.output.len() != 1 {
+        let output =
+            graph.output.first().filter(|o| graph.output.len() == 1 && o.name == name_of_last);
+        if output.is_none() || last.tensor != self.layers.len() {
             return Err(parse("the output is not that of the last node".into()));
         }
         let name = if graph.name.is_empty() { name } else { &graph.name };
@@ -144,102 +163,173 @@ impl<'a> Reader<'a> {
         Ok(Classifier { name, image, layers, linear })
     }
 
-    fn node(&mut self, node: &'a Node) -> Result<(), OnnxError> {
-        if self.done {
+    /// What a node takes that is computed.
+    fn takes(&self, node: &'a Node) -> Result<Vec<Value>, OnnxError> {
+        let names = node.input.iter().map(String::as_str);
+        let computed = names.filter(|name| !name.is_empty() && !self.constants.has(name));
+        let value = |name: &str| {
+            let value = self.values.get(name).copied();
+            value.ok_or_else(|| {
+                unsupported(
+                    node,
+                    format!("takes {name}"),
+                    "nodes in order, each taking what others gave before",
+                )
+            })
+        };
+        computed.map(value).collect()
+    }
+
+    fn node(&mut self, node: &'a Node) -> Result<Value, OnnxError> {
+        let takes = self.takes(node)?;
+        if takes.iter().any(|v| v.done) {
             return Err(unsupported(node, "follows a softmax".into(), "a softmax only at the end"));
         }
         if !node.domain.is_empty() && node.domain != "ai.onnx" {
             return Err(unsupported(node, format!("of domain {}", node.domain), OPERATORS));
         }
-        let product = self.product.take();
+        match (node.op_type.as_str(), &takes[..]) {
+            ("Add" | "Sum", [first, rest @ ..]) if !rest.is_empty() => {
+                self.combine(node, *first, rest, Layer::Add)
+            }
+            ("Concat", [first, rest @ ..]) => {
+                if int(node, "axis", 1) != 1 || takes.len() != node.input.len() {
+                    return Err(unsupported(node, "constants, or another axis".into(), "channels"));
+                }
+                self.combine(node, *first, rest, Layer::Join)
+            }
+            (_, [value]) => self.single(node, *value),
+            (_, all) => {
+                let got = format!("takes {} computed tensors", all.len());
+                Err(unsupported(node, got, OPERATORS))
+            }
+        }
+    }
+
+    fn single(&mut self, node: &'a Node, value: Value) -> Result<Value, OnnxError> {
         match node.op_type.as_str() {
-            "Conv" => self.convolution(node),
+            "Conv" => self.convolution(node, value),
+            "BatchNormalization" => self.normalisation(node, value),
             "Relu" => {
-                self.layers.push(Layer::Relu);
-                Ok(())
+                self.take(value);
+                Ok(self.push(Layer::Relu, Value { linear: None, product: false, ..value }))
             }
             "MaxPool" => {
-                let window = self.window(node, None)?;
-                self.pool(node, Layer::MaxPool(window), window)
+                let window = self.window(node, value.shape, None)?;
+                self.pool(node, value, Layer::MaxPool(window), window)
             }
             "AveragePool" => {
-                let window = self.window(node, None)?;
+                let window = self.window(node, value.shape, None)?;
                 if [window.top, window.left, window.bottom, window.right] != [0; 4] {
                     return Err(unsupported(node, "pads".into(), "averages without pads"));
                 }
-                self.pool(node, Layer::AveragePool(window), window)
+                self.pool(node, value, Layer::AveragePool(window), window)
             }
-            "GlobalAveragePool" => {
-                let [_, height, width] = self.shape;
-                let side = |v: usize| {
-                    u16::try_from(v).map_err(|_| {
-                        unsupported(node, format!("{v} rows or columns"), "at most 65535")
-                    })
+            "GlobalAveragePool" => self.mean(node, value),
+            "ReduceMean" => {
+                let axes = match self.constants.integers(node, 1) {
+                    Ok(axes) => axes,
+                    Err(_) => ints(node, "axes").unwrap_or_default(),
                 };
-                let (height, width) = (side(height)?, side(width)?);
-                let (stride_y, stride_x) = (1, 1);
-                let window = Window {
-                    height,
-                    width,
-                    stride_y,
-                    stride_x,
-                    top: 0,
-                    left: 0,
-                    bottom: 0,
-                    right: 0,
-                };
-                self.pool(node, Layer::AveragePool(window), window)
+                if !matches!(axes[..], [2, 3] | [-2, -1]) {
+                    return Err(unsupported(node, format!("axes {axes:?}"), "axes 2 and 3"));
+                }
+                self.mean(node, value)
             }
             "Flatten" => match int(node, "axis", 1) {
-                1 => {
-                    self.flatten();
-                    Ok(())
-                }
+                1 => Ok(flat(value)),
                 axis => Err(unsupported(node, format!("axis {axis}"), "axis 1")),
             },
-            "Reshape" => self.reshape(node),
-            "Gemm" => self.gemm(node),
-            "MatMul" => self.matmul(node),
-            "Add" => self.add(node, product),
-            "Identity" | "Dropout" => {
-                self.product = product;
-                Ok(())
+            "Reshape" => self.reshape(node, value),
+            "Gemm" => self.gemm(node, value),
+            "MatMul" => {
+                let value = self.dense(node, value, false)?;
+                Ok(Value { product: true, ..value })
             }
-            "Softmax" | "LogSoftmax" => {
-                self.done = true;
-                Ok(())
-            }
+            "Add" => self.bias(node, value),
+            "Identity" | "Dropout" => Ok(value),
+            "Softmax" | "LogSoftmax" => Ok(Value { done: true, ..value }),
             _ => Err(unsupported(node, "unknown operator".into(), OPERATORS)),
         }
     }
 
-    fn flatten(&mut self) {
-        self.shape = [self.shape.iter().product(), 1, 1];
+    /// Makes a tensor the current one.
+    pub(super) fn take(&mut self, value: Value) {
+        if value.tensor != self.layers.len() {
+            // Layers are fewer than 2^16.
+            self.layers.push(Layer::Take(value.tensor as u16));
+        }
     }
 
-    fn reshape(&mut self, node: &Node) -> Result<(), OnnxError> {
-        let values: usize = self.shape.iter().product();
+    /// Adds a layer, which puts out `value` (its tensor is filled in).
+    pub(super) fn push(&mut self, layer: Layer, value: Value) -> Value {
+        self.layers.push(layer);
+        Value { tensor: self.layers.len(), ..value }
+    }
+
+    /// Whether nobody else looks at what a node takes first.
+    pub(super) fn is_alone(&self, node: &Node) -> bool {
+        let name = node.input.first().map(String::as_str).unwrap_or_default();
+        self.uses.get(name) == Some(&1)
+    }
+
+    /// A sum, or channels joined.
+    fn combine(
+        &mut self,
+        node: &Node,
+        first: Value,
+        rest: &[Value],
+        layer: fn(u16) -> Layer,
+    ) -> Result<Value, OnnxError> {
+        let joins = matches!(layer(0), Layer::Join(_));
+        let mut shape = first.shape;
+        for value in rest {
+            let fits = if joins { value.shape[1..] == shape[1..] } else { value.shape == shape };
+            if !(fits && value.whole && first.whole) {
+                let got = format!("{shape:?} and {:?}", value.shape);
+                return Err(unsupported(node, got, "tensors of one shape, not flattened"));
+            }
+            if joins {
+                shape[0] += value.shape[0];
+            }
+        }
+        if (first.tensor == 0) != rest.iter().all(|v| v.tensor == 0)
+            || (first.tensor != 0 && rest.iter().any(|v| v.tensor == 0))
+        {
+            let got = "the image itself among what layers give".into();
+            return Err(unsupported(node, got, "tensors that layers give"));
+        }
+        self.take(first);
+        let mut out = Value { shape, linear: None, product: false, ..first };
+        for value in rest {
+            out = self.push(layer(value.tensor as u16), out);
+        }
+        Ok(out)
+    }
+
+    fn reshape(&mut self, node: &'a Node, value: Value) -> Result<Value, OnnxError> {
+        let shape = value.shape;
+        let count: usize = shape.iter().product();
         let target = self.constants.integers(node, 1)?;
         let mut known = target.iter().skip(1).filter(|&&v| v > 0);
         let known = known.try_fold(1usize, |all, &v| all.checked_mul(usize::try_from(v).ok()?));
         let size = |v: &i64| match *v {
-            -1 => known.map_or(0, |known| values / known),
+            -1 => known.map_or(0, |known| count / known),
             v => usize::try_from(v).unwrap_or(0),
         };
         let sizes: Vec<usize> = target.iter().skip(1).map(size).collect();
-        if sizes.iter().try_fold(1usize, |all, &v| all.checked_mul(v)) == Some(values) {
+        if sizes.iter().try_fold(1usize, |all, &v| all.checked_mul(v)) == Some(count) {
             if sizes.len() == 1 {
-                self.flatten();
-                return Ok(());
+                return Ok(flat(value));
             }
             // Rows of pixels become an image before anything has happened to them.
-            if let ([channels, height, width], true) = (&sizes[..], self.layers.is_empty()) {
-                self.shape = [*channels, *height, *width];
-                self.image = self.shape;
-                return Ok(());
+            let untouched = self.layers.is_empty() && self.is_alone(node);
+            if let (&[channels, height, width], true) = (&sizes[..], untouched) {
+                self.image = [channels, height, width];
+                return Ok(Value { shape: self.image, whole: true, ..value });
             }
         }
-        let got = format!("{:?} to {target:?}", self.shape);
+        let got = format!("{shape:?} to {target:?}");
         Err(unsupported(
             node,
             got,
@@ -247,123 +337,30 @@ impl<'a> Reader<'a> {
         ))
     }
 
-    fn pool(&mut self, node: &Node, layer: Layer, window: Window) -> Result<(), OnnxError> {
-        if int(node, "ceil_mode", 0) != 0 {
-            return Err(unsupported(node, "ceil_mode 1".into(), "ceil_mode 0"));
-        }
-        let [channels, ..] = self.shape;
-        self.shape = self.after(node, &window, channels)?;
-        self.layers.push(layer);
-        Ok(())
-    }
-
-    /// The shape of `channels` channels of windows.
-    fn after(&self, node: &Node, w: &Window, channels: usize) -> Result<[usize; 3], OnnxError> {
-        let side = |size: usize, before: u16, after: u16, window: u16, stride: u16| {
-            let all = size + usize::from(before) + usize::from(after);
-            let rest = all.checked_sub(usize::from(window))?;
-            Some(rest.checked_div(usize::from(stride))? + 1)
-        };
-        let height = side(self.shape[1], w.top, w.bottom, w.height, w.stride_y);
-        let width = side(self.shape[2], w.left, w.right, w.width, w.stride_x);
-        match (height, width) {
-            (Some(height), Some(width)) => Ok([channels, height, width]),
-            _ => Err(unsupported(
-                node,
-                format!("{w:?} on {:?}", self.shape),
-                "windows within the image",
-            )),
-        }
-    }
-
-    fn window(&self, node: &Node, kernel: Option<[usize; 2]>) -> Result<Window, OnnxError> {
-        let list = |name: &str, default: [i64; 2]| -> Vec<i64> {
-            let given = node.attribute.iter().find(|a| a.name == name);
-            given.map_or(default.to_vec(), |a| a.ints.clone())
-        };
-        if list("dilations", [1, 1]) != [1, 1] {
-            return Err(unsupported(node, "dilations".into(), "none"));
-        }
-        let text = node.attribute.iter().find(|a| a.name == "auto_pad").map(|a| &a.s[..]);
-        if !matches!(text, None | Some(b"NOTSET" | b"VALID" | b"")) {
-            return Err(unsupported(node, "auto_pad".into(), "pads given as numbers"));
-        }
-        let kernel = kernel.map_or([0, 0], |k| k.map(|v| v as i64));
-        let kernel = list("kernel_shape", kernel);
-        let strides = list("strides", [1, 1]);
-        let pads = node.attribute.iter().find(|a| a.name == "pads");
-        let pads = pads.map_or(vec![0; 4], |a| a.ints.clone());
-        let all: Option<Vec<u16>> =
-            [kernel, strides, pads].concat().into_iter().map(|v| u16::try_from(v).ok()).collect();
-        match all.as_deref() {
-            Some(&[height, width, stride_y, stride_x, top, left, bottom, right]) => {
-                Ok(Window { height, width, stride_y, stride_x, top, left, bottom, right })
-            }
-            _ => {
-                Err(unsupported(node, "not two dimensions".into(), "windows over rows and columns"))
-            }
-        }
-    }
-
-    fn convolution(&mut self, node: &'a Node) -> Result<(), OnnxError> {
-        let weight = self.constants.get(node, 1)?;
-        let [channels, ..] = self.shape;
-        let (outputs, height, width) = match weight.dims[..] {
-            [n, c, h, w] if c == channels as i64 && int(node, "group", 1) == 1 => (n, h, w),
-            _ => {
-                let got = format!(
-                    "a weight {:?} on {channels} channels, in {} groups",
-                    weight.dims,
-                    int(node, "group", 1)
-                );
-                return Err(unsupported(
-                    node,
-                    got,
-                    "[outputs, channels, rows, columns] in one group",
-                ));
-            }
-        };
-        let kernel = [height, width].map(|v| usize::try_from(v).unwrap_or(0));
-        let window = self.window(node, Some(kernel))?;
-        if [usize::from(window.height), usize::from(window.width)] != kernel {
-            return Err(unsupported(node, "another kernel_shape".into(), "that of the weight"));
-        }
-        let n = outputs_of(node, outputs)?;
-        // A window's sides have 16 bits.
-        let k = channels * kernel[0] * kernel[1];
-        let weight = self.constants.floats(node, 1, n.saturating_mul(k))?;
-        let bias = self.constants.bias(node, 2, n)?;
-        self.shape = self.after(node, &window, n)?;
-        self.layers.push(Layer::Convolution { outputs: n as u32, window });
-        self.linear.push(Dense { weight, bias, n, k });
-        Ok(())
-    }
-
-    fn gemm(&mut self, node: &'a Node) -> Result<(), OnnxError> {
+    fn gemm(&mut self, node: &'a Node, value: Value) -> Result<Value, OnnxError> {
         let float =
             |name: &str| node.attribute.iter().find(|a| a.name == name).map_or(1.0, |a| a.f);
         if float("alpha") != 1.0 || float("beta") != 1.0 || int(node, "transA", 0) != 0 {
             return Err(unsupported(node, "alpha, beta or transA".into(), "1, 1 and 0"));
         }
-        let n = self.dense(node, int(node, "transB", 0) != 0)?;
+        let value = self.dense(node, value, int(node, "transB", 0) != 0)?;
         if node.input.len() > 2 {
-            let bias = self.constants.bias(node, 2, n)?;
+            let bias = self.constants.bias(node, 2, value.shape[0])?;
             if let Some(dense) = self.linear.last_mut() {
                 dense.bias = bias;
             }
         }
-        Ok(())
+        Ok(value)
     }
 
-    fn matmul(&mut self, node: &'a Node) -> Result<(), OnnxError> {
-        self.dense(node, false)?;
-        self.product = Some(self.linear.len() - 1);
-        Ok(())
-    }
-
-    /// Takes the weight `[k, n]` (`[n, k]` if transposed); returns `n`.
-    fn dense(&mut self, node: &'a Node, transposed: bool) -> Result<usize, OnnxError> {
-        let k: usize = self.shape.iter().product();
+    /// Takes the weight `[k, n]` (`[n, k]` if transposed).
+    fn dense(
+        &mut self,
+        node: &'a Node,
+        value: Value,
+        transposed: bool,
+    ) -> Result<Value, OnnxError> {
+        let k: usize = value.shape.iter().product();
         let weight = self.constants.get(node, 1)?;
         let n = match (weight.dims[..].as_ref(), transposed) {
             (&[rows, n], false) if rows == k as i64 => n,
@@ -381,26 +378,39 @@ impl<'a> Reader<'a> {
         if !transposed {
             weight = (0..n * k).map(|i| weight[i % k * n + i / k]).collect();
         }
-        self.layers.push(Layer::Dense { outputs: n as u32 });
+        self.take(value);
         self.linear.push(Dense { weight, bias: vec![0.0; n], n, k });
-        self.shape = [n, 1, 1];
-        Ok(n)
+        let linear = Some(self.linear.len() - 1);
+        let value = Value { shape: [n, 1, 1], whole: true, linear, product: false, ..value };
+        Ok(self.push(Layer::Dense { outputs: n as u32 }, value))
     }
 
-    fn add(&mut self, node: &'a Node, product: Option<usize>) -> Result<(), OnnxError> {
+    /// A constant added to a product.
+    fn bias(&mut self, node: &'a Node, value: Value) -> Result<Value, OnnxError> {
         let index = node.input.iter().position(|i| self.constants.has(i));
-        let (Some(dense), Some(index)) = (product.and_then(|p| self.linear.get(p)), index) else {
+        let computed = node.input.iter().find(|i| !self.constants.has(i));
+        let alone = computed.is_some_and(|name| self.uses.get(name.as_str()) == Some(&1));
+        let linear = value.linear.filter(|_| value.product && alone);
+        let (Some(linear), Some(index)) = (linear, index) else {
             return Err(unsupported(node, "not the bias of a MatMul before it".into(), OPERATORS));
         };
-        let bias = self.constants.bias(node, index, dense.n)?;
-        if let Some(dense) = self.linear.last_mut() {
+        let n = self.linear.get(linear).map_or(0, |d| d.n);
+        let bias = self.constants.bias(node, index, n)?;
+        if let Some(dense) = self.linear.get_mut(linear) {
             dense.bias = bias;
         }
-        Ok(())
+        Ok(Value { product: false, ..value })
     }
 }
 
-fn outputs_of(node: &Node, given: i64) -> Result<usize, OnnxError> {
+/// All values in a row.
+fn flat(value: Value) -> Value {
+    let [channels, height, width] = value.shape;
+    let whole = value.whole && height * width == 1;
+    Value { shape: [channels * height * width, 1, 1], whole, ..value }
+}
+
+pub(super) fn outputs_of(node: &Node, given: i64) -> Result<usize, OnnxError> {
     let count = usize::try_from(given).ok().filter(|n| (1..=MAX_OUTPUTS).contains(n));
     count.ok_or_else(|| unsupported(node, format!("{given} outputs"), "1 to 65536"))
 }

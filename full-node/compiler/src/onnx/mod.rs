@@ -7,6 +7,7 @@ mod forward;
 mod graph;
 mod npy;
 mod proto;
+mod windows;
 
 use std::path::PathBuf;
 use thiserror::Error;

@@ -259,8 +259,9 @@ impl ModelStore {
         self.read(header, weights, sources, meter, |piece| {
             let chunk = &header.layout().chunks[piece.index() - 1];
             for rows in &chunk.weights {
-                let weights = nesa_kernels::as_i8(&piece.bytes()[rows.bytes.clone()]);
-                builder.rows(rows.stage as u16, rows.rows.start as u32, weights)?;
+                let bytes = &piece.bytes()[rows.bytes.clone()];
+                let weights = header.layout().weight_rows(rows.stage, bytes);
+                builder.rows(rows.stage as u16, rows.rows.start as u32, &weights)?;
                 listener.take(LoadProgress::Preparing { done: rows.stage, total });
             }
             Ok(())

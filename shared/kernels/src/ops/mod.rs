@@ -25,8 +25,16 @@ pub const GELU_FRACTION_BITS: u32 = 12;
 pub const GELU_BIN_BITS: u32 = 2;
 /// GELU inputs are clamped to `±(2^18 − 1)`, that is ±64.
 pub const GELU_LIMIT: i32 = (1 << 18) - 1;
-/// Queries and keys are clamped to ±8191: `32 · 8191² < 2^31` keeps a score in 32 bits.
+/// Queries and keys of heads of at most 32 channels are clamped to ±8191: `32 · 8191² < 2^31` keeps a score
+/// in 32 bits.
 pub const QUERY_KEY_LIMIT: i32 = 8191;
+
+/// What queries and keys of heads of `width` channels are clamped to: the largest `L` with
+/// `width · L² < 2^31`, at most [`QUERY_KEY_LIMIT`].
+pub fn query_key_limit(width: usize) -> i32 {
+    let square = i64::from(i32::MAX) / (width.max(1) as i64);
+    (square.isqrt() as i32).min(QUERY_KEY_LIMIT)
+}
 /// Values are clamped to 16 bits.
 pub const VALUE_LIMIT: i32 = 32767;
 /// Right shift of `(max − score) · multiplier` that gives the exponential table's index.

@@ -1,7 +1,7 @@
 //! The header, and pieces checked against it.
 
 use bytes::{BufMut, Bytes};
-use commonware_codec::{Buf, EncodeSize, Error as CodecError, Read, ReadExt, Write};
+use commonware_codec::{Buf, Encode, EncodeSize, Error as CodecError, Read, ReadExt, Write};
 use nesa_primitives::{DecodeError, Hash, decode_exact, domain};
 use thiserror::Error;
 
@@ -129,6 +129,40 @@ pub(super) fn chunk_hash(index: usize, bytes: &[u8]) -> Hash {
 }
 
 impl Header {
+    /// The header of a manifest whose chunks hash to `chunk_hashes` (see [`Header::chunk_hash`]): for
+    /// whoever writes a file a piece at a time.
+    ///
+    /// # Errors
+    /// As [`Header::decode`].
+    pub fn of(
+        manifest: Manifest,
+        chunk_hashes: Vec<Hash>,
+        limits: &ModelLimits,
+    ) -> Result<Self, HeaderError> {
+        Self::decode(&HeaderRecord { manifest, chunk_hashes }.encode(), limits)
+    }
+
+    /// Bytes of the header of a manifest with so many chunks. They do not depend on the values of scales
+    /// and shifts, so a place can be kept for a header before these are known.
+    pub fn length_of(manifest: &Manifest, chunks: usize) -> usize {
+        let chunk_hashes = vec![Hash::ZERO; chunks];
+        HeaderRecord { manifest: manifest.clone(), chunk_hashes }.encode_size()
+    }
+
+    /// The hash that a header holds of chunk `index`.
+    pub fn chunk_hash(index: usize, bytes: &[u8]) -> Hash {
+        chunk_hash(index, bytes)
+    }
+
+    /// What a file has before its payload: magic, length, header.
+    pub fn file_prefix(&self) -> Vec<u8> {
+        let mut prefix = Vec::with_capacity(super::PREFIX_BYTES + self.bytes.len());
+        prefix.extend_from_slice(super::MAGIC);
+        prefix.extend_from_slice(&(self.bytes.len() as u32).to_le_bytes());
+        prefix.extend_from_slice(&self.bytes);
+        prefix
+    }
+
     /// Decodes a header from outside bytes.
     ///
     /// # Errors

@@ -29,7 +29,18 @@ pub use header::{ChunkError, Header, HeaderError, Piece};
 /// First bytes of a compiled model file.
 pub const MAGIC: &[u8; 8] = b"NESAEXM1";
 
-const PREFIX: usize = MAGIC.len() + 4;
+/// Bytes of a file before its header.
+pub const PREFIX_BYTES: usize = MAGIC.len() + 4;
+
+/// Length of the header of a file that begins with `prefix`, for readers that take a file in pieces.
+///
+/// # Errors
+/// [`ArtifactError::Prefix`] when it is no compiled model.
+pub fn header_len(prefix: &[u8]) -> Result<usize, ArtifactError> {
+    let rest = prefix.strip_prefix(MAGIC).and_then(|rest| rest.first_chunk::<4>());
+    let length = rest.ok_or(ArtifactError::Prefix("the first bytes differ"))?;
+    Ok(u32::from_le_bytes(*length) as usize)
+}
 
 /// A file that is not a compiled model.
 #[derive(Debug, Error)]
@@ -88,17 +99,12 @@ impl Artifact {
     /// [`ArtifactError`] naming the first thing wrong.
     pub fn open(file: impl Into<Bytes>, limits: &ModelLimits) -> Result<Self, ArtifactError> {
         let file: Bytes = file.into();
-        if file.len() < PREFIX || &file[..MAGIC.len()] != MAGIC {
-            return Err(ArtifactError::Prefix("the first bytes differ"));
-        }
-        let mut length = [0u8; 4];
-        length.copy_from_slice(&file[MAGIC.len()..PREFIX]);
-        let length = u32::from_le_bytes(length) as usize;
-        if length > file.len() - PREFIX {
+        let length = header_len(&file)?;
+        if length > file.len() - PREFIX_BYTES {
             return Err(ArtifactError::Prefix("the header is cut off"));
         }
-        let header = Header::decode(&file[PREFIX..PREFIX + length], limits)?;
-        let payload = file.slice(PREFIX + length..);
+        let header = Header::decode(&file[PREFIX_BYTES..PREFIX_BYTES + length], limits)?;
+        let payload = file.slice(PREFIX_BYTES + length..);
         if payload.len() != header.layout.total_bytes {
             return Err(ArtifactError::Length {
                 got: payload.len(),
@@ -113,10 +119,8 @@ impl Artifact {
 
     /// The file's bytes.
     pub fn to_file(&self) -> Vec<u8> {
-        let mut file = Vec::with_capacity(PREFIX + self.header.bytes.len() + self.payload.len());
-        file.extend_from_slice(MAGIC);
-        file.extend_from_slice(&(self.header.bytes.len() as u32).to_le_bytes());
-        file.extend_from_slice(&self.header.bytes);
+        let mut file = self.header.file_prefix();
+        file.reserve_exact(self.payload.len());
         file.extend_from_slice(&self.payload);
         file
     }
@@ -138,7 +142,7 @@ impl Artifact {
 
     /// Size of the file, bytes.
     pub fn file_len(&self) -> usize {
-        PREFIX + self.header.bytes.len() + self.payload.len()
+        PREFIX_BYTES + self.header.bytes.len() + self.payload.len()
     }
 
     /// One piece, for serving; `None` beyond [`Header::piece_count`].

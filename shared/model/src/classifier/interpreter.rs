@@ -67,8 +67,10 @@ pub fn logits(model: &ClassifierModel, image: &[u8]) -> Option<Vec<i32>> {
     let shape = model.shape(0);
     let mut h = each(shape, |c, y, x| image[(c * shape.height + y) * shape.width + x].into());
     let mut stage = 0;
+    let mut before: Vec<Tensor> = Vec::new();
     for (i, layer) in model.layers().iter().enumerate() {
         let to = model.shape(i + 1);
+        before.push(h.clone());
         h = match layer {
             Layer::Convolution { window: w, .. } => {
                 let place = |y, x| {
@@ -87,6 +89,12 @@ pub fn logits(model: &ClassifierModel, image: &[u8]) -> Option<Vec<i32>> {
                 stage += 1;
                 linear(model, stage - 1, &row).into_iter().map(|v| vec![vec![v]]).collect()
             }
+            Layer::Take(of) => before[usize::from(*of)].clone(),
+            Layer::Add(of) => {
+                let other = &before[usize::from(*of)];
+                each(to, |c, y, x| clamp(h[c][y][x] + other[c][y][x], LIMIT))
+            }
+            Layer::Join(of) => h.into_iter().chain(before[usize::from(*of)].clone()).collect(),
             Layer::Relu => each(to, |c, y, x| h[c][y][x].max(0)),
             Layer::MaxPool(w) => {
                 each(to, |c, y, x| window(&h[c], w, y, x).into_iter().flatten().max().unwrap_or(0))

@@ -1,6 +1,7 @@
 //! A classifier as a state machine: everything but the linear stages, which it hands out.
 
 use nesa_kernels::ops::{self, Requantize, RowScale, quantize_row, requantize_row};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::ClassifierModel;
@@ -63,6 +64,8 @@ pub struct ClassifierRun {
     stage: usize,
     /// `[images, channels, height, width]`
     hidden: Vec<i32>,
+    /// The tensors that a layer from here on looks at again, by their index.
+    kept: BTreeMap<usize, Vec<i32>>,
     x: Vec<i32>,
     scales: Vec<RowScale>,
 }
@@ -90,6 +93,7 @@ impl ClassifierRun {
             layer: 0,
             stage: 0,
             hidden,
+            kept: BTreeMap::new(),
             x: Vec::new(),
             scales: Vec::new(),
         };
@@ -173,16 +177,46 @@ impl ClassifierRun {
         let model = self.model.clone();
         while let Some(layer) = model.layers().get(self.layer) {
             let (from, to) = (model.shape(self.layer), model.shape(self.layer + 1));
+            self.keep();
             match layer {
                 Layer::Convolution { window, .. } => return self.offer(from, to, Some(window)),
                 Layer::Dense { .. } => return self.offer(from, to, None),
                 Layer::Relu => self.hidden.iter_mut().for_each(|h| *h = (*h).max(0)),
                 Layer::MaxPool(window) => self.pool(from, to, window, greatest),
                 Layer::AveragePool(window) => self.pool(from, to, window, mean),
+                Layer::Take(_) => self.hidden = self.earlier(),
+                Layer::Add(_) => {
+                    let earlier = self.earlier();
+                    ops::add_residual(&mut self.hidden, &earlier);
+                }
+                Layer::Join(of) => self.join(from, model.shape(usize::from(*of))),
             }
             self.layer += 1;
         }
         self.x = Vec::new();
+    }
+
+    /// Keeps the current tensor if a layer from here on looks at it, and none that no layer does.
+    fn keep(&mut self) {
+        let layers = &self.model.layers()[self.layer..];
+        if layers.iter().any(|l| l.earlier() == Some(self.layer)) {
+            self.kept.insert(self.layer, self.hidden.clone());
+        }
+        self.kept.retain(|index, _| layers.iter().any(|l| l.earlier() == Some(*index)));
+    }
+
+    /// The earlier tensor that the current layer looks at.
+    fn earlier(&self) -> Vec<i32> {
+        let index = self.model.layers()[self.layer].earlier();
+        index.and_then(|index| self.kept.get(&index)).cloned().unwrap_or_default()
+    }
+
+    /// Appends an earlier tensor's channels to each image's.
+    fn join(&mut self, from: Shape, other: Shape) {
+        let earlier = self.earlier();
+        let images = self.hidden.chunks_exact(from.values());
+        let pairs = images.zip(earlier.chunks_exact(other.values()));
+        self.hidden = pairs.flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
     }
 
     /// Quantises the rows of the current stage: all of an image, or each of its windows.

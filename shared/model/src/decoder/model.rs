@@ -274,7 +274,10 @@ impl DecoderModel {
             if with_weights {
                 let tied = c.tied && i + 1 == c.stages();
                 let kind = if tied { TensorKind::Word } else { TensorKind::Weight(i) };
-                let weight = get(kind, "weight")?;
+                let mut weight = get(kind, "weight")?;
+                if !tied {
+                    weight = header.layout().held_rows(i, weight);
+                }
                 check_rows(&specs[i], 0, nesa_kernels::as_i8(&weight))?;
                 weights.push(weight);
             }

@@ -42,6 +42,8 @@ pub struct Shard {
     header: Arc<Header>,
     layers: Range<usize>,
     chunks: BTreeMap<usize, Option<Bytes>>,
+    /// The payload that the chunks are slices of, where it is here whole: tensors need no copy then.
+    payload: Option<Bytes>,
 }
 
 impl Shard {
@@ -68,7 +70,7 @@ impl Shard {
             }
         }
         let chunks = wanted.into_iter().map(|c| (c, None)).collect();
-        Ok(Self { header, layers, chunks })
+        Ok(Self { header, layers, chunks, payload: None })
     }
 
     /// The layers.
@@ -120,7 +122,7 @@ impl Shard {
         Ok(())
     }
 
-    /// A shard of a file that is here whole.
+    /// A shard of a file that is here whole; it shares the file's memory.
     ///
     /// # Errors
     /// As [`Shard::new`].
@@ -129,6 +131,7 @@ impl Shard {
         for (&c, slot) in &mut shard.chunks {
             *slot = artifact.piece(c + 1);
         }
+        shard.payload = Some(artifact.payload().clone());
         Ok(shard)
     }
 
@@ -138,6 +141,10 @@ impl Shard {
         let chunks = &self.header.layout().chunks;
         let first = chunks.partition_point(|c| c.range.end <= range.start);
         let end = chunks.partition_point(|c| c.range.start < range.end);
+        if let Some(payload) = &self.payload {
+            let here = (first..end).all(|c| self.chunks.contains_key(&c));
+            return here.then(|| payload.slice(range));
+        }
         let mut joined = Vec::new();
         for (c, chunk) in chunks.iter().enumerate().take(end).skip(first) {
             let bytes = self.chunks.get(&c)?.as_ref()?;
@@ -211,7 +218,9 @@ pub(super) fn belongs(kind: TensorKind, layers: &Range<usize>, config: &DecoderC
         TensorKind::SampleTable => last,
         // The client's; a shard computes on tokens and rows.
         TensorKind::Tokenizer | TensorKind::Template | TensorKind::Vocab => false,
+        // An encoder's.
         TensorKind::Position | TensorKind::GeluTable => false,
+        TensorKind::TanhTable | TensorKind::Labels => false,
         TensorKind::SiluTable
         | TensorKind::ExpTable
         | TensorKind::Frequency

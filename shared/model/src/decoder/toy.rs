@@ -5,9 +5,9 @@ use nesa_primitives::Text;
 
 use crate::artifact::{Artifact, ArtifactError, HeaderError};
 use crate::bounds::row_bound;
-use crate::layout::{Layout, ModelLimits, TensorKind};
+use crate::layout::{Layout, ModelLimits, TensorKind, decoder_stage_shape};
 use crate::manifest::{
-    DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, SpecialTokens, StageConfig,
+    DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, SpecialTokens, StageConfig, WeightForm,
 };
 use crate::toy::SplitMix;
 
@@ -69,6 +69,14 @@ impl Default for ToyDecoder {
 /// # Errors
 /// [`ArtifactError`] when the shape is not a possible one.
 pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
+    artifact_of(toy, WeightForm::Bytes)
+}
+
+/// [`artifact`] with the layers' weights kept in one form or the other.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_of(toy: &ToyDecoder, weights: WeightForm) -> Result<Artifact, ArtifactError> {
     let mut random = SplitMix(toy.seed);
     let config = DecoderConfig {
         vocab: TOY_VOCAB,
@@ -96,6 +104,7 @@ pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
     let mut manifest = DecoderManifest {
         name: Text::new("toy decoder").unwrap_or_default(),
         config,
+        weights,
         special: SpecialTokens { start: Some(0), ends: vec![1] },
         stages: (0..config.stages()).map(stage).collect(),
         norms: vec![RmsNormConfig { epsilon: 1000 }; config.norms()],
@@ -112,6 +121,7 @@ pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
             }
         };
         match tensor.kind {
+            // Packed rows may hold any bytes.
             TensorKind::Word | TensorKind::Weight(_) => fill(1, &mut |_, r| (r % 255) ^ 0x80),
             TensorKind::WordScale | TensorKind::Score(_) => {
                 fill(4, &mut |_, r| (1 << 29) + r % (1 << 28))
@@ -135,15 +145,22 @@ pub fn artifact(toy: &ToyDecoder) -> Result<Artifact, ArtifactError> {
             | TensorKind::Vocab
             | TensorKind::Position
             | TensorKind::NormBias(_)
-            | TensorKind::GeluTable => {}
+            | TensorKind::GeluTable
+            | TensorKind::TanhTable
+            | TensorKind::Labels => {}
         }
     }
     for (i, stage) in manifest.stages.iter_mut().enumerate() {
         let weight = layout.tensor(TensorKind::Weight(i));
         if let Some(tensor) = weight.or_else(|| layout.tensor(TensorKind::Word)) {
-            let rows = nesa_kernels::as_i8(&payload[tensor.range()]);
+            let bytes = &payload[tensor.range()];
+            let rows = match tensor.kind {
+                TensorKind::Weight(stage) => layout.weight_rows(stage, bytes),
+                _ => nesa_kernels::as_i8(bytes).into(),
+            };
+            let (k, _) = decoder_stage_shape(i, &config);
             let max = (1 << (toy.input_bits - 1)) - 1;
-            let bound = rows.chunks_exact(tensor.row_bytes).map(|r| row_bound(r, max)).max();
+            let bound = rows.chunks_exact(k).map(|r| row_bound(r, max)).max();
             stage.row_bound_bits = (64 - bound.unwrap_or(1).leading_zeros()) as u8;
         }
     }

@@ -6,6 +6,9 @@ use crate::manifest::{ClassifierManifest, ImageConfig, Layer, Window};
 /// Values of a tensor between two layers.
 const MAX_VALUES: u64 = 1 << 22;
 
+/// Values of all tensors that later layers look at again.
+const MAX_KEPT_VALUES: u64 = 1 << 24;
+
 /// Values of all windows of a convolution together, which a run holds at once.
 const MAX_WINDOW_VALUES: u64 = 1 << 24;
 
@@ -31,12 +34,36 @@ impl Shape {
         }
     }
 
-    /// What a layer makes of it.
+    /// What a layer makes of it; `before` are the tensors so far, itself the last.
     ///
     /// # Errors
     /// [`LayoutError`] naming the first size that makes no sense.
-    pub(crate) fn after(&self, layer: &Layer) -> Result<Self, LayoutError> {
+    pub(crate) fn after(&self, layer: &Layer, before: &[Self]) -> Result<Self, LayoutError> {
+        let earlier = |of: u16| {
+            let index =
+                within("earlier tensor", of.into(), 0..=before.len() as u64 - 1, "one so far");
+            index.map(|i| before[i])
+        };
         let shape = match *layer {
+            Layer::Take(of) => return earlier(of),
+            Layer::Add(of) => {
+                let other = earlier(of)?;
+                if other != *self {
+                    let got = other.values() as u64;
+                    let allowed = "a tensor of the same shape";
+                    return Err(LayoutError::Size { what: "values that are added", got, allowed });
+                }
+                return Ok(*self);
+            }
+            Layer::Join(of) => {
+                let other = earlier(of)?;
+                if (other.height, other.width) != (self.height, self.width) {
+                    let got = other.values() as u64;
+                    let allowed = "a tensor of as many rows and columns";
+                    return Err(LayoutError::Size { what: "values that are joined", got, allowed });
+                }
+                Self { channels: self.channels + other.channels, ..*self }
+            }
             Layer::Relu => return Ok(*self),
             Layer::Dense { outputs } => {
                 within("inputs", self.values() as u64, 1..=1 << 16, "1 to 2^16")?;
@@ -117,9 +144,15 @@ pub(crate) fn shapes(manifest: &ClassifierManifest) -> Result<Vec<Shape>, Layout
     let mut shape = Shape::of_image(image).bounded()?;
     let mut shapes = vec![shape];
     for layer in &manifest.layers {
-        shape = shape.after(layer)?;
+        shape = shape.after(layer, &shapes)?;
         shapes.push(shape);
     }
+    // A run holds those that are looked at again.
+    let mut kept: Vec<usize> = manifest.layers.iter().filter_map(Layer::earlier).collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let kept = kept.into_iter().map(|i| shapes[i].values() as u64).sum();
+    within("values of earlier tensors", kept, 0..=MAX_KEPT_VALUES, "at most 2^24")?;
     Ok(shapes)
 }
 

@@ -1,7 +1,8 @@
 //! Tensors of a decoder.
 
 use super::{LayoutError, Plan, TensorKind, within};
-use crate::manifest::{DecoderConfig, DecoderManifest, STAGES_PER_LAYER};
+use crate::manifest::{DecoderConfig, DecoderManifest, STAGES_PER_LAYER, WeightForm};
+use nesa_kernels::nibbles::packed_bytes;
 use nesa_kernels::rotary::COSINE_ENTRIES;
 use nesa_kernels::sample::SAMPLE_TABLE_ENTRIES;
 
@@ -65,7 +66,15 @@ pub(super) fn plan(manifest: &DecoderManifest, plan: &mut Plan) -> Result<usize,
     let with_weight = manifest.stages.len() - usize::from(c.tied);
     for index in 0..with_weight {
         let (k, n) = stage_shape(index, c);
-        plan.push(TensorKind::Weight(index), n, k);
+        let is_head = index + 1 == manifest.stages.len();
+        let row = match manifest.weights {
+            WeightForm::Nibbles if !is_head => {
+                plan.packed.push(k);
+                packed_bytes(k)
+            }
+            _ => k,
+        };
+        plan.push(TensorKind::Weight(index), n, row);
     }
     Ok(local)
 }

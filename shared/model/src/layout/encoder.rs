@@ -8,13 +8,13 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
     let e = &manifest.encoder;
     let vocab = within("vocab", e.vocab.into(), 1..=1 << 20, "1 to 2^20")?;
     let d = within("d_model", e.d_model.into(), 1..=2048, "1 to 2048")?;
-    let ff = within("d_ff", e.d_ff.into(), 1..=1 << 14, "1 to 2^14")?;
+    within("d_ff", e.d_ff.into(), 1..=1 << 14, "1 to 2^14")?;
     let heads = within("heads", e.heads.into(), 1..=128, "1 to 128")?;
-    if d % heads != 0 || d / heads > 32 {
+    if d % heads != 0 || d / heads > 256 {
         return Err(LayoutError::Size {
             what: "head width",
             got: (d / heads) as u64,
-            allowed: "a divisor of d_model of at most 32",
+            allowed: "a divisor of d_model of at most 256",
         });
     }
     let tokens = within("max_tokens", e.max_tokens.into(), 2..=1024, "2 to 1024")?;
@@ -27,6 +27,7 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
         within("norm shift", n.shift.into(), 1..=62, "1 to 62")?;
     }
 
+    let shape = |index| stage_shape(index, manifest);
     plan.push(TensorKind::Word, vocab, d);
     plan.push(TensorKind::WordScale, vocab, 4);
     plan.push(TensorKind::Position, tokens, 4 * d);
@@ -35,24 +36,41 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
         plan.push(TensorKind::NormBias(norm), d, 4);
     }
     for (index, stage) in manifest.stages.iter().enumerate() {
-        plan.push_stage(index, stage_shape(index, d, ff), stage);
+        plan.push_stage(index, shape(index), stage);
     }
     for layer in 0..usize::from(e.layers) {
         plan.push(TensorKind::Score(layer), heads, 4);
     }
     plan.push(TensorKind::GeluTable, gelu, 2);
     plan.push(TensorKind::ExpTable, exp, 2);
+    if let Some(c) = &manifest.head.classes {
+        within("tanh_entries", c.tanh_entries.into(), 0..=1 << 14, "at most 2^14")?;
+        // A newline for each class at least.
+        let labels = u64::from(c.label_bytes);
+        let allowed = "one line per class, at most 2^20";
+        within("label_bytes", labels, u64::from(c.classes)..=1 << 20, allowed)?;
+        if c.tanh_entries > 0 {
+            plan.push(TensorKind::TanhTable, c.tanh_entries.into(), 2);
+        }
+        plan.push(TensorKind::Labels, c.label_bytes as usize, 1);
+    }
     plan.push(TensorKind::Vocab, vocab_bytes, 1);
     let local = plan.tensors.len();
     for index in 0..manifest.stages.len() {
-        let (k, n) = stage_shape(index, d, ff);
+        let (k, n) = shape(index);
         plan.push(TensorKind::Weight(index), n, k);
     }
     Ok(local)
 }
 
 /// `(k, n)` of a stage by its index.
-pub(crate) fn stage_shape(index: usize, d_model: usize, d_ff: usize) -> (usize, usize) {
+pub(crate) fn stage_shape(index: usize, manifest: &EncoderManifest) -> (usize, usize) {
+    let (d_model, d_ff) = (manifest.encoder.d_model as usize, manifest.encoder.d_ff as usize);
+    let layers = usize::from(manifest.encoder.layers) * STAGES_PER_LAYER;
+    if let (Some(of_head), Some(c)) = (index.checked_sub(layers), &manifest.head.classes) {
+        let is_hidden = of_head == 0 && c.hidden.is_some();
+        return (d_model, if is_hidden { d_model } else { c.classes.into() });
+    }
     match index % STAGES_PER_LAYER {
         0 => (d_model, 3 * d_model),
         1 => (d_model, d_model),

@@ -8,10 +8,13 @@ mod classifier;
 mod decoder;
 mod encoder;
 
+use bytes::Bytes;
+use nesa_kernels::nibbles::{packed_bytes, unpack};
+use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
 
-use crate::manifest::{Manifest, StageConfig};
+use crate::manifest::{Manifest, StageConfig, WeightForm};
 
 pub(crate) use classifier::{Shape, shapes as classifier_shapes};
 pub(crate) use decoder::stage_shape as decoder_stage_shape;
@@ -70,13 +73,17 @@ pub enum TensorKind {
     Cosine,
     /// `u32` entries, powers of e for sampling.
     SampleTable,
+    /// `u16` entries, the hyperbolic tangent.
+    TanhTable,
     /// Bytes.
     Vocab,
+    /// Bytes of a text classifier's labels.
+    Labels,
     /// Bytes of `tokenizer.json`.
     Tokenizer,
     /// Bytes of the chat template.
     Template,
-    /// `[n, k]` of `i8`, the weight of a stage.
+    /// `[n, k]` of `i8`, the weight of a stage; or its rows packed, see [`Layout::weight_form`].
     Weight(usize),
 }
 
@@ -133,6 +140,8 @@ pub struct Layout {
     pub chunks: Vec<Chunk>,
     /// How many of the chunks are of the local region.
     pub local_chunks: usize,
+    /// For each stage whose rows are packed, their width `k`; in order of the stages, which are the first.
+    packed: Vec<usize>,
 }
 
 /// A manifest whose sizes make no sense or exceed the limits.
@@ -180,7 +189,7 @@ impl Layout {
             within("row_bound_bits", s.row_bound_bits.into(), 1..=31, "1 to 31")?;
             within("stage shift", s.shift.into(), 32..=63, "32 to 63")?;
         }
-        let mut plan = Plan { tensors: Vec::new(), offset: 0 };
+        let mut plan = Plan { tensors: Vec::new(), offset: 0, packed: Vec::new() };
         let local_tensors = match manifest {
             Manifest::Encoder(m) => encoder::plan(m, &mut plan)?,
             Manifest::Decoder(m) => decoder::plan(m, &mut plan)?,
@@ -190,12 +199,40 @@ impl Layout {
         if total_bytes > limits.max_bytes {
             return Err(LayoutError::TooLarge { max: limits.max_bytes });
         }
+        let packed = plan.packed;
         let tensors = plan.tensors;
         let local_bytes = tensors.get(local_tensors).map_or(total_bytes, |t| t.offset);
         let mut chunks = cut(&tensors[..local_tensors]);
         let local_chunks = chunks.len();
         chunks.extend(cut(&tensors[local_tensors..]));
-        Ok(Self { tensors, local_bytes, total_bytes, chunks, local_chunks })
+        Ok(Self { tensors, local_bytes, total_bytes, chunks, local_chunks, packed })
+    }
+
+    /// How the rows of a stage's weight are kept.
+    pub fn weight_form(&self, stage: usize) -> WeightForm {
+        if stage < self.packed.len() { WeightForm::Nibbles } else { WeightForm::Bytes }
+    }
+
+    /// Whole rows of a stage's weight as they are computed with, `[rows, k]`; `bytes` are the rows as the
+    /// payload has them.
+    pub fn weight_rows<'a>(&self, stage: usize, bytes: &'a [u8]) -> Cow<'a, [i8]> {
+        let Some(&k) = self.packed.get(stage) else {
+            return Cow::Borrowed(nesa_kernels::as_i8(bytes));
+        };
+        let mut rows = vec![0; bytes.len() / packed_bytes(k).max(1) * k];
+        unpack(bytes, k, &mut rows);
+        Cow::Owned(rows)
+    }
+
+    /// [`Layout::weight_rows`] of bytes that are held anyway: without a copy where rows are not packed.
+    pub(crate) fn held_rows(&self, stage: usize, bytes: Bytes) -> Bytes {
+        match self.weight_form(stage) {
+            WeightForm::Bytes => bytes,
+            WeightForm::Nibbles => {
+                let rows = self.weight_rows(stage, &bytes);
+                rows.iter().map(|&w| w as u8).collect::<Vec<u8>>().into()
+            }
+        }
     }
 
     /// The tensor of one kind, if this model has it.
@@ -207,6 +244,7 @@ impl Layout {
 struct Plan {
     tensors: Vec<Tensor>,
     offset: usize,
+    packed: Vec<usize>,
 }
 
 impl Plan {

@@ -1,4 +1,5 @@
-//! An image classifier: convolutions, pools and dense layers in a row.
+//! An image classifier: convolutions, pools and dense layers, each on what the one before put out, or with
+//! tensors from further back.
 
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, RangeCfg, Read, ReadExt, Write};
@@ -55,6 +56,12 @@ pub enum Layer {
     MaxPool(Window),
     /// The mean of every window, channel by channel; no window reaches outside.
     AveragePool(Window),
+    /// An earlier tensor instead of the one before: 0 is the image, `i` what layer `i − 1` put out.
+    Take(u16),
+    /// The sum with an earlier tensor of the same shape.
+    Add(u16),
+    /// The channels, then those of an earlier tensor with as many rows and columns.
+    Join(u16),
 }
 
 /// Windows over rows and columns.
@@ -89,6 +96,14 @@ impl ClassifierManifest {
 }
 
 impl Layer {
+    /// The earlier tensor it looks at, if any.
+    pub fn earlier(&self) -> Option<usize> {
+        match self {
+            Self::Take(of) | Self::Add(of) | Self::Join(of) => Some((*of).into()),
+            _ => None,
+        }
+    }
+
     /// Whether it is a linear stage.
     pub fn is_linear(&self) -> bool {
         matches!(self, Self::Convolution { .. } | Self::Dense { .. })
@@ -128,6 +143,18 @@ impl Write for Layer {
                 4u8.write(buf);
                 window.write(buf);
             }
+            Self::Take(of) => {
+                5u8.write(buf);
+                of.write(buf);
+            }
+            Self::Add(of) => {
+                6u8.write(buf);
+                of.write(buf);
+            }
+            Self::Join(of) => {
+                7u8.write(buf);
+                of.write(buf);
+            }
         }
     }
 }
@@ -139,6 +166,7 @@ impl EncodeSize for Layer {
             Self::Dense { .. } => u32::SIZE,
             Self::Relu => 0,
             Self::MaxPool(_) | Self::AveragePool(_) => Window::SIZE,
+            Self::Take(_) | Self::Add(_) | Self::Join(_) => u16::SIZE,
         }
     }
 }
@@ -152,6 +180,9 @@ impl Read for Layer {
             2 => Self::Relu,
             3 => Self::MaxPool(Window::read(buf)?),
             4 => Self::AveragePool(Window::read(buf)?),
+            5 => Self::Take(u16::read(buf)?),
+            6 => Self::Add(u16::read(buf)?),
+            7 => Self::Join(u16::read(buf)?),
             _ => return Err(Error::Invalid("manifest", "unknown layer")),
         })
     }

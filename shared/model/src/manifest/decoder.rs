@@ -18,6 +18,8 @@ pub struct DecoderManifest {
     pub name: Name,
     /// Sizes.
     pub config: DecoderConfig,
+    /// How the layers' weights are kept; the embedding and the head keep a byte each.
+    pub weights: WeightForm,
     /// Where a text begins and ends.
     pub special: SpecialTokens,
     /// Arithmetic of each linear stage: fused QKV, attention output, fused gate and up, down, for
@@ -61,6 +63,16 @@ pub struct DecoderConfig {
     pub tokenizer_bytes: u32,
     /// Bytes of the chat template; 0 for none.
     pub template_bytes: u32,
+}
+
+/// How weights are kept in a file and on the wire. What is computed with are bytes either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightForm {
+    /// A byte each (manifest of version 2).
+    #[default]
+    Bytes,
+    /// Four bits each and a multiplier for every 32, as [`nesa_kernels::nibbles`] says (version 5).
+    Nibbles,
 }
 
 /// Tokens that are no text.
@@ -153,9 +165,9 @@ impl EncodeSize for DecoderManifest {
     }
 }
 
-impl Read for DecoderManifest {
-    type Cfg = ();
-    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
+impl DecoderManifest {
+    /// Reads what follows the version, which says how weights are kept.
+    pub(super) fn read_fields(buf: &mut impl Buf, weights: WeightForm) -> Result<Self, Error> {
         let name = Name::read(buf)?;
         let config = DecoderConfig::read(buf)?;
         if config.layers == 0 || config.layers > MAX_DECODER_LAYERS {
@@ -165,6 +177,6 @@ impl Read for DecoderManifest {
         let (stages, norms) = (config.stages(), config.norms());
         let stages = Vec::read_cfg(buf, &((stages..=stages).into(), ()))?;
         let norms = Vec::read_cfg(buf, &((norms..=norms).into(), ()))?;
-        Ok(Self { name, config, special, stages, norms })
+        Ok(Self { name, config, weights, special, stages, norms })
     }
 }

@@ -1,4 +1,4 @@
-//! A post-norm BERT encoder with mean pooling and a WordPiece tokenizer.
+//! A post-norm BERT encoder with a WordPiece tokenizer, and what becomes of its last rows.
 
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
@@ -19,7 +19,9 @@ pub struct EncoderManifest {
     pub encoder: EncoderConfig,
     /// How text becomes tokens.
     pub tokenizer: TokenizerConfig,
-    /// Arithmetic of each linear stage, [`STAGES_PER_LAYER`] per layer.
+    /// What becomes of the last layer's rows.
+    pub head: Head,
+    /// Arithmetic of each linear stage, [`STAGES_PER_LAYER`] per layer, then the head's.
     pub stages: Vec<StageConfig>,
     /// Arithmetic of each layer normalisation: the embedding's, then two per layer.
     pub norms: Vec<NormConfig>,
@@ -46,6 +48,51 @@ pub struct EncoderConfig {
     pub gelu_entries: u16,
     /// Entries of the exponential table.
     pub exp_entries: u16,
+}
+
+/// What becomes of the rows of the last layer. The default, the mean as a unit vector, is a manifest of
+/// version 1; any other one of version 4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// How the rows become one.
+    pub pooling: Pooling,
+    /// How that becomes the logits of classes; without it, it is made a unit vector.
+    pub classes: Option<ClassesConfig>,
+}
+
+/// How the rows of a text become one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The first, that of `[CLS]`.
+    First,
+    /// The greatest of each channel.
+    Greatest,
+}
+
+/// A text classifier's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassesConfig {
+    /// How many classes.
+    pub classes: u16,
+    /// What follows a dense stage of `[d_model, d_model]` before the classifier's own; without it, there
+    /// is no such stage.
+    pub hidden: Option<Activation>,
+    /// Entries of the hyperbolic tangent's table; 0 if it is not used.
+    pub tanh_entries: u16,
+    /// Bytes of the labels: in order of the classes, each ended by a newline.
+    pub label_bytes: u32,
+}
+
+/// An activation of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// The hyperbolic tangent (BERT).
+    Tanh,
+    /// `max(h, 0)` (DistilBERT).
+    Relu,
 }
 
 /// WordPiece parameters (BERT, uncased).
@@ -92,11 +139,93 @@ fixed_record!(TokenizerConfig {
 });
 fixed_record!(NormConfig { shift: u8, epsilon: u32 });
 
+impl Head {
+    /// Linear stages of the head.
+    pub fn stages(&self) -> usize {
+        self.classes.map_or(0, |c| 1 + usize::from(c.hidden.is_some()))
+    }
+
+    /// Whether a manifest of version 1 says the same.
+    pub(super) fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What version 4 says of a head.
+struct RawHead {
+    pooling: u8,
+    classes: u16,
+    hidden: u8,
+    tanh_entries: u16,
+    label_bytes: u32,
+}
+
+fixed_record!(RawHead {
+    pooling: u8,
+    classes: u16,
+    hidden: u8,
+    tanh_entries: u16,
+    label_bytes: u32,
+});
+
+impl From<&Head> for RawHead {
+    fn from(head: &Head) -> Self {
+        let pooling = match head.pooling {
+            Pooling::Mean => 0,
+            Pooling::First => 1,
+            Pooling::Greatest => 2,
+        };
+        let (classes, hidden) = match head.classes {
+            None => (0, 0),
+            Some(c) => match c.hidden {
+                None => (c.classes, 0),
+                Some(Activation::Tanh) => (c.classes, 1),
+                Some(Activation::Relu) => (c.classes, 2),
+            },
+        };
+        let tanh_entries = head.classes.map_or(0, |c| c.tanh_entries);
+        let label_bytes = head.classes.map_or(0, |c| c.label_bytes);
+        Self { pooling, classes, hidden, tanh_entries, label_bytes }
+    }
+}
+
+impl TryFrom<RawHead> for Head {
+    type Error = Error;
+    fn try_from(raw: RawHead) -> Result<Self, Error> {
+        let pooling = match raw.pooling {
+            0 => Pooling::Mean,
+            1 => Pooling::First,
+            2 => Pooling::Greatest,
+            _ => return Err(Error::Invalid("manifest", "unknown pooling")),
+        };
+        let hidden = match raw.hidden {
+            0 => None,
+            1 => Some(Activation::Tanh),
+            2 => Some(Activation::Relu),
+            _ => return Err(Error::Invalid("manifest", "unknown activation of the head")),
+        };
+        let RawHead { classes, tanh_entries, label_bytes, .. } = raw;
+        let of_classes = ClassesConfig { classes, hidden, tanh_entries, label_bytes };
+        let head = Self { pooling, classes: (classes > 0).then_some(of_classes) };
+        let stray = classes == 0 && (hidden.is_some() || tanh_entries > 0 || label_bytes > 0);
+        if stray || (hidden == Some(Activation::Tanh)) != (tanh_entries > 0) {
+            return Err(Error::Invalid("manifest", "parts of a head that it does not use"));
+        }
+        if head.is_plain() {
+            return Err(Error::Invalid("manifest", "a plain encoder is of version 1"));
+        }
+        Ok(head)
+    }
+}
+
 impl Write for EncoderManifest {
     fn write(&self, buf: &mut impl BufMut) {
         self.name.write(buf);
         self.encoder.write(buf);
         self.tokenizer.write(buf);
+        if !self.head.is_plain() {
+            RawHead::from(&self.head).write(buf);
+        }
         self.stages.write(buf);
         self.norms.write(buf);
     }
@@ -104,28 +233,31 @@ impl Write for EncoderManifest {
 
 impl EncodeSize for EncoderManifest {
     fn encode_size(&self) -> usize {
+        let head = if self.head.is_plain() { 0 } else { RawHead::SIZE };
         self.name.encode_size()
             + self.encoder.encode_size()
             + self.tokenizer.encode_size()
+            + head
             + self.stages.encode_size()
             + self.norms.encode_size()
     }
 }
 
-impl Read for EncoderManifest {
-    type Cfg = ();
-    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
+impl EncoderManifest {
+    /// Reads the fields of version 1, or of version 4 `with_head`.
+    pub(super) fn read_fields(buf: &mut impl Buf, with_head: bool) -> Result<Self, Error> {
         let name = Name::read(buf)?;
         let encoder = EncoderConfig::read(buf)?;
         let tokenizer = TokenizerConfig::read(buf)?;
+        let head = if with_head { RawHead::read(buf)?.try_into()? } else { Head::default() };
         if encoder.layers == 0 || encoder.layers > MAX_LAYERS {
             return Err(Error::Invalid("manifest", "number of layers out of range"));
         }
         let layers = usize::from(encoder.layers);
-        let stages = layers * STAGES_PER_LAYER;
+        let stages = layers * STAGES_PER_LAYER + head.stages();
         let norms = layers * 2 + 1;
         let stages = Vec::read_cfg(buf, &((stages..=stages).into(), ()))?;
         let norms = Vec::read_cfg(buf, &((norms..=norms).into(), ()))?;
-        Ok(Self { name, encoder, tokenizer, stages, norms })
+        Ok(Self { name, encoder, tokenizer, head, stages, norms })
     }
 }

@@ -14,10 +14,11 @@ use nesa_primitives::Text;
 pub use classifier::{ClassifierManifest, ImageConfig, Layer, MAX_CLASSIFIER_LAYERS, Window};
 pub use decoder::{
     DecoderConfig, DecoderManifest, MAX_DECODER_LAYERS, MAX_END_TOKENS, RmsNormConfig,
-    SpecialTokens,
+    SpecialTokens, WeightForm,
 };
 pub use encoder::{
-    EncoderConfig, EncoderManifest, MAX_LAYERS, NormConfig, STAGES_PER_LAYER, TokenizerConfig,
+    Activation, ClassesConfig, EncoderConfig, EncoderManifest, Head, MAX_LAYERS, NormConfig,
+    Pooling, STAGES_PER_LAYER, TokenizerConfig,
 };
 
 /// Longest model name, in bytes.
@@ -27,9 +28,9 @@ pub const MAX_NAME_BYTES: usize = 64;
 /// name the family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manifest {
-    /// Version 1: a BERT encoder with mean pooling.
+    /// Version 1: a BERT encoder with mean pooling; version 4: with another head.
     Encoder(EncoderManifest),
-    /// Version 2: a Llama-type decoder.
+    /// Version 2: a Llama-type decoder; version 5: with weights of four bits.
     Decoder(DecoderManifest),
     /// Version 3: an image classifier.
     Classifier(ClassifierManifest),
@@ -127,22 +128,31 @@ impl Manifest {
 const ENCODER_VERSION: u16 = 1;
 const DECODER_VERSION: u16 = 2;
 const CLASSIFIER_VERSION: u16 = 3;
+const HEADED_ENCODER_VERSION: u16 = 4;
+const NIBBLE_DECODER_VERSION: u16 = 5;
+
+impl Manifest {
+    /// The format version: what a manifest begins with.
+    pub fn version(&self) -> u16 {
+        match self {
+            Self::Encoder(m) if m.head.is_plain() => ENCODER_VERSION,
+            Self::Encoder(_) => HEADED_ENCODER_VERSION,
+            Self::Decoder(m) => match m.weights {
+                WeightForm::Bytes => DECODER_VERSION,
+                WeightForm::Nibbles => NIBBLE_DECODER_VERSION,
+            },
+            Self::Classifier(_) => CLASSIFIER_VERSION,
+        }
+    }
+}
 
 impl Write for Manifest {
     fn write(&self, buf: &mut impl BufMut) {
+        self.version().write(buf);
         match self {
-            Self::Encoder(m) => {
-                ENCODER_VERSION.write(buf);
-                m.write(buf);
-            }
-            Self::Decoder(m) => {
-                DECODER_VERSION.write(buf);
-                m.write(buf);
-            }
-            Self::Classifier(m) => {
-                CLASSIFIER_VERSION.write(buf);
-                m.write(buf);
-            }
+            Self::Encoder(m) => m.write(buf),
+            Self::Decoder(m) => m.write(buf),
+            Self::Classifier(m) => m.write(buf),
         }
     }
 }
@@ -162,8 +172,16 @@ impl Read for Manifest {
     type Cfg = ();
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
         match u16::read(buf)? {
-            ENCODER_VERSION => Ok(Self::Encoder(EncoderManifest::read(buf)?)),
-            DECODER_VERSION => Ok(Self::Decoder(DecoderManifest::read(buf)?)),
+            version @ (ENCODER_VERSION | HEADED_ENCODER_VERSION) => {
+                let with_head = version == HEADED_ENCODER_VERSION;
+                Ok(Self::Encoder(EncoderManifest::read_fields(buf, with_head)?))
+            }
+            DECODER_VERSION => {
+                Ok(Self::Decoder(DecoderManifest::read_fields(buf, WeightForm::Bytes)?))
+            }
+            NIBBLE_DECODER_VERSION => {
+                Ok(Self::Decoder(DecoderManifest::read_fields(buf, WeightForm::Nibbles)?))
+            }
             CLASSIFIER_VERSION => Ok(Self::Classifier(ClassifierManifest::read(buf)?)),
             _ => Err(Error::Invalid("manifest", "unknown format version")),
         }

@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use nesa_model::Artifact;
+use nesa_model::decoder::toy::ToyDecoder;
 use nesa_model::layout::TensorKind;
+use nesa_model::manifest::{Manifest, WeightForm};
 use nesa_trace::*;
 use proptest::prelude::*;
 
@@ -124,6 +126,40 @@ fn a_replica_with_one_changed_parameter_is_found() {
         }
     }
     assert!(found >= 10, "only {found} tensors mattered");
+}
+
+/// The referee reads weights of four bits for itself, groups that are full and that are not.
+#[test]
+fn weights_of_four_bits_are_judged() {
+    for toy in [toys()[0], ToyDecoder { d_ff: 100, d_model: 70, layers: 1, ..toys()[1] }] {
+        let layers = 0..usize::from(toy.layers);
+        let lab = Lab::of(&toy, WeightForm::Nibbles, layers, &[4, 1], 6);
+        let (trace, rows, _) = lab.record();
+        // Another model: values and multipliers of one stage differ.
+        for stage in 0..4 {
+            let tensor = lab.artifact.header().layout().tensor(TensorKind::Weight(stage)).unwrap();
+            let mut payload = lab.artifact.payload().to_vec();
+            for at in tensor.range() {
+                payload[at] ^= 0x11;
+            }
+            // Larger rows than the honest model's need a larger bound, which nothing computes with.
+            let mut manifest = lab.manifest().clone();
+            manifest.stages.iter_mut().for_each(|s| s.row_bound_bits = 31);
+            let other = Artifact::build(Manifest::Decoder(manifest), payload.into());
+            let (lie, lies, _) = lab.record_with(&other.unwrap());
+            assert_ne!(lie.root(TOKEN_BITS), trace.root(TOKEN_BITS));
+            convict(&lab, (&trace, &rows), (&lie, &lies), stage % 2 == 0, stage);
+        }
+        // The same model, and one value of every kind of row made up.
+        for slot in 1..lab.geometry().slots() {
+            let mut lies = rows.clone();
+            // The head's rows are the last token's alone.
+            let Some(row) = lies.get_mut(&(4, slot)) else { continue };
+            row[3] ^= 1 << 9;
+            let lie = retrace(&trace, &lies);
+            convict(&lab, (&trace, &rows), (&lie, &lies), slot.is_multiple_of(2), 1);
+        }
+    }
 }
 
 proptest! {

@@ -3,10 +3,10 @@
 use nesa_crypto::SecretKey;
 use nesa_model::Artifact;
 use nesa_model::PlainDecoder;
-use nesa_model::decoder::toy::{ToyDecoder, artifact};
+use nesa_model::decoder::toy::{ToyDecoder, artifact_of};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard};
 use nesa_model::layout::TensorKind;
-use nesa_model::manifest::{DecoderManifest, Manifest};
+use nesa_model::manifest::{DecoderManifest, Manifest, WeightForm};
 use nesa_primitives::Hash;
 use nesa_trace::*;
 use std::ops::Range;
@@ -54,7 +54,18 @@ pub(crate) fn toys() -> [ToyDecoder; 4] {
 impl Lab {
     /// `feeds` runs of so many tokens each, over the layers of one shard.
     pub(crate) fn new(toy: &ToyDecoder, layers: Range<usize>, feeds: &[usize], seed: u64) -> Self {
-        let artifact = artifact(toy).unwrap();
+        Self::of(toy, WeightForm::Bytes, layers, feeds, seed)
+    }
+
+    /// With weights kept in one form or the other.
+    pub(crate) fn of(
+        toy: &ToyDecoder,
+        weights: WeightForm,
+        layers: Range<usize>,
+        feeds: &[usize],
+        seed: u64,
+    ) -> Self {
+        let artifact = artifact_of(toy, weights).unwrap();
         let mut random = SplitMix(seed);
         let inputs = feeds.iter().map(|&n| match layers.start {
             0 => Input::Tokens((0..n).map(|_| (random.next() % 50) as u32).collect()),

@@ -5,12 +5,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use nesa_compiler::calibration_texts;
-use nesa_compiler::decoder::{DecoderOptions, Llama, TextFiles, compile_decoder, evaluate_decoder};
+use nesa_compiler::decoder::{
+    DecoderOptions, Llama, TextFiles, compile_decoder, compile_decoder_file, evaluate_decoder,
+};
 use nesa_compiler::eval::CORPUS;
 use nesa_kernels::sample::Sampling;
 use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
+use nesa_model::manifest::WeightForm;
 use nesa_model::{Artifact, PlainDecoder, ThreadedDecoder};
 use nesa_tokenizer::chat::{Message, Role};
 use nesa_tokenizer::{Limits, ModelText, TextTokenizer};
@@ -134,30 +137,55 @@ fn calibration_sequences(parameters: usize) -> usize {
     (WORK / parameters.max(1) / SEQUENCE).max(8)
 }
 
-fn compile_checkpoint(checkpoint: &Checkpoint, max_tokens: Option<usize>) -> Result<Artifact> {
-    let bar = output::progress(Some(1), "compiling");
+/// Bits of the weights of a decoder's layers.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Bits {
+    /// A byte each.
+    #[value(name = "8")]
+    Eight,
+    /// Four bits each, and four more for every 32.
+    #[value(name = "4")]
+    Four,
+}
+
+impl Bits {
+    pub(super) fn are_bytes(self) -> bool {
+        matches!(self, Self::Eight)
+    }
+
+    pub(super) fn options(self, max_tokens: Option<usize>) -> DecoderOptions {
+        let weights = match self {
+            Self::Eight => WeightForm::Bytes,
+            Self::Four => WeightForm::Nibbles,
+        };
+        DecoderOptions { max_tokens, weights, ..DecoderOptions::default() }
+    }
+}
+
+fn calibration(checkpoint: &Checkpoint) -> Result<Vec<Vec<u32>>> {
     let mut calibration = sequences(&checkpoint.tokenizer, calibration_texts())?;
     calibration.truncate(calibration_sequences(checkpoint.llama.config.parameters()));
+    Ok(calibration)
+}
+
+/// Compiles a checkpoint to a file, a layer at a time.
+pub(super) fn compile_file(dir: &Path, out: &Path, options: &DecoderOptions) -> Result<Value> {
+    let checkpoint = open(dir)?;
+    let calibration = calibration(&checkpoint)?;
+    // The tokenizer, which can be larger than a layer, has done its work.
     let Checkpoint { llama, text, .. } = checkpoint;
-    let options = DecoderOptions { max_tokens, ..DecoderOptions::default() };
-    let artifact = compile_decoder(llama, text, &calibration, &options, &mut |p| {
+    let bar = output::progress(Some(1), "compiling");
+    let summary = compile_decoder_file(&llama, &text, &calibration, options, out, &mut |p| {
         advance(&bar, p);
     });
     bar.finish_and_clear();
-    artifact.map_err(unusable)
-}
-
-/// Compiles a checkpoint to a file.
-pub(super) fn compile_file(dir: &Path, out: &Path, max_tokens: Option<usize>) -> Result<Value> {
-    let artifact = compile_checkpoint(&open(dir)?, max_tokens)?;
-    let file = artifact.to_file();
-    crate::files::write(out, &file)?;
+    let summary = summary.map_err(unusable)?;
     Ok(json!({
         "file": out,
-        "digest": artifact.digest(),
-        "bytes": file.len(),
-        "stages": artifact.header().manifest().stages().len(),
-        "chunks": artifact.header().layout().chunks.len(),
+        "digest": summary.digest,
+        "bytes": summary.bytes,
+        "stages": summary.stages,
+        "chunks": summary.chunks,
     }))
 }
 
@@ -168,11 +196,21 @@ pub(super) fn evaluate(
     compiled: Option<&Path>,
     text: Option<&Path>,
     texts: Option<usize>,
+    options: &DecoderOptions,
 ) -> Result<Value> {
     let checkpoint = open(dir)?;
     let artifact = match compiled {
         Some(file) => model::open(file)?,
-        None => compile_checkpoint(&checkpoint, None)?,
+        None => {
+            let bar = output::progress(Some(1), "compiling");
+            let calibration = calibration(&checkpoint)?;
+            let Checkpoint { llama, text, .. } = &checkpoint;
+            let artifact = compile_decoder(llama, text, &calibration, options, &mut |p| {
+                advance(&bar, p);
+            });
+            bar.finish_and_clear();
+            artifact.map_err(unusable)?
+        }
     };
     let exact = DecoderModel::open(&artifact)?;
     let own = text.map(std::fs::read_to_string).transpose()?;
@@ -186,7 +224,17 @@ pub(super) fn evaluate(
     bar.finish_and_clear();
     let mut object = serde_json::to_value(accuracy.map_err(unusable)?)?;
     object["digest"] = json!(artifact.digest());
+    object["bytes"] = json!(artifact.file_len());
+    object["weight_bits"] = json!(weight_bits(&artifact));
     Ok(object)
+}
+
+/// Bits of the layers' weights in a file.
+fn weight_bits(artifact: &Artifact) -> u8 {
+    match artifact.header().layout().weight_form(0) {
+        WeightForm::Bytes => 8,
+        WeightForm::Nibbles => 4,
+    }
 }
 
 /// What there is to know of a compiled decoder.
@@ -202,6 +250,7 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
         "pieces": artifact.header().piece_count(),
         "local_bytes": layout.local_bytes,
         "weight_bytes": layout.total_bytes - layout.local_bytes,
+        "weight_bits": weight_bits(artifact),
         "layers": config.layers,
         "d_model": config.d_model,
         "d_ff": config.d_ff,

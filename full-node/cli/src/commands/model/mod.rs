@@ -2,6 +2,7 @@
 
 mod classifier;
 mod decoder;
+mod encoder;
 mod image;
 
 pub(crate) use classifier::Pictures;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
-use nesa_compiler::{Options, bench::stage_times, compile, compile_with, eval, source::Bert};
+use nesa_compiler::bench::stage_times;
 use nesa_kernels::Path as Kernels;
 use nesa_model::{Artifact, Model as Exact};
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use crate::{
     failure::{Code, Failure},
     node::model,
-    output::{self, outln},
+    output::outln,
 };
 
 /// Compile models to the exact integer form, and measure them
@@ -58,6 +59,9 @@ enum Action {
         /// Longest sequence of a decoder, if shorter than the checkpoint's.
         #[arg(long, value_name = "N")]
         max_tokens: Option<NonZeroUsize>,
+        /// Bits of the weights of a decoder's layers: 8, or 4 for half the size at some loss.
+        #[arg(long, value_name = "BITS", default_value = "8")]
+        weights: decoder::Bits,
         #[command(flatten)]
         calibration: classifier::Calibration,
     },
@@ -77,19 +81,39 @@ enum Action {
         /// Held-out text for a decoder, one passage per line, instead of the built-in corpus.
         #[arg(long, value_name = "FILE")]
         text: Option<PathBuf>,
+        /// Bits of the weights when a decoder's folder is compiled to be compared.
+        #[arg(long, value_name = "BITS", default_value = "8")]
+        weights: decoder::Bits,
         #[command(flatten)]
         held_out: classifier::HeldOut,
     },
-    /// Name the class of a picture with a compiled classifier, on this machine alone
+    /// Name the class of a picture or a text with a compiled classifier, on this machine alone
     Classify {
         /// The compiled classifier.
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// A PGM, or rows of numbers as text; larger ones are reduced to the model's size.
-        #[arg(long, value_name = "IMAGE")]
-        image: PathBuf,
+        #[arg(
+            long,
+            value_name = "IMAGE",
+            required_unless_present = "text",
+            conflicts_with = "text"
+        )]
+        image: Option<PathBuf>,
+        /// A text, for a model that classifies texts.
+        #[arg(long, value_name = "TEXT")]
+        text: Option<String>,
         #[command(flatten)]
         how: Pictures,
+    },
+    /// Turn a text into a vector with a compiled encoder, on this machine alone
+    Embed {
+        /// The compiled encoder.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The text.
+        #[arg(long, value_name = "TEXT")]
+        text: String,
     },
     /// Continue a prompt with a compiled decoder, on this machine alone
     Generate {
@@ -132,22 +156,32 @@ impl Model {
 
     pub(crate) fn run(self) -> Result<()> {
         let object = match &self.action {
+            Action::Compile { dir, weights, .. }
+                if !weights.are_bytes() && !decoder::is_checkpoint(dir) =>
+            {
+                let message = "only a decoder's weights can be kept in 4 bits";
+                return Err(Failure::new(Code::Usage, message, "leave --weights out").into());
+            }
             Action::Compile { dir, out, calibration, .. } if classifier::is_onnx(dir) => {
                 classifier::compile_file(dir, out, calibration)?
             }
-            Action::Compile { dir, out, max_tokens, .. } if decoder::is_checkpoint(dir) => {
-                decoder::compile_file(dir, out, max_tokens.map(NonZeroUsize::get))?
+            Action::Compile { dir, out, max_tokens, weights, .. }
+                if decoder::is_checkpoint(dir) =>
+            {
+                let max_tokens = max_tokens.map(NonZeroUsize::get);
+                decoder::compile_file(dir, out, &weights.options(max_tokens))?
             }
-            Action::Compile { dir, out, .. } => compile_file(dir, out)?,
-            Action::Eval { path, original, texts, text, held_out } => {
+            Action::Compile { dir, out, .. } => encoder::compile_file(dir, out)?,
+            Action::Eval { path, original, texts, text, weights, held_out } => {
                 let folder = original.as_deref().unwrap_or(path);
                 if classifier::is_onnx(folder) {
                     classifier::evaluate(path, folder, held_out)?
                 } else if decoder::is_checkpoint(folder) {
                     let compiled = original.as_ref().map(|_| &**path);
-                    decoder::evaluate(folder, compiled, text.as_deref(), *texts)?
+                    let options = weights.options(None);
+                    decoder::evaluate(folder, compiled, text.as_deref(), *texts, &options)?
                 } else {
-                    evaluate(path, original.as_deref(), *texts)?
+                    encoder::evaluate(path, original.as_deref(), *texts)?
                 }
             }
             Action::Generate { file, what, how, threads } => {
@@ -157,7 +191,11 @@ impl Model {
                 }
                 object
             }
-            Action::Classify { file, image, how } => classifier::classify(file, image, how)?,
+            Action::Classify { file, text: Some(text), .. } => encoder::classify(file, text)?,
+            Action::Classify { file, image, how, .. } => {
+                classifier::classify(file, image.as_deref().unwrap_or(Path::new("")), how)?
+            }
+            Action::Embed { file, text } => encoder::embed(file, text)?,
             Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
             Action::Bench { file, tokens, runs } => {
                 bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?
@@ -188,20 +226,6 @@ fn print(object: &Value) {
     }
 }
 
-fn compile_file(dir: &Path, out: &Path) -> Result<Value> {
-    let bar = output::progress(Some(1), "compiling");
-    let shown = bar.clone();
-    let summary = compile(dir, out, |progress| advance(&shown, progress)).map_err(unusable)?;
-    bar.finish_and_clear();
-    Ok(json!({
-        "file": out,
-        "digest": summary.digest,
-        "bytes": summary.bytes,
-        "stages": summary.stages,
-        "chunks": summary.chunks,
-    }))
-}
-
 fn advance(bar: &ProgressBar, progress: nesa_compiler::Progress) {
     bar.set_message(progress.step);
     bar.set_length(progress.total as u64);
@@ -217,55 +241,6 @@ fn unusable(error: impl std::error::Error) -> anyhow::Error {
     .into()
 }
 
-fn evaluate(path: &Path, original: Option<&Path>, texts: Option<usize>) -> Result<Value> {
-    let folder = match (path.is_dir(), original) {
-        (true, _) => path,
-        (false, Some(folder)) => folder,
-        (false, None) => return evaluate_committed(path),
-    };
-    let bert = Bert::load(folder).map_err(unusable)?;
-    let bar = output::progress(Some(1), "compiling");
-    let artifact = if path.is_dir() {
-        compile_with(&bert, &Options::default(), &mut |progress| advance(&bar, progress))
-            .map_err(unusable)?
-    } else {
-        model::open(path)?
-    };
-    let exact = Exact::open(&artifact)?;
-    let all: Vec<&str> = eval::CORPUS.lines().filter(|line| !line.is_empty()).collect();
-    let chosen = &all[..texts.unwrap_or(all.len()).min(all.len())];
-    bar.set_message("comparing");
-    bar.set_length(chosen.len() as u64);
-    let accuracy =
-        eval::evaluate(&bert, &exact, chosen.iter().copied(), |done| bar.set_position(done as u64));
-    bar.finish_and_clear();
-    accuracy_object(&accuracy, &artifact, "the original weights")
-}
-
-/// Compares a compiled model with the committed vectors of its original: no weights are needed.
-fn evaluate_committed(path: &Path) -> Result<Value> {
-    let artifact = model::open(path)?;
-    let exact = Exact::open(&artifact)?;
-    let bar = output::progress(Some(eval::REFERENCE_TEXTS as u64), "comparing");
-    let accuracy = eval::evaluate_committed(&exact, |done| bar.set_position(done as u64));
-    bar.finish_and_clear();
-    let accuracy = accuracy.ok_or_else(|| {
-        Failure::new(
-            Code::Usage,
-            format!("the committed reference vectors are not of {}", path.display()),
-            "name the folder of its original weights with --original DIR",
-        )
-    })?;
-    accuracy_object(&accuracy, &artifact, "committed reference vectors")
-}
-
-fn accuracy_object(accuracy: &eval::Accuracy, artifact: &Artifact, against: &str) -> Result<Value> {
-    let mut object = serde_json::to_value(accuracy)?;
-    object["against"] = json!(against);
-    object["digest"] = json!(artifact.digest());
-    Ok(object)
-}
-
 fn info(file: &Path) -> Result<Value> {
     let artifact = model::open(file)?;
     if artifact.header().manifest().decoder().is_some() {
@@ -274,41 +249,7 @@ fn info(file: &Path) -> Result<Value> {
     if artifact.header().manifest().classifier().is_some() {
         return classifier::info(file, &artifact);
     }
-    let exact = Exact::open(&artifact)?;
-    let header = artifact.header();
-    let encoder = exact.config();
-    let lane = nesa_masked::Lane::of_model(exact.stages());
-    let stages: Vec<Value> = exact
-        .stages()
-        .iter()
-        .map(|stage| {
-            json!({
-                "id": stage.id.0,
-                "name": stage.name,
-                "k": stage.k,
-                "n": stage.n,
-                "input_bits": stage.input_bits,
-                "row_bound_bits": stage.row_bound_bits,
-            })
-        })
-        .collect();
-    Ok(json!({
-        "file": file,
-        "digest": artifact.digest(),
-        "name": exact.name(),
-        "bytes": artifact.file_len(),
-        "pieces": header.piece_count(),
-        "local_bytes": header.layout().local_bytes,
-        "weight_bytes": header.layout().total_bytes - header.layout().local_bytes,
-        "layers": encoder.layers,
-        "d_model": encoder.d_model,
-        "d_ff": encoder.d_ff,
-        "heads": encoder.heads,
-        "vocabulary": encoder.vocab,
-        "max_tokens": encoder.max_tokens,
-        "lanes": if lane.is_ok() { vec!["masked"] } else { Vec::new() },
-        "stages": stages,
-    }))
+    encoder::info(file, &artifact)
 }
 
 fn bench(file: &Path, tokens: usize, runs: usize) -> Result<Value> {

@@ -1,0 +1,135 @@
+//! Decoders whose weights are kept in four bits: the same arithmetic on smaller files.
+
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+use nesa_kernels::nibbles;
+use nesa_model::decoder::toy::{self, TOY_VOCAB, ToyDecoder};
+use nesa_model::decoder::{
+    DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard, interpreter,
+};
+use nesa_model::layout::TensorKind;
+use nesa_model::manifest::{Manifest, WeightForm};
+use nesa_model::{Artifact, Header, ModelError, ModelLimits, PlainDecoder, bounds};
+use proptest::prelude::*;
+
+fn packed(toy: &ToyDecoder) -> Artifact {
+    toy::artifact_of(toy, WeightForm::Nibbles).unwrap()
+}
+
+fn feed(model: &DecoderModel, input: Input) -> Output {
+    let feed = Feed { cache: KvCache::new(), input, logits: Logits::All };
+    let run = DecoderRun::start(model, vec![feed]).unwrap();
+    run.run(&PlainDecoder(model)).unwrap().remove(0).output
+}
+
+fn shapes() -> impl Strategy<Value = ToyDecoder> {
+    // Rows that fill groups of 32 and that do not.
+    let sizes = prop::sample::select(vec![(32u32, 48u32), (40, 64), (7, 33), (64, 100)]);
+    (sizes, any::<u64>(), any::<bool>()).prop_map(|((d_model, d_ff), seed, tied)| ToyDecoder {
+        d_model,
+        d_ff,
+        seed,
+        tied,
+        ..ToyDecoder::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn packed_decoders_equal_the_interpreter(
+        toy in shapes(),
+        text in prop::collection::vec(0..TOY_VOCAB, 1..10),
+    ) {
+        let artifact = packed(&toy);
+        let model = DecoderModel::open(&artifact).unwrap();
+        let expected = interpreter::logits(&model, &text).unwrap().concat();
+        for path in nesa_kernels::Path::available() {
+            let model = path.during(|| DecoderModel::open(&artifact).unwrap()).unwrap();
+            let got = path.during(|| feed(&model, Input::Tokens(text.clone()))).unwrap();
+            prop_assert_eq!(&got, &Output::Logits(expected.clone()), "on {}", path.name());
+        }
+        // Cut in two, the second half from its own pieces.
+        let part = |layers| DecoderModel::open_shard(&Shard::of_artifact(&artifact, layers).unwrap());
+        let (first, second) = (part(0..1).unwrap(), part(1..3).unwrap());
+        let Output::Hidden(rows) = feed(&first, Input::Tokens(text)) else { panic!() };
+        prop_assert_eq!(feed(&second, Input::Hidden(rows)), Output::Logits(expected));
+    }
+
+    /// What is computed with is what the definition makes of the file's bytes.
+    #[test]
+    fn weights_are_those_of_the_definition(toy in shapes()) {
+        let artifact = packed(&toy);
+        let model = DecoderModel::open(&artifact).unwrap();
+        let layout = artifact.header().layout();
+        for spec in model.served_stages() {
+            let stage = usize::from(spec.id.0);
+            let tensor = layout.tensor(TensorKind::Weight(stage)).unwrap();
+            let bytes = &artifact.payload()[tensor.range()];
+            let is_head = stage + 1 == model.stages().len();
+            prop_assert_eq!(layout.weight_form(stage) == WeightForm::Bytes, is_head);
+            if is_head {
+                prop_assert_eq!(model.weights(spec.id), nesa_kernels::as_i8(bytes));
+                continue;
+            }
+            let mut expected = vec![0; spec.n * spec.k];
+            nibbles::plain(bytes, spec.k, &mut expected);
+            prop_assert_eq!(model.weights(spec.id), &expected[..]);
+        }
+        // And so are the rows that a client streams, chunk by chunk.
+        for chunk in &layout.chunks {
+            let bytes = &artifact.payload()[chunk.range.clone()];
+            for part in &chunk.weights {
+                let rows = layout.weight_rows(part.stage, &bytes[part.bytes.clone()]);
+                let spec = &model.stages()[part.stage];
+                let whole = model.weights(spec.id);
+                prop_assert_eq!(&*rows, &whole[part.rows.start * spec.k..part.rows.end * spec.k]);
+                bounds::check_rows(spec, part.rows.start, &rows).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn headers_name_the_form() {
+    let toy = ToyDecoder::default();
+    let (bytes, nibbles) = (toy::artifact(&toy).unwrap(), packed(&toy));
+    assert_eq!(bytes.header().manifest().version(), 2);
+    assert_eq!(nibbles.header().manifest().version(), 5);
+    assert!(nibbles.file_len() < bytes.file_len());
+    let header = Header::decode(nibbles.header().bytes(), &ModelLimits::default()).unwrap();
+    assert_eq!(&header, &**nibbles.header());
+
+    // Rows of one form are not those of the other.
+    let mut manifest = nibbles.header().manifest().decoder().unwrap().clone();
+    manifest.weights = WeightForm::Bytes;
+    assert!(Artifact::build(Manifest::Decoder(manifest), nibbles.payload().clone()).is_err());
+}
+
+#[test]
+fn a_row_over_its_bound_is_found_unpacked() {
+    let honest = packed(&ToyDecoder::default());
+    let mut manifest = honest.header().manifest().decoder().unwrap().clone();
+    manifest.stages[2].row_bound_bits = 10;
+    let lie = Artifact::build(Manifest::Decoder(manifest), honest.payload().clone()).unwrap();
+    match DecoderModel::open(&lie) {
+        Err(ModelError::Bound(bounds::BoundError::Row { stage: 2, bits: 10, .. })) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A shard of a file that is here whole is that file's memory, not another copy of it.
+#[test]
+fn shards_of_a_file_share_its_memory() {
+    // Weights of several chunks each.
+    let toy = ToyDecoder { d_model: 512, d_ff: 640, ..ToyDecoder::default() };
+    let artifact = toy::artifact(&toy).unwrap();
+    let payload = artifact.payload().as_ptr_range();
+    let shard = DecoderModel::open_shard(&Shard::of_artifact(&artifact, 1..3).unwrap()).unwrap();
+    for spec in &shard.stages()[4..] {
+        let weights = shard.weights(spec.id).as_ptr_range();
+        assert!(weights.start.cast() >= payload.start && weights.end.cast() <= payload.end);
+        assert!(!shard.weights(spec.id).is_empty());
+    }
+}
