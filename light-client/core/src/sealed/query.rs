@@ -20,7 +20,7 @@ use nesa_chain::{
     committee::{self, ShardCommittee, Terms, Windows},
     fees, keys,
     params::Params,
-    query::{Agreement, QueryRecord},
+    query::{Agreement, QueryRecord, Sealed},
     record::{ModelRecord, NodeRecord, Snapshot},
 };
 use nesa_crypto::SecretKey;
@@ -145,6 +145,9 @@ pub struct SealedOutcome {
     pub promised: Amount,
     /// Block time of the last commitment, in ms.
     pub deadline_ms: u64,
+    /// Where nodes disagree and the user agreed to disclosure: what the chain made of it, as last
+    /// proven. Who lied is marked there, and who was paid.
+    pub on_chain: Option<Sealed>,
 }
 
 /// What is known before the payment.
@@ -203,6 +206,11 @@ impl QueryClient {
         let mut outcome = ran?;
         if !options.answer_only {
             self.await_reveals(&mut outcome, &planned).await?;
+            if planned.terms.disclose && matches!(outcome.standing, Standing::Disputed(_)) {
+                let windows =
+                    Windows::of(outcome.deadline_ms, planned.terms.disclose, &planned.params);
+                outcome.on_chain = self.await_rulings(&outcome.query, &windows).await?;
+            }
         }
         Ok(outcome)
     }
@@ -444,6 +452,7 @@ impl QueryClient {
             escrowed: record.escrow,
             promised: paid.unwrap_or_default(),
             deadline_ms: record.deadline_ms,
+            on_chain: None,
         })
     }
 
@@ -552,7 +561,7 @@ fn standing(record: &QueryRecord, outcome: &SealedOutcome) -> Standing {
         }
         match sealed.agreement(shard) {
             Agreement::Agreed(root) => roots.push(root),
-            Agreement::Mismatch => return Standing::Disputed(None),
+            Agreement::Mismatch | Agreement::ClientLied => return Standing::Disputed(None),
             Agreement::Few { .. } => {}
         }
     }
