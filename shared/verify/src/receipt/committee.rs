@@ -370,13 +370,10 @@ mod tests {
 
     #[test]
     fn what_is_burned_leaves_the_liar_out() {
-        let Case { mut last, params, .. } = case();
-        let sealed = last.sealed.as_mut().unwrap();
-        assert_eq!(burned(&last.clone(), sealed, &params).unwrap(), Amount::ZERO);
-        for commit in &mut sealed.commits {
-            commit.claim = None;
-        }
-        let all = sealed.clone();
+        let Case { last, params, .. } = case();
+        let mut all = last.sealed.clone().unwrap();
+        assert_eq!(burned(&last, &all, &params).unwrap(), Amount::ZERO);
+        all.commits.iter_mut().for_each(|commit| commit.claim = None);
         let unpaid = burned(&last, &all, &params).unwrap();
         let mut honest = all.clone();
         honest.commits.iter_mut().for_each(|commit| commit.liar = false);

@@ -31,6 +31,8 @@ use nesa_platform::{
 use nesa_primitives::{Address, Amount, Hash, codec_struct, decode_exact};
 use nesa_sealed::{Opening, Terms, message::Refusal, server::Outcome};
 
+use nesa_trace::Answer;
+
 use super::{
     contest::Brief,
     evidence::{Evidence, Kept},
@@ -332,11 +334,18 @@ impl OnChain {
             }
             match next {
                 Next::Send(action) => {
-                    let name = action.name();
-                    if let Err(error) = self.send(action).await {
-                        tracing::debug!(%error, name, query = %entry.query, "not taken");
-                    } else {
-                        continue;
+                    let name = name(&action);
+                    match self.send(action).await {
+                        Err(error) => {
+                            tracing::debug!(%error, name, query = %entry.query, "not taken");
+                        }
+                        Ok(()) => {
+                            if matches!(name, "open-dispute" | "opening" | "close-dispute") {
+                                let Entry { query, shard, replica, .. } = &entry;
+                                tracing::info!(name, %query, shard, replica, "in a dispute");
+                            }
+                            continue;
+                        }
                     }
                 }
                 Next::Wait(_) => {}
@@ -431,6 +440,15 @@ impl OnChain {
             }
             _ => Next::Wait(earned),
         })
+    }
+}
+
+/// An action's name. An opening has one of its own: once it is in a block, the validators have computed
+/// what it opens.
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::AnswerDispute(said) if matches!(said.answer, Answer::Opening(_)) => "opening",
+        action => action.name(),
     }
 }
 
