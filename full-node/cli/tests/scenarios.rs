@@ -159,6 +159,14 @@ fn a_node_that_dies_in_mid_query_is_replaced_and_restarted() {
 /// Runs `scenario` with a decoder, and has a text written by two shards on three nodes each; the
 /// network, what came of it, and the text of this machine alone.
 fn rehearse_sealed(scenario: &str, root: &std::path::Path) -> (Network, Output, Value) {
+    rehearse_sealed_with(scenario, root, &[])
+}
+
+fn rehearse_sealed_with(
+    scenario: &str,
+    root: &std::path::Path,
+    more: &[&str],
+) -> (Network, Output, Value) {
     let tiny = tiny_decoder(root);
     let network = Network::start(root, &["--port", "0", "--scenario", scenario, "--model", &tiny]);
     let dir = network.dir();
@@ -166,7 +174,7 @@ fn rehearse_sealed(scenario: &str, root: &std::path::Path) -> (Network, Output, 
     let how = ["--prompt", "a lighthouse", "--tokens", "12", "--temperature", "1", "--json"];
     let alone = network.json([&["model", "generate", &tiny], &how[..]].concat());
     let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "3", "--deadline", "12"];
-    let asked = [&["query", "generate", "--dir", dir], &how[..], &sealed].concat();
+    let asked = [&["query", "generate", "--dir", dir], &how[..], &sealed, more].concat();
     let output = network.nesa(asked);
     (network, output, alone)
 }
@@ -195,5 +203,121 @@ fn a_node_that_lies_in_a_shard_is_noticed_and_its_text_is_not_accepted() {
     let (network, output, _) = rehearse_sealed("liar", folder.path());
     assert_eq!(output.status.code(), Some(1), "{}", show(&output));
     assert!(show(&output).contains("disagree on step"), "{}", show(&output));
+    network.stop();
+}
+
+/// Whether a node can still be drawn: whoever is slashed leaves the set that `nesa status` shows.
+fn is_listed(network: &Network, node: &Value) -> bool {
+    let dir = network.dir();
+    let status = network.json(["status", "--dir", dir.to_str().expect("UTF-8"), "--json"]);
+    status["nodes"].as_array().expect("a list").iter().any(|entry| entry["node"] == *node)
+}
+
+/// How often a word stands in the logs of the compute nodes.
+fn said(network: &Network, word: &str) -> usize {
+    let logs = (0..5).map(|n| network.dir().join(format!("c{n}")).join("log"));
+    logs.map(|log| std::fs::read_to_string(log).unwrap_or_default().matches(word).count()).sum()
+}
+
+/// Every dispute convicts the culprit, and the others of its shard are paid.
+fn convicted(network: &Network, output: &Output) {
+    assert_eq!(output.status.code(), Some(1), "{}", show(output));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    assert_eq!(answer["standing"], "disputed", "{answer}");
+    let liar = culprit(network);
+    let commits = answer["commits"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let mine = |commit: &&Value| commit["node"] == liar;
+    assert!(commits.iter().any(|commit| mine(&commit)), "{answer}");
+    for commit in commits {
+        let number = |field: &str| commit[field].as_str().and_then(|n| n.parse::<u64>().ok());
+        let claimed = number("claimed").expect("an amount");
+        if mine(&commit) {
+            assert_eq!((&commit["liar"], claimed), (&Value::Bool(true), 0), "{commit}");
+        } else {
+            assert_eq!(commit["liar"], false, "{commit}");
+            assert!(claimed > 0, "the honest are paid: {answer}");
+        }
+    }
+    let disputes = answer["disputes"].as_array().expect("a list");
+    assert!(!disputes.is_empty());
+    for dispute in disputes {
+        let of = |field: &str| {
+            let same =
+                |c: &&Value| c["shard"] == dispute["shard"] && c["replica"] == dispute[field];
+            commits.iter().find(same).is_some_and(|commit| commit["node"] == liar)
+        };
+        let ruling = match (of("left"), of("right")) {
+            (true, false) => "left-lies",
+            (false, true) => "right-lies",
+            other => panic!("an honest pair in dispute: {other:?} {dispute}"),
+        };
+        assert_eq!(dispute["ruling"], ruling, "{answer}");
+    }
+    assert!(!is_listed(network, &liar), "slashed");
+}
+
+/// A replica computes one product wrong and all else from it, commits to that, and fits what it says in
+/// the dispute to it. The validators compute one chunk of the product from its opening.
+#[test]
+fn a_liar_in_a_shard_is_found_by_the_validators_and_slashed() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let receipt = folder.path().join("receipt.json");
+    let receipt = receipt.to_str().expect("UTF-8");
+    let more = ["--disclose", "--receipt", receipt];
+    let (network, output, _) = rehearse_sealed_with("liar", folder.path(), &more);
+    convicted(&network, &output);
+    // An opening in a block has been computed by every validator; nobody was late.
+    assert!(said(&network, "name=\"opening\"") > 0, "judged");
+    assert_eq!(said(&network, "name=\"close-dispute\""), 0, "nobody fell silent");
+    // The receipt says it too, to whoever has the trust root alone.
+    let root = network.field("trust_root");
+    let checked = network.json(["receipt", "verify", receipt, "--trust-root", root, "--json"]);
+    let shards = checked["summary"]["shards"].as_array().expect("a list");
+    let replicas = || shards.iter().flat_map(|shard| shard["replicas"].as_array().expect("a list"));
+    assert!(replicas().any(|replica| replica["liar"] == true));
+    assert!(replicas().all(|replica| (replica["node"] == culprit(&network)) == replica["liar"]));
+    network.stop();
+}
+
+/// One that lies and then says nothing loses by the deadline of its round.
+#[test]
+fn a_liar_that_falls_silent_loses_by_deadline() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (network, output, _) = rehearse_sealed_with("hush", folder.path(), &["--disclose"]);
+    convicted(&network, &output);
+    assert!(said(&network, "name=\"close-dispute\"") > 0, "closed by those who waited");
+    assert_eq!(said(&network, "name=\"opening\""), 0, "there was nothing to open");
+    network.stop();
+}
+
+/// An honest node that is killed when the disputes have begun goes on when it is started again: from what
+/// it kept, it answers in time, and is paid.
+#[test]
+fn an_honest_node_that_is_killed_in_a_dispute_goes_on_with_it() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let root = folder.path();
+    let tiny = tiny_decoder(root);
+    let network = Network::start(root, &["--port", "0", "--scenario", "liar", "--model", &tiny]);
+    let dir = network.dir();
+    let dir = dir.to_str().expect("UTF-8");
+    let output = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let what = ["query", "generate", "--dir", dir, "--prompt", "a lighthouse", "--json"];
+            let how = ["--tokens", "12", "--lane", "sealed", "--shards", "2", "--replicas", "3"];
+            network.nesa([&what[..], &how, &["--deadline", "12", "--disclose"]].concat())
+        });
+        support::wait_for("a dispute", || {
+            (said(&network, "name=\"open-dispute\"") > 0).then_some(())
+        });
+        // Two shards on five nodes, one of them the liar in both: this one serves.
+        let pid = network.pids().into_iter().find(|(name, _)| name == "c1").expect("c1").1;
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+        asking.join().expect("the query ends")
+    });
+    convicted(&network, &output);
     network.stop();
 }

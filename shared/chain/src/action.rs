@@ -387,6 +387,20 @@ pub struct ClaimShard {
 
 codec_struct!(ClaimShard { query, voucher });
 
+/// Claims what a replica served, without a voucher, where a dispute has shown that the client gave the
+/// replicas of its shard different inputs. Sent by the operator that committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimServed {
+    /// The query.
+    pub query: Hash,
+    /// The shard.
+    pub shard: u8,
+    /// The replica.
+    pub replica: u8,
+}
+
+codec_struct!(ClaimServed { query, shard, replica });
+
 /// Two replicas of one shard, `left < right`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
@@ -465,6 +479,8 @@ pub enum Action {
     AnswerDispute(AnswerDispute),
     /// Ends one whose time is over.
     CloseDispute(CloseDispute),
+    /// Claims what was served for a client that lied.
+    ClaimServed(ClaimServed),
 }
 
 macro_rules! codec_action {
@@ -506,6 +522,7 @@ codec_action!(
     OpenDispute = 11,
     AnswerDispute = 12,
     CloseDispute = 13,
+    ClaimServed = 14,
 );
 
 impl Action {
@@ -526,6 +543,7 @@ impl Action {
             Self::OpenDispute(_) => "open-dispute",
             Self::AnswerDispute(_) => "answer-dispute",
             Self::CloseDispute(_) => "close-dispute",
+            Self::ClaimServed(_) => "claim-served",
         }
     }
 }

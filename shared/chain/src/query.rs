@@ -2,7 +2,9 @@
 
 mod sealed;
 
-pub use sealed::{Agreement, DisputeEntry, DisputeRecord, Sealed, ShardClaim, ShardCommit};
+pub use sealed::{
+    Agreement, DisputeEntry, DisputeRecord, Sealed, ShardClaim, ShardCommit, Unvouched,
+};
 
 use crate::{
     action::{Lane, Named, Side, Verification},

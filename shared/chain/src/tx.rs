@@ -71,6 +71,7 @@ impl Tx {
             Action::CommitShard(commit) => touched.push(keys::query(&commit.query)),
             Action::Reveal(reveal) => touched.push(keys::query(&reveal.query)),
             Action::ClaimShard(claim) => touched.push(keys::query(&claim.query)),
+            Action::ClaimServed(claim) => touched.push(keys::query(&claim.query)),
             Action::OpenDispute(OpenDispute { pair, .. })
             | Action::AnswerDispute(AnswerDispute { pair, .. })
             | Action::CloseDispute(CloseDispute { pair }) => {

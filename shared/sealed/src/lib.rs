@@ -29,6 +29,7 @@ pub mod activation;
 pub mod client;
 pub mod message;
 pub mod opening;
+pub mod receipts;
 pub mod server;
 #[cfg(test)]
 mod tests;

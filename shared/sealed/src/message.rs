@@ -42,7 +42,7 @@ impl Limits {
 
     /// Bytes of a frame at most.
     pub fn frame(&self) -> usize {
-        let content = self.rows.saturating_add(MAX_STEP * 40 + OVERHEAD);
+        let content = self.rows.saturating_add(MAX_STEP * 104 + OVERHEAD);
         nesa_crypto::seal::Sealer::frame_len(content).saturating_add(OVERHEAD)
     }
 }
@@ -150,6 +150,9 @@ pub struct Step {
     pub input: Input,
     /// What is wanted.
     pub want: Want,
+    /// With consent to disclosure the client's word for each token's input
+    /// ([`Context::sign_receipt`](nesa_trace::Context::sign_receipt)); else none.
+    pub receipts: Vec<Signature>,
 }
 
 /// What a node made of a step.
@@ -341,12 +344,13 @@ impl Write for Step {
         self.position.write(buf);
         self.input.write(buf);
         self.want.write(buf);
+        self.receipts.write(buf);
     }
 }
 
 impl EncodeSize for Step {
     fn encode_size(&self) -> usize {
-        4 + 4 + self.input.encode_size() + 1
+        4 + 4 + self.input.encode_size() + 1 + self.receipts.encode_size()
     }
 }
 
@@ -354,7 +358,9 @@ impl Read for Step {
     type Cfg = Limits;
     fn read_cfg(buf: &mut impl Buf, limits: &Limits) -> Result<Self, Error> {
         let (seq, position) = (u32::read(buf)?, u32::read(buf)?);
-        Ok(Self { seq, position, input: Input::read_cfg(buf, limits)?, want: Want::read(buf)? })
+        let (input, want) = (Input::read_cfg(buf, limits)?, Want::read(buf)?);
+        let receipts = Vec::read_cfg(buf, &(RangeCfg::new(0..=MAX_STEP), ()))?;
+        Ok(Self { seq, position, input, want, receipts })
     }
 }
 

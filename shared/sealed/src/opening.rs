@@ -151,4 +151,7 @@ pub struct Terms {
     pub budget: Amount,
     /// Most tokens of the query.
     pub max_tokens: u32,
+    /// Whether the user agreed that a dispute publishes a piece of an activation. Then every input
+    /// comes with the client's receipt, and nothing is edited.
+    pub disclose: bool,
 }

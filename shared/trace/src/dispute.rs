@@ -70,12 +70,13 @@ pub enum Ruling {
     RightLies,
     /// Both did.
     BothLie,
-    /// Nobody is shown to have lied: the inputs differ and no receipt tells them apart, or it cannot be
-    /// told whether a row was asked for, or both fell silent.
+    /// Nobody is shown to have lied: it cannot be told whether a row was asked for, or both fell silent.
     Undecided,
+    /// The client did: it signed two different inputs for one token of one shard.
+    ClientLies,
 }
 
-codec_tag!(Ruling { LeftLies = 0, RightLies = 1, BothLie = 2, Undecided = 3 });
+codec_tag!(Ruling { LeftLies = 0, RightLies = 1, BothLie = 2, Undecided = 3, ClientLies = 4 });
 
 impl Ruling {
     const fn of(lies: [bool; 2]) -> Self {
@@ -93,7 +94,7 @@ impl Ruling {
             Self::BothLie => true,
             Self::LeftLies => matches!(side, Side::Left),
             Self::RightLies => matches!(side, Side::Right),
-            Self::Undecided => false,
+            Self::Undecided | Self::ClientLies => false,
         }
     }
 }
@@ -111,7 +112,7 @@ pub enum Stage {
         /// Its digests.
         digests: [Hash; 2],
     },
-    /// Receipts for an input that differs.
+    /// The client's receipts for an input that differs: who has none made it up.
     Input {
         /// The token.
         token: u32,
@@ -442,8 +443,8 @@ impl Dispute {
                     self.leaf(index, digests)
                 }
             }
-            // Both have one: the client gave them different inputs.
-            (Stage::Input { .. }, ..) => undecided(),
+            // Both have one: the client signed two inputs for one place.
+            (Stage::Input { .. }, ..) => Stage::Done { ruling: Ruling::ClientLies },
             (
                 Stage::Row { token, slot, from, to, .. },
                 Answer::Nodes(left),

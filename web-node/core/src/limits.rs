@@ -19,6 +19,8 @@ pub struct Limits {
     pub weight_streams: usize,
     /// Memory for the caches of shard sessions, all together, in bytes.
     pub cache_bytes: usize,
+    /// Disk for the inputs of shard sessions that may be disputed, all together, in bytes.
+    pub evidence_bytes: usize,
     /// Preparations served at once. They are not paid, so they yield to queries.
     pub preparations: u32,
     /// Preparations begun per hour, whoever asks.
@@ -35,6 +37,7 @@ impl Default for Limits {
             ahead: 4,
             weight_streams: 64,
             cache_bytes: 1 << 30,
+            evidence_bytes: 1 << 28,
             preparations: 2,
             preparations_per_hour: 600,
         }

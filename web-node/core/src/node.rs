@@ -11,7 +11,7 @@ use crate::{
     register::{RegisterError, Registrar},
     service::Service,
     settle::Settler,
-    shard::{self, OnChain, ShardNode, Shelf},
+    shard::{self, Evidence, OnChain, ShardNode, Shelf},
 };
 use futures::StreamExt as _;
 use nesa_crypto::SecretKey;
@@ -153,6 +153,9 @@ impl ComputeNode {
             |artifact: &&Artifact| matches!(artifact.header().manifest(), Manifest::Decoder(_));
         let decoders: Vec<Artifact> = config.models.iter().filter(is_decoder).cloned().collect();
         if !decoders.is_empty() {
+            let shelf = Shelf::new(decoders, Vec::new(), config.store.clone(), Vec::new());
+            let shelf = Arc::new(shelf);
+            let evidence = Evidence::new(config.store.clone(), config.limits.evidence_bytes);
             let ledger = OnChain {
                 accounts: accounts.clone(),
                 operator: operator.clone(),
@@ -160,13 +163,17 @@ impl ComputeNode {
                 store: config.store.clone(),
                 counters: counters.clone(),
                 margin: config.limits.margin,
+                shelf: shelf.clone(),
+                evidence: Arc::new(evidence),
+                defending: Arc::default(),
+                fault: config.fault,
             };
             let recovering = ledger.clone();
             tasks.push(task::spawn(async move { recovering.recover().await }).abort_on_drop());
             let shards = ShardNode {
                 chain: light.chain(),
                 key: node.clone(),
-                shelf: Shelf::new(decoders, Vec::new(), config.store, Vec::new()),
+                shelf,
                 ledger: Arc::new(ledger),
                 limits: config.limits,
                 fault: config.fault,

@@ -165,6 +165,12 @@ fn summary(action: &Action) -> String {
             reveal.replica,
             start(reveal.query.to_string())
         ),
+        Action::ClaimServed(claim) => format!(
+            "what shard {}, replica {} served of query {}…",
+            claim.shard,
+            claim.replica,
+            start(claim.query.to_string())
+        ),
         Action::ClaimShard(claim) => format!(
             "{} for shard {}, replica {} of query {}…",
             claim.voucher.total.in_nes(),

@@ -13,8 +13,12 @@ pub(crate) enum Scenario {
     /// Every node is honest.
     #[default]
     Default,
-    /// Node c0 flips one bit in one response of each query; its bond makes it drawn first.
+    /// Node c0 flips one bit in one response of each query, in a shard it turns the signs of one product;
+    /// its bond makes it drawn first.
     Liar,
+    /// Node c0 lies in a shard like the liar, and says nothing when it is disputed; its bond makes it
+    /// drawn first.
+    Hush,
     /// Node c0 accepts queries and never answers; its bond makes it drawn first.
     Silent,
     /// Node c0 dies in the middle of its first query; its bond makes it drawn first.
@@ -35,6 +39,7 @@ impl Scenario {
         match self {
             Self::Default => "default",
             Self::Liar => "liar",
+            Self::Hush => "hush",
             Self::Silent => "silent",
             Self::Crash => "crash",
             Self::Preparer => "preparer",
@@ -45,7 +50,7 @@ impl Scenario {
 
     /// True when node c0 misbehaves, and so must be drawn for sure.
     pub(crate) fn favours_first_node(self) -> bool {
-        matches!(self, Self::Liar | Self::Silent | Self::Crash | Self::Preparer)
+        matches!(self, Self::Liar | Self::Hush | Self::Silent | Self::Crash | Self::Preparer)
     }
 
     /// How validator number `index` lies to light clients, if it does.

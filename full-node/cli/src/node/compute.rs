@@ -176,6 +176,7 @@ fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
     match scenario {
         Scenario::Default | Scenario::Forger | Scenario::Volunteers => None,
         Scenario::Liar => Some(Fault::FlipOneBit { product: FAULTY_PRODUCT }),
+        Scenario::Hush => Some(Fault::LieAndHush { product: FAULTY_PRODUCT }),
         Scenario::Silent => Some(Fault::NeverAnswer),
         Scenario::Crash => Some(Fault::DieMidQuery { after: FAULTY_PRODUCT }),
         Scenario::Preparer => Some(Fault::BendPreparation { column: 0 }),

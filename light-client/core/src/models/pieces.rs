@@ -3,7 +3,7 @@
 use std::{fmt::Display, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use nesa_model::{Header, ModelLimits, artifact::Piece};
 use nesa_platform::storage::StorageError;
 use nesa_primitives::Hash;
@@ -39,6 +39,23 @@ impl ModelStore {
         let header = self.fetch(model, 0, sources, check).await?;
         self.store.put(&namespace(model), "0", header.bytes()).await?;
         Ok(Arc::new(header))
+    }
+
+    /// One piece beside the header, checked: from the store, or from the sources, and then kept.
+    ///
+    /// # Errors
+    /// [`ModelStoreError`], also where the model has no such piece.
+    pub async fn piece(
+        &self,
+        header: &Header,
+        index: usize,
+        sources: &[Arc<dyn PieceSource>],
+    ) -> Result<Bytes, ModelStoreError> {
+        let pieces = self.pieces(header, index..index.saturating_add(1), sources);
+        futures::pin_mut!(pieces);
+        let model = header.digest();
+        let missing = ModelStoreError::Unavailable { model, index, reason: "no such piece".into() };
+        Ok(pieces.try_next().await?.ok_or(missing)?.bytes().clone())
     }
 
     /// The pieces of `range` in order: those in the store by groups, the others from the sources,

@@ -34,6 +34,10 @@ pub struct ShardCommit {
     pub liar: bool,
     /// The largest claim so far, paid in full.
     pub claim: Option<ShardClaim>,
+    /// What was paid without a voucher, since the client was shown to have lied; what the claim paid
+    /// is part of it.
+    #[serde(default)]
+    pub unvouched: Option<Unvouched>,
 }
 
 codec_struct!(ShardCommit {
@@ -48,17 +52,26 @@ codec_struct!(ShardCommit {
     root,
     liar,
     claim,
+    unvouched,
 });
 
 impl ShardCommit {
     /// What has been claimed, before the split.
     pub fn claimed(&self) -> Amount {
-        self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.voucher.total)
+        let vouched = self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.voucher.total);
+        vouched.max(self.unvouched.map_or(Amount::ZERO, |unvouched| unvouched.total))
     }
 
     /// What the operator has been paid.
     pub fn earned(&self) -> Amount {
-        self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.earned)
+        let vouched = self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.earned);
+        vouched.max(self.unvouched.map_or(Amount::ZERO, |unvouched| unvouched.earned))
+    }
+
+    /// Height of the block of the last payment, if there was one.
+    pub fn paid_height(&self) -> Option<u64> {
+        let vouched = self.claim.as_ref().map(|claim| claim.height);
+        vouched.max(self.unvouched.map(|unvouched| unvouched.height))
     }
 }
 
@@ -74,6 +87,19 @@ pub struct ShardClaim {
 }
 
 codec_struct!(ShardClaim { voucher, earned, height });
+
+/// What a replica was paid for its work for a client that lied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unvouched {
+    /// The price of the tokens it committed to, within its budget.
+    pub total: Amount,
+    /// What the operator has been paid, earlier claims included.
+    pub earned: Amount,
+    /// Height of the block that holds the claim.
+    pub height: u64,
+}
+
+codec_struct!(Unvouched { total, earned, height });
 
 /// Two replicas of one shard in dispute, `left < right`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +141,9 @@ pub enum Agreement {
     },
     /// Two revealed different roots and neither is shown to have lied.
     Mismatch,
+    /// The client signed different inputs for replicas of the shard: their roots say nothing about
+    /// them, and all but proven liars are paid.
+    ClientLied,
 }
 
 /// Committee, commitments and disputes of a query.
@@ -158,6 +187,10 @@ impl Sealed {
     /// A proven liar counts among those who revealed, so that its honest counterpart is paid, but its
     /// root no longer stands in the way.
     pub fn agreement(&self, shard: u8) -> Agreement {
+        let blames = |d: &DisputeEntry| d.shard == shard && d.ruling == Some(Ruling::ClientLies);
+        if self.disputes.iter().any(blames) {
+            return Agreement::ClientLied;
+        }
         let revealed = self.commits.iter().filter(|c| c.shard == shard && c.root.is_some());
         let (count, needed) = (revealed.clone().count(), self.terms.majority());
         let mut roots = revealed.filter(|c| !c.liar).filter_map(|c| c.root);

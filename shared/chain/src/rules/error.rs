@@ -129,6 +129,8 @@ pub enum TxError {
     FewReveals { shard: u8, revealed: usize, needed: usize },
     #[error("the replicas of shard {shard} do not agree")]
     Mismatch { shard: u8 },
+    #[error("nobody has shown that the client lied to the replicas of shard {shard}")]
+    ClientHonest { shard: u8 },
     #[error("the payer did not agree that a dispute discloses anything")]
     NotDisclosed,
     #[error("replicas {left} and {right} make no dispute: two of them, in order")]

@@ -164,6 +164,9 @@ fn apply_checked(
         Action::ClaimShard(claim) => {
             sealed::claim(overlay, &call, claim).map(|()| Some(claim.query))
         }
+        Action::ClaimServed(claim) => {
+            sealed::claim_served(overlay, &call, claim).map(|()| Some(claim.query))
+        }
     }?;
     Ok(Outcome { id, query })
 }

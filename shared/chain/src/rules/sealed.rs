@@ -11,15 +11,16 @@
 //! increment of the payer's escrow is burned, the rest returns. A client that feeds its replicas
 //! different inputs to have the work for nothing still loses an increment for each of them; a node
 //! that lies to spite the others takes their pay, loses its own, and gains nothing. With consent to
-//! disclosure a dispute settles it instead.
+//! disclosure a dispute settles it instead; and where that shows that the client signed two inputs for
+//! one place, the replicas of the shard are paid for all they served.
 
 use super::{Call, SeedVerifier, TxError, pay, queries};
 use crate::{
-    action::{ClaimShard, CommitShard, Lane, PayForQuery, Reveal, Verification},
+    action::{ClaimServed, ClaimShard, CommitShard, Lane, PayForQuery, Reveal, Verification},
     committee::{Admission, Terms, Windows, blind, derive_shards},
     fees, keys,
     params::Params,
-    query::{Agreement, QueryRecord, Sealed, ShardClaim, ShardCommit},
+    query::{Agreement, QueryRecord, Sealed, ShardClaim, ShardCommit, Unvouched},
     state::Overlay,
 };
 use nesa_primitives::{Amount, Hash};
@@ -158,6 +159,7 @@ pub(super) fn commit(
         root: None,
         liar: false,
         claim: None,
+        unvouched: None,
     });
     store(overlay, record, sealed)
 }
@@ -215,6 +217,37 @@ pub(super) fn claim(
     store(overlay, record, sealed)
 }
 
+/// `ClaimServed`: what a replica served is paid in full where the client lied to its shard.
+///
+/// The count of tokens is the replica's own, within its budget: a client that signs two inputs for one
+/// place has nothing to set against it.
+pub(super) fn claim_served(
+    overlay: &mut Overlay<'_>,
+    call: &Call<'_>,
+    claim: &ClaimServed,
+) -> Result<(), TxError> {
+    let &ClaimServed { query, shard, replica } = claim;
+    let (mut record, mut sealed, windows) = sealed_query(overlay, call, &query)?;
+    until(call, windows.close_ms)?;
+    let place = place(&sealed, shard, replica)?;
+    let commit = &sealed.commits[place];
+    by_operator(call, commit)?;
+    if sealed.agreement(shard) != Agreement::ClientLied {
+        return Err(TxError::ClientHonest { shard });
+    }
+    let worth = fees::price(record.price_per_token, commit.served_tokens).ok_or(OVERFLOW)?;
+    let total = worth.min(fees::replica_budget(record.escrow, &sealed.terms));
+    check_claim(&record, &sealed, commit, commit.node, total)?;
+    let (operator, claimed, earned) = (commit.operator, commit.claimed(), commit.earned());
+    let payee = pay::Payee { operator, claimed, earned };
+    // What has been claimed counts in the record's sums.
+    record.sealed = Some(sealed);
+    let earned = pay::pay(overlay, call, &mut record, &payee, total)?;
+    sealed = record.sealed.take().ok_or(OVERFLOW)?;
+    sealed.commits[place].unvouched = Some(Unvouched { total, earned, height: call.env.height });
+    store(overlay, record, sealed)
+}
+
 fn check_claim(
     record: &QueryRecord,
     sealed: &Sealed,
@@ -233,7 +266,7 @@ fn check_claim(
         return Err(TxError::Liar { shard, replica });
     }
     match sealed.agreement(shard) {
-        Agreement::Agreed(_) => {}
+        Agreement::Agreed(_) | Agreement::ClientLied => {}
         Agreement::Few { revealed, needed } => {
             return Err(TxError::FewReveals { shard, revealed, needed });
         }

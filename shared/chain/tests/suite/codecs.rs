@@ -28,10 +28,11 @@ macro_rules! decoders {
     ($($name:ident),* $(,)?) => { [$( (stringify!($name), again::<$name> as _) ),*] };
 }
 
-const DECODERS: [Decoder; 41] = decoders![
+const DECODERS: [Decoder; 42] = decoders![
     CommitShard,
     Reveal,
     ClaimShard,
+    ClaimServed,
     OpenDispute,
     AnswerDispute,
     CloseDispute,
@@ -238,7 +239,11 @@ fn sealed_action() -> impl Strategy<Value = Action> {
         (pair.clone(), answer)
             .prop_map(|(pair, answer)| Action::AnswerDispute(AnswerDispute { pair, answer }))
             .boxed(),
-        pair.prop_map(|pair| Action::CloseDispute(CloseDispute { pair })).boxed(),
+        pair.clone().prop_map(|pair| Action::CloseDispute(CloseDispute { pair })).boxed(),
+        pair.prop_map(|Pair { query, shard, left: replica, .. }| {
+            Action::ClaimServed(ClaimServed { query, shard, replica })
+        })
+        .boxed(),
     ])
 }
 

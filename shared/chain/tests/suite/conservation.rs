@@ -5,8 +5,8 @@ use crate::{traces::*, world::*};
 use nesa_chain::{
     Action, SignedTx,
     action::{
-        AnswerDispute, Claim, ClaimShard, CloseDispute, Named, OpenDispute, Pair, PayForQuery,
-        Reveal, Side, Unbond,
+        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, Named, OpenDispute, Pair,
+        PayForQuery, Reveal, Side, Unbond,
     },
     query::QueryRecord,
 };
@@ -80,6 +80,7 @@ enum SealedOp {
     Open { other: u8 },
     Answer { other: u8 },
     Close { other: u8 },
+    Served,
 }
 
 fn sealed_op() -> impl Strategy<Value = SealedOp> {
@@ -90,6 +91,7 @@ fn sealed_op() -> impl Strategy<Value = SealedOp> {
         2 => (0u8..4).prop_map(|other| SealedOp::Open { other }),
         3 => (0u8..4).prop_map(|other| SealedOp::Answer { other }),
         1 => (0u8..4).prop_map(|other| SealedOp::Close { other }),
+        1 => Just(SealedOp::Served),
     ]
 }
 
@@ -106,7 +108,7 @@ fn sealed_life() -> impl Strategy<Value = Vec<Op>> {
     );
     let phase = |what: BoxedStrategy<SealedOp>, count: std::ops::Range<usize>| {
         let op =
-            (any::<usize>(), 0u8..2, 0u8..5, prop_oneof![4 => Just(0usize), 1 => 1usize..3], what)
+            (any::<usize>(), 0u8..2, 0u8..5, prop_oneof![4 => Just(0usize), 1 => 1usize..4], what)
                 .prop_map(|(query, shard, replica, which, what)| Op::Sealed {
                     query,
                     shard,
@@ -288,6 +290,7 @@ impl World {
                 Action::AnswerDispute(AnswerDispute { pair: pair(other), answer })
             }
             SealedOp::Close { other } => Action::CloseDispute(CloseDispute { pair: pair(other) }),
+            SealedOp::Served => Action::ClaimServed(ClaimServed { query: id, shard, replica }),
         };
         Some(self.tx(number(&seat.operator), action))
     }

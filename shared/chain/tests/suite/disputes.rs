@@ -187,3 +187,71 @@ fn cuts_that_do_not_fit_the_model_can_be_in_no_dispute() {
     let refused = world.by(&id, 2, 0, Action::OpenDispute(open));
     assert!(matches!(refused, Err(TxError::OpenDispute(_))), "{refused:?}");
 }
+
+/// A client that hands its replicas different inputs, signed, pays both in full and slashes neither.
+#[test]
+fn a_client_that_signs_two_inputs_pays_for_both() {
+    for shard in [0, 1] {
+        let mut world = World::sealed();
+        let mut which = [[0, 0, 0], [0, 0, 0]];
+        which[usize::from(shard)] = [0, OTHER, 1];
+        let id = world.revealed(terms(&[1], 3, true), &[&which[0], &which[1]]);
+        let liar = number(&world, &id, shard, 2);
+        let bonds = world.bonds();
+        let honest = Err(TxError::ClientHonest { shard });
+        assert_eq!(world.claims_served(&id, shard, 0), honest, "nothing is shown yet");
+        let both = pair(id, shard, 0, 1);
+        world.open_dispute(both, 1).unwrap();
+        world.fight(both, [0, OTHER]);
+        assert_eq!(world.sealed_of(&id).disputes[0].ruling, Some(Ruling::ClientLies));
+        assert_eq!(world.bonds(), bonds, "nobody is slashed");
+        // A replica that lies under cover of this is found all the same.
+        let third = pair(id, shard, 0, 2);
+        world.open_dispute(third, 0).unwrap();
+        world.fight(third, [0, 1]);
+        assert_eq!(world.sealed_of(&id).disputes[1].ruling, Some(Ruling::RightLies));
+        assert_eq!(world.bonds()[&liar], 0);
+
+        // With a voucher first or without one: all 30 tokens at 4.
+        world.claims(&id, shard, 0, 50).unwrap();
+        for replica in [0, 1] {
+            let operator = world.sealed_operator(&id, shard, replica);
+            let before = world.balance(operator);
+            world.claims_served(&id, shard, replica).unwrap();
+            assert!(world.balance(operator) > before);
+            assert_eq!(world.sealed_of(&id).commit(shard, replica).unwrap().claimed().0, 120);
+            let twice = world.claims_served(&id, shard, replica);
+            assert!(matches!(twice, Err(TxError::VoucherNotLarger { .. })));
+        }
+        assert_eq!(world.claims_served(&id, shard, 2), Err(TxError::Liar { shard, replica: 2 }));
+        let other = 1 - shard;
+        let honest = Err(TxError::ClientHonest { shard: other });
+        assert_eq!(world.claims_served(&id, other, 0), honest, "the other shard was not lied to");
+        for replica in 0..3 {
+            world.claims(&id, other, replica, 120).unwrap();
+        }
+        world.until(world.windows(&id).close_ms + 2_000);
+        let ended = *world.query(&id).status.settlement().unwrap();
+        assert_eq!((ended.burned.0, ended.returned.0), (0, 1_920 - 5 * 120));
+    }
+}
+
+/// Nobody else gets what a replica served, nobody gets more than was escrowed for it, and nobody gets
+/// it late.
+#[test]
+fn what_was_served_is_paid_to_who_served_it() {
+    let mut world = World::sealed();
+    let id = world.revealed(terms(&[], 2, true), &[&[OTHER, 0]]);
+    let both = pair(id, 0, 0, 1);
+    world.open_dispute(both, 0).unwrap();
+    world.fight(both, [OTHER, 0]);
+    let claim = nesa_chain::action::ClaimServed { query: id, shard: 0, replica: 0 };
+    let stranger = world.by(&id, 0, 1, Action::ClaimServed(claim));
+    assert!(matches!(stranger, Err(TxError::Operator { .. })));
+    world.until(world.windows(&id).close_ms + 1);
+    assert!(world.claims_served(&id, 0, 0).is_err());
+    world.until(world.windows(&id).close_ms + 2_000);
+    // Each of them could have been paid, so an increment of each is burned as ever.
+    let ended = *world.query(&id).status.settlement().unwrap();
+    assert!(ended.burned.0 > 0);
+}

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use nesa_chain::{
     Action, Genesis, SignedTx, Terms,
     action::{
-        AnswerDispute, ClaimShard, CloseDispute, CommitShard, Lane, OpenDispute, Pair, PayForQuery,
-        Reveal, Verification,
+        AnswerDispute, ClaimServed, ClaimShard, CloseDispute, CommitShard, Lane, OpenDispute, Pair,
+        PayForQuery, Reveal, Verification,
     },
     committee::{ShardCommittee, Windows, blind, derive_shards},
     keys,
@@ -35,7 +35,7 @@ use std::{
 pub(crate) const MAX_TOKENS: u32 = 40;
 const SALT: Hash = Hash([6; 32]);
 
-/// Traces of one shard: the true one, then false ones.
+/// Traces of one shard: the true one, two false ones, and the true one of [`OTHER`] inputs.
 pub(crate) struct ShardTraces {
     pub(crate) traces: Vec<(Trace, Rows)>,
     pub(crate) roots: Vec<Hash>,
@@ -51,14 +51,41 @@ pub(crate) struct Lab {
 pub(crate) static LAB: LazyLock<Lab> = LazyLock::new(|| {
     let toy = ToyDecoder { layers: 2, d_ff: 80, ..ToyDecoder::default() };
     let artifact = artifact(&toy).unwrap();
-    let tokens = Input::Tokens(vec![3, 1, 4, 1, 5]);
-    let hidden = Input::Hidden((0..5 * 32).map(|i| (i * 7919) % 100_000).collect());
-    let whole = trace(&artifact, 0..2, tokens.clone());
-    let halves = [trace(&artifact, 0..1, tokens), trace(&artifact, 1..2, hidden)];
+    let tokens = |third| Input::Tokens(vec![3, 1, third, 1, 5]);
+    let hidden = |by| Input::Hidden((0..5 * 32).map(|i| (i * by) % 100_000).collect());
+    let whole = trace(&artifact, 0..2, tokens(4), tokens(7));
+    let halves = [
+        trace(&artifact, 0..1, tokens(4), tokens(7)),
+        trace(&artifact, 1..2, hidden(7919), hidden(7920)),
+    ];
     Lab { artifact, whole, halves }
 });
 
-fn trace(artifact: &Artifact, layers: std::ops::Range<usize>, input: Input) -> ShardTraces {
+/// The trace of a replica that was given other inputs, and signed receipts for them.
+pub(crate) const OTHER: usize = 3;
+
+fn trace(
+    artifact: &Artifact,
+    layers: std::ops::Range<usize>,
+    input: Input,
+    other: Input,
+) -> ShardTraces {
+    let (trace, rows) = run(artifact, layers.clone(), input);
+    let mut traces = vec![(trace.clone(), rows.clone())];
+    for (n, slot) in [(0, 9), (1, 4)] {
+        let mut lies = rows.clone();
+        let row = lies.get_mut(&(2, slot)).unwrap();
+        row[n] = row[n].wrapping_add(5);
+        let mut lie = trace.clone();
+        lie.set(2, slot, row_digest(&SALT, 2, slot, row));
+        traces.push((lie, lies));
+    }
+    traces.push(run(artifact, layers, other));
+    let roots = traces.iter().map(|(trace, _)| trace.root(token_bits(MAX_TOKENS))).collect();
+    ShardTraces { traces, roots }
+}
+
+fn run(artifact: &Artifact, layers: std::ops::Range<usize>, input: Input) -> (Trace, Rows) {
     let shard = Shard::of_artifact(artifact, layers.clone()).unwrap();
     let model = DecoderModel::open_shard(&shard).unwrap();
     let Manifest::Decoder(manifest) = artifact.header().manifest() else { panic!("a decoder") };
@@ -69,18 +96,7 @@ fn trace(artifact: &Artifact, layers: std::ops::Range<usize>, input: Input) -> S
     let feeds = vec![Feed { cache: KvCache::new(), input, logits: Logits::Last }];
     let run = DecoderRun::start_observed(&model, feeds, Box::new(recorder.clone())).unwrap();
     run.run(&PlainDecoder(&model)).unwrap();
-    let (trace, rows) = recorder.lock().unwrap().finish().pop().unwrap();
-    let mut traces = vec![(trace.clone(), rows.clone())];
-    for (n, slot) in [(0, 9), (1, 4)] {
-        let mut lies = rows.clone();
-        let row = lies.get_mut(&(2, slot)).unwrap();
-        row[n] = row[n].wrapping_add(5);
-        let mut lie = trace.clone();
-        lie.set(2, slot, row_digest(&SALT, 2, slot, row));
-        traces.push((lie, lies));
-    }
-    let roots = traces.iter().map(|(trace, _)| trace.root(token_bits(MAX_TOKENS))).collect();
-    ShardTraces { traces, roots }
+    recorder.lock().unwrap().finish().pop().unwrap()
 }
 
 impl Lab {
@@ -260,6 +276,16 @@ impl World {
     ) -> Result<(), TxError> {
         let voucher = self.shard_voucher(id, shard, replica, total);
         self.by(id, shard, replica, Action::ClaimShard(ClaimShard { query: *id, voucher }))
+    }
+
+    pub(crate) fn claims_served(
+        &mut self,
+        id: &Hash,
+        shard: u8,
+        replica: u8,
+    ) -> Result<(), TxError> {
+        let claim = ClaimServed { query: *id, shard, replica };
+        self.by(id, shard, replica, Action::ClaimServed(claim))
     }
 
     /// Opens a query, commits and reveals the traces with these numbers, `[shard][replica]`, and waits

@@ -28,6 +28,7 @@ use crate::{
     MAX_STEP,
     message::{Commitment, Input},
     opening::Choice,
+    receipts::Inputs,
 };
 
 /// Tokens that may be computed by some replicas and not yet by all: below [`crate::CREDIT`], so that
@@ -359,13 +360,11 @@ impl<R: CryptoRng> Relay<R> {
             }
             Ok(Event::Stepped(stepped)) => match self.shards[shard].take(link.seat, &stepped) {
                 Ok(news) => {
-                    let Some(next) = self.shards.get_mut(shard + 1) else {
+                    if shard + 1 == self.shards.len() {
                         self.chosen(news.steps, &mut actions);
-                        self.advance(&mut actions);
-                        return actions;
-                    };
+                    }
                     for (rows, tokens) in news.rows {
-                        next.fed.push(Fed { input: Input::Rows(rows), tokens });
+                        self.give(shard + 1, Input::Rows(rows), tokens);
                     }
                 }
                 Err(Odd::Differs(dispute)) => self.disagree(*dispute, &mut actions),
@@ -540,9 +539,29 @@ impl<R: CryptoRng> Relay<R> {
         confirmed
     }
 
+    /// Lays an input out for a shard, signed where a dispute may ask for that: once, for all replicas.
+    fn give(&mut self, shard: usize, input: Input, tokens: usize) {
+        let Config { chain, query, model, d_model, client_key, disclose, .. } = &self.config;
+        let Some(one) = self.shards.get_mut(shard) else { return };
+        let mut receipts = Vec::new();
+        if *disclose {
+            let place = Inputs {
+                chain: *chain,
+                query: *query,
+                model: *model,
+                client_key: client_key.public(),
+                shard: one.index,
+                salt: self.salt,
+            };
+            let position = u32::try_from(one.tokens(usize::MAX)).unwrap_or(u32::MAX);
+            receipts = place.sign(client_key, &input, position, *d_model);
+        }
+        one.fed.push(Fed { input, tokens, receipts });
+    }
+
     fn feed(&mut self, confirmed: usize) {
-        let Some(first) = self.shards.first_mut() else { return };
         loop {
+            let Some(first) = self.shards.first() else { return };
             let (steps, tokens) = (first.fed.len(), first.tokens(usize::MAX));
             let behind = tokens - first.tokens(confirmed);
             if steps - confirmed >= LAG_STEPS || behind >= LAG_TOKENS {
@@ -554,7 +573,7 @@ impl<R: CryptoRng> Relay<R> {
                 (None, None) => return,
             };
             let tokens = input.len();
-            first.fed.push(Fed { input: Input::Tokens(input), tokens });
+            self.give(0, Input::Tokens(input), tokens);
         }
     }
 
@@ -562,22 +581,30 @@ impl<R: CryptoRng> Relay<R> {
         for shard in 0..self.shards.len() {
             let next_has = self.shards.get(shard + 1).map_or(usize::MAX, |next| next.fed.len());
             let one = &mut self.shards[shard];
+            // Replicas that are to settle a dispute get what any of them got, and no more: traces of
+            // one length can be compared to their end.
+            let end = if self.dispute.is_some() { one.furthest() } else { one.fed.len() };
             let replicas: Vec<u8> = one.replicas.iter().map(|r| r.index).collect();
             for replica in replicas {
                 let link = Link { shard: one.index, seat: replica };
-                while let Some(frame) = one.pump(replica, next_has) {
+                while let Some(frame) = one.pump(replica, next_has, end) {
                     actions.push(Action::Send { link, frame });
                 }
             }
         }
     }
 
-    /// Vouchers for what replicas gave and all agree on, once it is `least` tokens more.
+    /// Vouchers for what replicas gave and all agree on, once it is `least` tokens more. In a dispute for
+    /// all they gave: the chain pays no liar.
     fn pay(&mut self, least: usize, actions: &mut Vec<Action>) {
         let Config { chain, query, price_per_token: price, client_key, .. } = &self.config;
         for shard in &mut self.shards {
             for at in 0..shard.replicas.len() {
-                let steps = shard.replicas[at].answered.min(shard.confirmed);
+                let replica = &shard.replicas[at];
+                let steps = match &self.dispute {
+                    Some(_) => replica.sent,
+                    None => replica.answered.min(shard.confirmed),
+                };
                 let tokens = shard.tokens(steps);
                 let replica = &mut shard.replicas[at];
                 let (Some(total), Some(step)) =
@@ -604,8 +631,18 @@ impl<R: CryptoRng> Relay<R> {
     /// Asks for commitments, and ends once all have come.
     fn finish(&mut self, actions: &mut Vec<Action>) {
         if self.phase == Phase::Writing {
-            self.pay(1, actions);
+            if self.dispute.is_none() {
+                self.pay(1, actions);
+            }
             self.phase = Phase::Finishing;
+        }
+        if self.dispute.is_some() {
+            self.pump(actions);
+            let replicas = || self.shards.iter().flat_map(|shard| &shard.replicas);
+            if replicas().any(|replica| !replica.done && replica.session.is_owed()) {
+                return;
+            }
+            self.pay(1, actions);
         }
         let mut waiting = false;
         for shard in &mut self.shards {

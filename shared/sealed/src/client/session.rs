@@ -4,7 +4,7 @@ use bytes::Bytes;
 use commonware_codec::Encode as _;
 use nesa_chain::ShardVoucher;
 use nesa_crypto::{
-    SecretKey,
+    SecretKey, Signature,
     seal::{Binding, Envelope, Opener, Role, Sealer},
     sign::verify_strict,
 };
@@ -151,6 +151,11 @@ impl Session {
         }
     }
 
+    /// Whether the session is on its way to stand, or answers to steps are owed.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.is_waiting() && !matches!(self.state, State::Finishing { .. })
+    }
+
     /// Whether steps may be sent.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready { .. })
@@ -283,12 +288,18 @@ impl Session {
     }
 
     /// The frame of the next step; `None` unless steps may be sent.
-    pub(crate) fn step(&mut self, input: Input, tokens: usize, want: Want) -> Option<Bytes> {
+    pub(crate) fn step(
+        &mut self,
+        input: Input,
+        tokens: usize,
+        want: Want,
+        receipts: Vec<Signature>,
+    ) -> Option<Bytes> {
         if self.truncating.is_some() {
             return None;
         }
         let (seq, position) = (self.next_seq, self.tokens);
-        let frame = self.say(&Request::Step(Step { seq, position, input, want }))?;
+        let frame = self.say(&Request::Step(Step { seq, position, input, want, receipts }))?;
         self.next_seq = seq.checked_add(1)?;
         self.tokens = position.checked_add(u32::try_from(tokens).ok()?)?;
         self.owed.push_back(Owed { seq, position: position as usize, tokens, want });

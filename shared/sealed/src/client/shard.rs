@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use nesa_crypto::seal::Role;
+use nesa_crypto::{Signature, seal::Role};
 use nesa_primitives::{Amount, Hash};
 
 use super::{
@@ -22,6 +22,8 @@ const WINDOW: usize = 4;
 pub(super) struct Fed {
     pub(super) input: Input,
     pub(super) tokens: usize,
+    /// The client's word for each token, with consent to disclosure.
+    pub(super) receipts: Vec<Signature>,
 }
 
 /// What the first replica to answer a step said.
@@ -41,7 +43,7 @@ pub(super) struct Replica {
     pub(super) candidate: Candidate,
     pub(super) session: Session,
     /// Steps sent.
-    sent: usize,
+    pub(super) sent: usize,
     /// Steps answered as the others did.
     pub(super) answered: usize,
     /// First step and number of steps of each message that is not answered.
@@ -128,10 +130,10 @@ impl Shard {
         self.replicas.iter_mut().find(|replica| replica.index == index)
     }
 
-    /// The next frame for a replica, if there is anything to send. Steps of one token that are there
+    /// The next frame for a replica, if there is anything to send before step `end`. Steps of one token that are there
     /// already go together: that is how a replacement catches up in few passes.
-    pub(super) fn pump(&mut self, index: u8, next_has: usize) -> Option<Bytes> {
-        let (fed, last) = (&self.fed, self.last);
+    pub(super) fn pump(&mut self, index: u8, next_has: usize, end: usize) -> Option<Bytes> {
+        let (fed, last) = (self.fed.get(..end).unwrap_or(&self.fed), self.last);
         let replica = self.replicas.iter_mut().find(|replica| replica.index == index)?;
         if !replica.session.is_ready() || replica.owed.len() >= WINDOW || replica.done {
             return None;
@@ -152,7 +154,8 @@ impl Shard {
             (false, _) => Want::Digests,
         };
         let tokens = steps.iter().map(|step| step.tokens).sum();
-        let frame = replica.session.step(join(steps), tokens, want)?;
+        let receipts = steps.iter().flat_map(|step| step.receipts.iter().copied()).collect();
+        let frame = replica.session.step(join(steps), tokens, want, receipts)?;
         replica.sent += count;
         replica.owed.push_back((first, count));
         Some(frame)
@@ -208,6 +211,11 @@ impl Shard {
             self.confirmed = self.confirmed.max(least);
         }
         self.confirmed
+    }
+
+    /// Steps that the furthest replica was sent.
+    pub(super) fn furthest(&self) -> usize {
+        self.replicas.iter().map(|replica| replica.sent).max().unwrap_or_default()
     }
 
     /// Tokens of the first `steps` steps.

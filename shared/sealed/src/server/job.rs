@@ -10,9 +10,8 @@ use std::{
 
 use nesa_model::{
     Linear,
-    decoder::{DecoderModel, DecoderRun, Fed, Feed, Output},
+    decoder::{DecoderModel, DecoderRun, Fed, Feed},
 };
-use nesa_primitives::Hash;
 use nesa_trace::{Geometry, Recorder, Trace};
 
 /// A step to be computed; it owns the sequence's cache and trace until it is [`Done`].
@@ -71,9 +70,11 @@ impl Done {
         self.fed.is_some()
     }
 
-    /// Flips the lowest bit of every value of the result: for scenarios with a liar.
-    pub fn corrupt(&mut self) {
+    /// Flips the lowest bit of every value of the result, and makes up a row.
+    #[cfg(test)]
+    pub(crate) fn corrupt(&mut self) {
         let Some((fed, trace)) = &mut self.fed else { return };
+        use nesa_model::decoder::Output;
         let (Output::Hidden(values) | Output::Logits(values)) = &mut fed.output;
         for value in values {
             *value ^= 1;
@@ -81,7 +82,7 @@ impl Done {
         // What it says on chain is what it says to the client.
         let last = trace.len().saturating_sub(1) as u32;
         if let Some(slot) = trace.geometry().slots().checked_sub(1) {
-            trace.set(last, slot, Hash([0xff; 32]));
+            trace.set(last, slot, nesa_primitives::Hash([0xff; 32]));
         }
     }
 }

@@ -8,12 +8,16 @@
 //! A [`Job`] owns the sequence's cache while it runs, so it may run on any thread, together with the
 //! jobs of other sessions ([`run`]), which give the same bytes as alone.
 
+mod bent;
 mod door;
+mod given;
 mod job;
 mod ledger;
 mod session;
 
+pub use bent::Bent;
 pub use door::{Asked, Door, EPOCH_MS, Greeting};
+pub use given::{Given, given_bytes, replay};
 pub use job::{Canceller, Done, Job, kv_bytes, run};
 pub use session::{Outcome, Received, ServeError, Session};
 

@@ -14,7 +14,7 @@ use nesa_trace::{Geometry, Trace, token_bits};
 use thiserror::Error;
 
 use super::{
-    Asked, Canceller, Done, Job,
+    Asked, Canceller, Done, Given, Job,
     ledger::{Ledger, Unpaid},
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
         Step, Stepped, Want, commitment_message,
     },
     opening::{Choice, Terms},
+    receipts::Inputs,
 };
 
 /// A shard of one sequence, served to one client.
@@ -48,6 +49,9 @@ pub struct Session {
     ledger: Ledger,
     /// What the node commits to; absent while a job has it.
     trace: Option<Trace>,
+    /// With consent to disclosure, where the inputs belong, and those that were not taken yet.
+    inputs: Option<Inputs>,
+    given: Vec<Given>,
     cancel: Canceller,
     over: bool,
 }
@@ -131,6 +135,20 @@ pub enum ServeError {
         /// Tokens held.
         held: usize,
     },
+    /// An input without the client's receipt, where a dispute may ask for it.
+    #[error("step {seq}: no receipt for every input")]
+    Receipt {
+        /// The step.
+        seq: u32,
+    },
+    /// An edit, where one place has one input.
+    #[error(
+        "{tokens} tokens to keep in a query that may be disputed: it is written straight through"
+    )]
+    Edit {
+        /// Tokens to keep.
+        tokens: u32,
+    },
     /// A voucher of another query or node, or with a bad signature.
     #[error("a bad voucher")]
     Voucher,
@@ -190,6 +208,14 @@ impl Session {
         let range = model.layers();
         let geometry = Geometry::of(model.config(), range.start as u16..range.end as u16);
         let trace = Trace::new(geometry.map_err(|_| wrong("the layers"))?, opening.salt);
+        let inputs = terms.disclose.then_some(Inputs {
+            chain: terms.chain,
+            query: terms.query,
+            model: terms.model,
+            client_key: terms.client_key,
+            shard: terms.role.shard,
+            salt: opening.salt,
+        });
         let context = model.config().max_tokens;
         if opening.max_tokens == 0 || opening.max_tokens > context.min(terms.max_tokens) {
             return Err(wrong("the length"));
@@ -210,6 +236,8 @@ impl Session {
             working: None,
             next_seq: 0,
             trace: Some(trace),
+            inputs,
+            given: Vec::new(),
             cancel: Canceller::default(),
             over: false,
         };
@@ -240,6 +268,9 @@ impl Session {
         let request = decode_exact::<Request>(&content, &self.limits);
         match request.map_err(|_| ServeError::Malformed)? {
             Request::Step(step) => self.step(step),
+            Request::Truncate { tokens } if self.inputs.is_some() => {
+                Err(ServeError::Edit { tokens })
+            }
             Request::Truncate { tokens } => {
                 let cache = self.cache.as_mut().ok_or(ServeError::Order)?;
                 let held = cache.len();
@@ -273,7 +304,7 @@ impl Session {
     }
 
     fn step(&mut self, step: Step) -> Result<Received, ServeError> {
-        let Step { seq, position, input, want } = step;
+        let Step { seq, position, input, want, receipts } = step;
         let wrong = |what| ServeError::Step { seq, what };
         let last = self.model.gives_logits();
         if seq != self.next_seq {
@@ -287,6 +318,7 @@ impl Session {
         if position as usize != held {
             return Err(wrong("the cache holds another number of tokens"));
         }
+        let given = self.inputs.is_some().then(|| input.clone());
         let (tokens, input) = match input {
             Input::Tokens(tokens) if self.model.takes_tokens() => {
                 if tokens.iter().any(|token| *token >= c.vocab) {
@@ -314,6 +346,13 @@ impl Session {
             paid: self.ledger.paid(),
         })?;
         self.next_seq = seq.checked_add(1).ok_or(wrong("the numbers are used up"))?;
+        if let Some((inputs, input)) = self.inputs.zip(given) {
+            if !inputs.verify(&receipts, &input, position, c.d_model as usize) {
+                return Err(ServeError::Receipt { seq });
+            }
+            let every = want == Want::All;
+            self.given.push(Given { position, input, every, receipts });
+        }
         let cache = self.cache.take().ok_or(ServeError::Order)?;
         let trace = self.trace.take().ok_or(ServeError::Order)?;
         let logits = if want == Want::All { Logits::All } else { Logits::Last };
@@ -389,6 +428,17 @@ impl Session {
             return None;
         }
         self.outcome(&blind)
+    }
+
+    /// What the client gave since the last call: with consent to disclosure a node keeps it until no
+    /// dispute can ask for it. Empty without.
+    pub fn take_given(&mut self) -> Vec<Given> {
+        std::mem::take(&mut self.given)
+    }
+
+    /// What inputs and the trace of this query are salted with; with consent to disclosure.
+    pub fn salt(&self) -> Option<Hash> {
+        self.inputs.map(|inputs| inputs.salt)
     }
 
     /// The largest running total received so far.

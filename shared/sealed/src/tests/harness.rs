@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use commonware_codec::Encode as _;
 use nesa_crypto::SecretKey;
 use nesa_kernels::sample::Sampling;
 use nesa_model::{
@@ -17,7 +18,7 @@ use crate::{
     client::{Action, Candidate, Config, Link, Lost, Relay, RelayError, Transcript},
     message::Refusal,
     opening::Terms,
-    server::{self, Door, Greeting, Outcome, Received, Session},
+    server::{self, Bent, Door, Given, Greeting, Outcome, Received, Session},
 };
 
 pub(crate) const NOW: u64 = 1_700_000_000_000;
@@ -81,6 +82,8 @@ pub(super) fn inner(plan: &ShardPlan) -> Vec<u16> {
 pub(super) enum Fault {
     /// Flips a bit in the result of its step of this number.
     Lie(u32),
+    /// Computes one product wrong for this token, and all else from it.
+    LieAt(usize),
     /// Is gone when its step of this number is due.
     Die(u32),
     /// Refuses at once.
@@ -94,12 +97,20 @@ pub(super) struct Node {
     terms: Terms,
     key: SecretKey,
     pub(super) outcome: Option<Outcome>,
+    /// With consent to disclosure, all that it was given.
+    pub(super) given: Vec<Given>,
+    pub(super) salt: Option<Hash>,
     pub(super) steps: u32,
     pub(super) tokens: usize,
 }
 
 impl Node {
-    pub(super) fn new(artifact: &Artifact, plan: &ShardPlan, link: Link, replicas: u8) -> Self {
+    pub(super) fn new(
+        artifact: &Artifact,
+        plan: &ShardPlan,
+        link: Link,
+        (replicas, disclose): (u8, bool),
+    ) -> Self {
         let key = node_key(link);
         let layers = plan.layers(link.shard.into()).unwrap();
         let shard = Shard::of_artifact(artifact, layers).unwrap();
@@ -116,9 +127,36 @@ impl Node {
             price_per_token: PRICE,
             budget: Amount(1 << 40),
             max_tokens: 64,
+            disclose,
         };
         let model = DecoderModel::open_shard(&shard).unwrap();
-        Self { door, session: None, model, terms, key, outcome: None, steps: 0, tokens: 0 }
+        Self {
+            door,
+            session: None,
+            model,
+            terms,
+            key,
+            outcome: None,
+            given: Vec::new(),
+            salt: None,
+            steps: 0,
+            tokens: 0,
+        }
+    }
+
+    /// The root that a run of what the node was given leads to, with its lie.
+    pub(super) fn replayed(&self, lie: Option<usize>) -> Option<Hash> {
+        let keep = |_: &nesa_trace::Geometry| -> nesa_trace::Keep { Box::new(|_, _| false) };
+        let bytes: Vec<Bytes> = self.given.iter().map(|given| given.encode()).collect();
+        let limits = crate::message::Limits::of_width(32);
+        let given: Vec<Given> = bytes
+            .iter()
+            .map(|bytes| nesa_primitives::decode_exact(bytes, &limits).unwrap())
+            .collect();
+        assert_eq!(given, self.given);
+        let (trace, rows) = server::replay(&self.model, &self.salt?, &given, &keep, lie)?;
+        assert!(rows.is_empty());
+        Some(trace.root(nesa_trace::token_bits(self.terms.max_tokens)))
     }
 
     /// The node's answer to a frame; an error is a broken link.
@@ -147,6 +185,8 @@ impl Node {
             Ok(Received::Quiet) => Ok(None),
             Ok(Received::Reply(reply)) => Ok(Some(reply)),
             Ok(Received::Finished { reply, outcome }) => {
+                self.given.extend(session.take_given());
+                self.salt = session.salt();
                 self.outcome = Some(*outcome);
                 Ok(Some(reply))
             }
@@ -154,8 +194,22 @@ impl Node {
                 if fault == Some(Fault::Die(self.steps)) {
                     return Err(());
                 }
+                let before = self.tokens;
                 self.tokens += job.tokens();
-                let mut done = server::run(vec![job], &self.model, &PlainDecoder(&self.model));
+                let plain = PlainDecoder(&self.model);
+                let row = match fault {
+                    Some(Fault::LieAt(token)) if (before..self.tokens).contains(&token) => {
+                        Some(token - before)
+                    }
+                    _ => None,
+                };
+                let mut done = match row {
+                    Some(row) => {
+                        let bent = Bent::new(&self.model, &plain, row, self.tokens - before);
+                        server::run(vec![job], &self.model, &bent)
+                    }
+                    None => server::run(vec![job], &self.model, &plain),
+                };
                 let mut done = done.remove(0);
                 if fault == Some(Fault::Lie(self.steps)) {
                     done.corrupt();
@@ -256,7 +310,8 @@ pub(super) fn run_until(
             match action {
                 Action::Connect { link, candidate } => {
                     assert_eq!(candidate.node, node_key(link).public());
-                    ran.nodes.insert(link, Node::new(artifact, plan, link, replicas as u8));
+                    ran.nodes
+                        .insert(link, Node::new(artifact, plan, link, (replicas as u8, disclose)));
                 }
                 Action::Send { link, frame } => wire.push_back((link, frame)),
                 Action::Close { link } => {

@@ -38,6 +38,7 @@ fn terms(artifact: &Artifact, link: Link, plan: &ShardPlan) -> crate::Terms {
         price_per_token: PRICE,
         budget: Amount(1 << 40),
         max_tokens: 1 << 20,
+        disclose: false,
     }
 }
 
@@ -76,7 +77,7 @@ fn open(
 impl Pair {
     /// The node's answer to a step, computed.
     fn step(&mut self, input: Input, tokens: usize, want: Want) -> Result<Bytes, ServeError> {
-        let frame = self.client.step(input, tokens, want).unwrap();
+        let frame = self.client.step(input, tokens, want, Vec::new()).unwrap();
         self.give(&frame)
     }
 
@@ -162,7 +163,7 @@ fn steps_that_the_shard_cannot_take_end_the_session() {
 fn numbers_and_positions_must_follow() {
     let artifact = model(2);
     let mut pair = open(&artifact, &[0, 2], LINK, |_| ()).unwrap();
-    let frame = pair.client.step(tokens(2), 2, Want::Last).unwrap();
+    let frame = pair.client.step(tokens(2), 2, Want::Last, Vec::new()).unwrap();
     pair.give(&frame).unwrap();
     // The same frame again does not open: its nonce has passed.
     assert_eq!(pair.give(&frame).err(), Some(ServeError::Sealed));
@@ -172,8 +173,8 @@ fn numbers_and_positions_must_follow() {
 fn a_message_while_a_step_is_computed_is_out_of_turn() {
     let artifact = model(2);
     let mut pair = open(&artifact, &[0, 2], LINK, |_| ()).unwrap();
-    let first = pair.client.step(tokens(2), 2, Want::Last).unwrap();
-    let second = pair.client.step(tokens(1), 1, Want::Last).unwrap();
+    let first = pair.client.step(tokens(2), 2, Want::Last, Vec::new()).unwrap();
+    let second = pair.client.step(tokens(1), 1, Want::Last, Vec::new()).unwrap();
     assert!(matches!(pair.node.receive(&first), Ok(Received::Work(_))));
     assert_eq!(pair.node.receive(&second).err(), Some(ServeError::Order));
 }
@@ -267,7 +268,7 @@ fn a_cut_back_cache_goes_on_as_if_nothing_had_followed() {
 fn a_cancelled_step_gives_nothing_and_ends_the_session() {
     let artifact = model(2);
     let mut pair = open(&artifact, &[0, 2], LINK, |_| ()).unwrap();
-    let frame = pair.client.step(tokens(8), 8, Want::Last).unwrap();
+    let frame = pair.client.step(tokens(8), 8, Want::Last, Vec::new()).unwrap();
     let Ok(Received::Work(job)) = pair.node.receive(&frame) else { panic!("no work") };
     pair.node.canceller().cancel();
     let mut done = server::run(vec![job], &pair.model, &PlainDecoder(&pair.model));
@@ -290,7 +291,7 @@ fn jobs_of_several_sessions_give_together_what_they_give_alone() {
         alone.push(one.take(&reply).unwrap());
         let mut other = open(&artifact, &[0, 2], LINK, |_| ()).unwrap();
         let input = Input::Tokens(prompt.clone());
-        let frame = other.client.step(input, prompt.len(), Want::Last).unwrap();
+        let frame = other.client.step(input, prompt.len(), Want::Last, Vec::new()).unwrap();
         let Ok(Received::Work(job)) = other.node.receive(&frame) else { panic!("no work") };
         jobs.push(job);
         pairs.push(other);
@@ -313,7 +314,7 @@ fn jobs_of_several_sessions_give_together_what_they_give_alone() {
 fn rows_that_are_not_what_their_digests_name_are_noticed() {
     let artifact = model(2);
     let mut pair = open(&artifact, &[0, 1, 2], LINK, |_| ()).unwrap();
-    let frame = pair.client.step(tokens(3), 3, Want::Rows).unwrap();
+    let frame = pair.client.step(tokens(3), 3, Want::Rows, Vec::new()).unwrap();
     let Ok(Received::Work(job)) = pair.node.receive(&frame) else { panic!("no work") };
     let mut done = server::run(vec![job], &pair.model, &PlainDecoder(&pair.model));
     let reply = pair.node.forge(done.remove(0), |stepped| {
@@ -336,7 +337,7 @@ fn answers_of_another_size_or_number_are_noticed() {
     ];
     for bend in bends {
         let mut pair = open(&artifact, &[0, 1, 2], LINK, |_| ()).unwrap();
-        let frame = pair.client.step(tokens(3), 3, Want::Rows).unwrap();
+        let frame = pair.client.step(tokens(3), 3, Want::Rows, Vec::new()).unwrap();
         let Ok(Received::Work(job)) = pair.node.receive(&frame) else { panic!("no work") };
         let mut done = server::run(vec![job], &pair.model, &PlainDecoder(&pair.model));
         let reply = pair.node.forge(done.remove(0), bend);
@@ -413,4 +414,59 @@ fn a_prekey_of_another_node_or_hour_is_not_sealed_to() {
     let late = start().receive(&ours, &client_key(), NOW + 3 * EPOCH_MS, &mut rng());
     assert!(matches!(late, Err(Misbehaviour::Prekey(_))));
     assert!(matches!(start().receive(&ours, &client_key(), NOW, &mut rng()), Ok(Event::Send(_))));
+}
+
+fn place(artifact: &Artifact, salt: Hash) -> crate::receipts::Inputs {
+    crate::receipts::Inputs {
+        chain: CHAIN,
+        query: QUERY,
+        model: artifact.digest(),
+        client_key: client_key().public(),
+        shard: 0,
+        salt,
+    }
+}
+
+#[test]
+fn where_a_dispute_may_come_no_input_is_taken_without_its_receipt() {
+    let artifact = model(2);
+    let good = |pair: &Pair, input: &Input, position| {
+        place(&artifact, pair.node.salt().unwrap()).sign(&client_key(), input, position, 32)
+    };
+    let disclosed = || open(&artifact, &[0, 2], LINK, |t| t.disclose = true).unwrap();
+    type Bend = fn(&mut Vec<nesa_crypto::Signature>);
+    let bends: [Bend; 5] =
+        [|r| r.clear(), |r| r.truncate(2), |r| r.push(r[0]), |r| r.swap(0, 1), |r| r[1].0[9] ^= 1];
+    for bend in bends {
+        let mut pair = disclosed();
+        let mut receipts = good(&pair, &tokens(3), 0);
+        bend(&mut receipts);
+        let frame = pair.client.step(tokens(3), 3, Want::Last, receipts).unwrap();
+        assert_eq!(pair.give(&frame).err(), Some(ServeError::Receipt { seq: 0 }));
+        assert!(pair.node.take_given().is_empty());
+    }
+    // Receipts for other places of the text, or for another text.
+    for (input, position) in [(tokens(3), 1), (Input::Tokens(vec![3, 3, 4]), 0)] {
+        let mut pair = disclosed();
+        let receipts = good(&pair, &input, position);
+        let frame = pair.client.step(tokens(3), 3, Want::Last, receipts).unwrap();
+        assert_eq!(pair.give(&frame).err(), Some(ServeError::Receipt { seq: 0 }));
+    }
+    // What was receipted is kept; and a place that has an input keeps it.
+    let mut pair = disclosed();
+    let receipts = good(&pair, &tokens(3), 0);
+    let frame = pair.client.step(tokens(3), 3, Want::Last, receipts.clone()).unwrap();
+    let reply = pair.give(&frame).unwrap();
+    pair.take(&reply).unwrap();
+    let given = pair.node.take_given();
+    assert_eq!(given.len(), 1);
+    assert_eq!((&given[0].input, &given[0].receipts), (&tokens(3), &receipts));
+    assert!(pair.node.take_given().is_empty());
+    let edit = pair.client.truncate(1).unwrap();
+    assert_eq!(pair.give(&edit).err(), Some(ServeError::Edit { tokens: 1 }));
+
+    // Without consent nothing is asked for and nothing is kept.
+    let mut pair = open(&artifact, &[0, 2], LINK, |_| ()).unwrap();
+    pair.step(tokens(3), 3, Want::Last).unwrap();
+    assert!(pair.node.take_given().is_empty() && pair.node.salt().is_none());
 }

@@ -39,9 +39,12 @@ fn want() -> impl Strategy<Value = Want> {
 
 fn requests() -> impl Strategy<Value = Request> {
     prop_oneof![
-        (any::<u32>(), any::<u32>(), input(), want()).prop_map(|(seq, position, input, want)| {
-            Request::Step(Step { seq, position, input, want })
-        }),
+        (any::<u32>(), any::<u32>(), input(), want(), 0..4usize).prop_map(
+            |(seq, position, input, want, count)| {
+                let receipts = vec![client_key().sign(COMMITMENT_TAG, &CHAIN, &[]); count];
+                Request::Step(Step { seq, position, input, want, receipts })
+            }
+        ),
         any::<u32>().prop_map(|tokens| Request::Truncate { tokens }),
         any::<u64>().prop_map(|total| {
             let node = node_key(Link { shard: 0, seat: 0 }).public();
@@ -96,7 +99,7 @@ proptest! {
 #[test]
 fn limits_hold_on_every_list() {
     let step = |input| {
-        let step = Step { seq: 0, position: 0, input, want: Want::Rows };
+        let step = Step { seq: 0, position: 0, input, want: Want::Rows, receipts: Vec::new() };
         decode_exact::<Request>(&Request::Step(step).encode(), &LIMITS)
     };
     assert!(step(Input::Rows(vec![0; 400].into())).is_ok());
@@ -121,6 +124,7 @@ fn limits_hold_on_every_list() {
         position: 0,
         input: Input::Rows(vec![0; limits.rows].into()),
         want: Want::Rows,
+        receipts: vec![client_key().sign(COMMITMENT_TAG, &CHAIN, &[]); MAX_STEP],
     });
     assert!(nesa_crypto::seal::Sealer::frame_len(rows.encode().len()) + 16 <= limits.frame());
 }

@@ -167,8 +167,43 @@ fn different_inputs_are_decided_by_the_clients_receipt_alone() {
     assert_eq!(rule(true, false), Ruling::RightLies);
     assert_eq!(rule(false, true), Ruling::LeftLies);
     // The client gave both what they used: it is the one who lied.
-    assert_eq!(rule(true, true), Ruling::Undecided);
+    assert_eq!(rule(true, true), Ruling::ClientLies);
     assert_eq!(rule(false, false), Ruling::Undecided);
+    for side in Side::BOTH {
+        assert!(!Ruling::ClientLies.convicts(side), "neither replica pays for it");
+    }
+}
+
+/// A receipt says which input, token, shard and query it is for: no other one blames the client, or
+/// saves who made an input up.
+#[test]
+fn a_receipt_for_something_else_shows_nothing() {
+    let (a, b) = (Lab::new(&toys()[0], 0..2, &[3], 1), Lab::new(&toys()[0], 0..2, &[3], 2));
+    let ((trace, rows, _), (other, others, _)) = (a.record(), b.record());
+    let context = a.context([trace.root(TOKEN_BITS), other.root(TOKEN_BITS)]);
+    let stranger = nesa_crypto::SecretKey::from_seed(&[8; 32]);
+    for kind in 0..6 {
+        let mut forge = |dispute: &Dispute, answer: Result<Answer, PartyError>| {
+            let Stage::Input { token, digests } = dispute.stage else { return answer.ok() };
+            let (own, theirs) = (&digests[1], &digests[0]);
+            let sign = |context: &Context, token, digest| {
+                Some(Answer::Receipt(context.sign_receipt(&client(), token, digest)))
+            };
+            match kind {
+                0 => sign(&context, token, theirs),
+                1 => sign(&context, token + 1, own),
+                2 => sign(&Context { shard: 1, ..context }, token, own),
+                3 => sign(&Context { query: Hash([9; 32]), ..context }, token, own),
+                4 => sign(&Context { chain: Hash([9; 32]), ..context }, token, own),
+                _ => Some(Answer::Receipt(context.sign_receipt(&stranger, token, own))),
+            }
+        };
+        let mut good = honestly;
+        let honest = Player { trace: &trace, rows: &rows, manner: &mut good, has_receipts: true };
+        let forger =
+            Player { trace: &other, rows: &others, manner: &mut forge, has_receipts: false };
+        assert_eq!(drive(&a, &mut [honest, forger]).0, Ruling::RightLies, "kind {kind}");
+    }
 }
 
 #[test]

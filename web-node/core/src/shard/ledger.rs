@@ -12,8 +12,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use commonware_codec::{Encode as _, RangeCfg};
+use futures::lock::Mutex as AsyncMutex;
 use nesa_chain::{
-    action::{Action, ClaimShard, CommitShard, Lane, Reveal, SeedBytes},
+    action::{Action, ClaimServed, ClaimShard, CommitShard, Lane, Reveal, SeedBytes},
     committee::{self, DRAW_DELAY_VIEWS, Windows},
     fees, keys,
     query::{Agreement, QueryRecord},
@@ -30,8 +31,15 @@ use nesa_platform::{
 use nesa_primitives::{Address, Amount, Hash, codec_struct, decode_exact};
 use nesa_sealed::{Opening, Terms, message::Refusal, server::Outcome};
 
-use super::service::{ProvenShard, ShardChain};
-use crate::metrics::Counters;
+use nesa_trace::Answer;
+
+use super::{
+    contest::Brief,
+    evidence::{Evidence, Kept},
+    service::{ProvenShard, ShardChain},
+    shelf::Shelf,
+};
+use crate::{fault::Fault, metrics::Counters};
 
 /// The namespace in the store.
 const SPACE: &str = "served-shards";
@@ -42,21 +50,21 @@ const CATCH_UP: Duration = Duration::from_secs(6);
 /// Pause between two looks, unless a new head comes first.
 const LOOK: Duration = Duration::from_millis(500);
 /// Block time runs a little behind this device's clock: a window is entered so much later, in ms.
-const LATE_MS: u64 = 300;
+pub(super) const LATE_MS: u64 = 300;
 
 /// What a node owes the chain for one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    query: Hash,
+pub(super) struct Entry {
+    pub(super) query: Hash,
     node: Address,
-    shard: u8,
-    replica: u8,
+    pub(super) shard: u8,
+    pub(super) replica: u8,
     seat: u8,
     admission: Option<Signature>,
     seed: Bytes,
     /// Block time of the last commit, in ms.
     deadline_ms: u64,
-    root: Hash,
+    pub(super) root: Hash,
     blind: Hash,
     served_tokens: u32,
     voucher: Option<ShardVoucher>,
@@ -96,13 +104,17 @@ impl Entry {
         }
     }
 
-    fn key(&self) -> String {
+    pub(super) fn key(&self) -> String {
         place(&self.query, self.shard, self.replica)
     }
 }
 
 fn place(query: &Hash, shard: u8, replica: u8) -> String {
     format!("{query}-{shard}-{replica}")
+}
+
+fn place_of(proven: &ProvenShard) -> String {
+    place(&proven.terms.query, proven.terms.role.shard, proven.replica)
 }
 
 /// The chain as a node of the sealed lane uses it.
@@ -114,6 +126,11 @@ pub(crate) struct OnChain {
     pub(crate) store: Store,
     pub(crate) counters: Arc<Counters>,
     pub(crate) margin: Duration,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) evidence: Arc<Evidence>,
+    /// One session at a time is computed again for a dispute.
+    pub(crate) defending: Arc<AsyncMutex<()>>,
+    pub(crate) fault: Option<Fault>,
 }
 
 /// What to do next about a session.
@@ -166,6 +183,18 @@ impl ShardChain for OnChain {
         })
     }
 
+    fn reserve(&self, proven: &ProvenShard, bytes: usize) -> bool {
+        self.evidence.reserve(&place_of(proven), bytes)
+    }
+
+    fn keep<'a>(&'a self, proven: &'a ProvenShard, kept: Kept) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.evidence.append(&place_of(proven), &kept).await {
+                self.counters.problem(&error);
+            }
+        })
+    }
+
     fn settle<'a>(
         &'a self,
         proven: &'a ProvenShard,
@@ -173,8 +202,7 @@ impl ShardChain for OnChain {
     ) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let Some(outcome) = outcome else {
-                let Terms { query, role, .. } = proven.terms;
-                return self.bring_kept(&place(&query, role.shard, proven.replica)).await;
+                return self.bring_kept(&place_of(proven)).await;
             };
             let entry = Entry::new(proven, self.node, outcome);
             if let Err(error) = self.put(&entry).await {
@@ -186,7 +214,7 @@ impl ShardChain for OnChain {
 }
 
 impl OnChain {
-    fn light(&self) -> &LightClient {
+    pub(super) fn light(&self) -> &LightClient {
         self.accounts.light()
     }
 
@@ -236,6 +264,7 @@ impl OnChain {
                 price_per_token: record.price_per_token,
                 budget: fees::replica_budget(record.escrow, terms),
                 max_tokens: record.max_tokens,
+                disclose: terms.disclose,
             },
             replica,
             seed,
@@ -249,6 +278,9 @@ impl OnChain {
             Ok(keys) => keys,
             Err(error) => return self.counters.problem(&error),
         };
+        if let Err(error) = self.evidence.recover(&keys).await {
+            self.counters.problem(&error);
+        }
         for key in keys {
             self.bring_kept(&key).await;
         }
@@ -256,7 +288,9 @@ impl OnChain {
 
     /// Takes what was written down under a key to its settlement, if there is anything.
     async fn bring_kept(&self, key: &str) {
-        let Ok(Some(bytes)) = self.store.get(SPACE, key).await else { return };
+        let Ok(Some(bytes)) = self.store.get(SPACE, key).await else {
+            return self.forget(key).await;
+        };
         match decode_exact::<Entry>(&bytes, &()) {
             Ok(entry) => self.bring(entry),
             Err(error) => {
@@ -274,11 +308,19 @@ impl OnChain {
         task::spawn(async move { chain.run(entry).await });
     }
 
+    /// Erases what was kept for a dispute that cannot come any more.
+    async fn forget(&self, key: &str) {
+        if let Err(error) = self.evidence.erase(key).await {
+            self.counters.problem(&error);
+        }
+    }
+
     async fn run(&self, entry: Entry) {
         let mut earned = Amount::ZERO;
+        let mut brief = Brief::default();
         loop {
             let seen = self.light().height();
-            let next = match self.next(&entry).await {
+            let next = match self.next(&entry, &mut brief).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::debug!(%error, query = %entry.query, "cannot settle yet");
@@ -292,11 +334,18 @@ impl OnChain {
             }
             match next {
                 Next::Send(action) => {
-                    let name = action.name();
-                    if let Err(error) = self.send(action).await {
-                        tracing::debug!(%error, name, query = %entry.query, "not taken");
-                    } else {
-                        continue;
+                    let name = name(&action);
+                    match self.send(action).await {
+                        Err(error) => {
+                            tracing::debug!(%error, name, query = %entry.query, "not taken");
+                        }
+                        Ok(()) => {
+                            if matches!(name, "open-dispute" | "opening" | "close-dispute") {
+                                let Entry { query, shard, replica, .. } = &entry;
+                                tracing::info!(name, %query, shard, replica, "in a dispute");
+                            }
+                            continue;
+                        }
                     }
                 }
                 Next::Wait(_) => {}
@@ -304,6 +353,7 @@ impl OnChain {
                     if let Err(error) = self.store.delete(SPACE, &entry.key()).await {
                         self.counters.problem(&error);
                     }
+                    self.forget(&entry.key()).await;
                     return;
                 }
             }
@@ -316,7 +366,7 @@ impl OnChain {
         self.accounts.send_and_wait(&self.operator, action, fee).await.map(|_| ())
     }
 
-    async fn next(&self, entry: &Entry) -> Result<Next, AskError> {
+    async fn next(&self, entry: &Entry, brief: &mut Brief) -> Result<Next, AskError> {
         let Entry { query, shard, replica, seat, .. } = *entry;
         let key = keys::query(&query);
         let (record, _) = self.light().record::<QueryRecord>(key, "query", 0).await?;
@@ -331,6 +381,16 @@ impl OnChain {
         let earned = mine.map_or(Amount::ZERO, |commit| commit.earned());
         if !record.status.is_open() || now > windows.close_ms.saturating_add(60_000) {
             return Ok(Next::Over(earned));
+        }
+        if let Some(action) = self.contest(entry, &record, &sealed, &windows, brief).await? {
+            return Ok(Next::Send(action));
+        }
+        if windows.dispute_ms.is_none_or(|last| now > last.saturating_add(LATE_MS))
+            && sealed.disputes.iter().all(|d| d.ruling.is_some() || d.shard != shard)
+            && !matches!(brief, Brief::Over)
+        {
+            self.forget(&entry.key()).await;
+            *brief = Brief::Over;
         }
         let entered = |end_ms: u64| now > end_ms.saturating_add(LATE_MS);
         Ok(match mine {
@@ -361,7 +421,15 @@ impl OnChain {
                 Next::Send(Action::Reveal(Reveal { query, shard, replica, root, blind }))
             }
             Some(commit) if commit.root.is_some() && entered(windows.reveal_ms) => {
-                let agreed = matches!(sealed.agreement(shard), Agreement::Agreed(_));
+                let agreement = sealed.agreement(shard);
+                let served = fees::price(record.price_per_token, commit.served_tokens);
+                let budget = fees::replica_budget(record.escrow, &sealed.terms);
+                let served = served.map_or(budget, |served| served.min(budget));
+                if agreement == Agreement::ClientLied && !commit.liar && served > commit.claimed() {
+                    let claim = ClaimServed { query, shard, replica };
+                    return Ok(Next::Send(Action::ClaimServed(claim)));
+                }
+                let agreed = matches!(agreement, Agreement::Agreed(_)) && !commit.liar;
                 match &entry.voucher {
                     Some(voucher) if agreed && voucher.total > commit.claimed() => {
                         let voucher = voucher.clone();
@@ -372,6 +440,15 @@ impl OnChain {
             }
             _ => Next::Wait(earned),
         })
+    }
+}
+
+/// An action's name. An opening has one of its own: once it is in a block, the validators have computed
+/// what it opens.
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::AnswerDispute(said) if matches!(said.answer, Answer::Opening(_)) => "opening",
+        action => action.name(),
     }
 }
 

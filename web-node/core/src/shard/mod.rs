@@ -9,20 +9,30 @@
 //!                                                                   shard, computed together
 //! ```
 //!
+//! Where the user agreed that a dispute discloses a piece, the inputs of a session are kept on disk with
+//! the client's receipts, encrypted, until no dispute can ask for them (`evidence`); a replica whose
+//! root differs from another's computes its run again from them (`defence`) and answers each round
+//! (`contest`), also after a restart.
+//!
 //! Nothing is fetched or kept for a client before the chain has confirmed its query. Sessions, the
 //! memory of their caches, and the memory of loaded shards are bounded; a client that closes its stream
 //! stops what is computed for it between two linear stages.
 //!
 //! **What arrives is read**: unlike the masked lane, a node of this lane sees what it computes on.
 
+mod contest;
+mod defence;
 mod desk;
+mod evidence;
 mod ledger;
 mod memory;
 mod service;
 mod shelf;
 
+pub(crate) use evidence::Evidence;
 pub(crate) use ledger::OnChain;
 pub(crate) use service::serve_with;
 
+pub use evidence::Kept;
 pub use service::{ProvenShard, ShardChain, ShardNode, serve};
 pub use shelf::{Shelf, ShelfError};

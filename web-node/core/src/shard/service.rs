@@ -23,12 +23,13 @@ use nesa_primitives::Hash;
 use nesa_sealed::{
     Opening, Terms,
     message::{OVERHEAD, Refusal},
-    server::{self, Asked, Door, Greeting, Outcome, Received, Session, kv_bytes},
+    server::{self, Asked, Door, Greeting, Outcome, Received, Session, given_bytes, kv_bytes},
 };
 use nesa_wire::Protocol;
 
 use super::{
     desk::Desk,
+    evidence::Kept,
     memory::{Memory, Promise},
     shelf::Shelf,
 };
@@ -69,6 +70,15 @@ pub trait ShardChain: MaybeSend + MaybeSync {
     ) -> BoxFuture<'a, Result<ProvenShard, Refusal>>;
     /// Writes down what the node may claim, before it goes on.
     fn checkpoint<'a>(&'a self, proven: &'a ProvenShard, outcome: Outcome) -> BoxFuture<'a, ()>;
+    /// Makes room for what may be needed in a dispute of this session, in bytes; `false` when there is
+    /// none.
+    fn reserve(&self, _proven: &ProvenShard, _bytes: usize) -> bool {
+        true
+    }
+    /// Keeps what the session was given, before it is committed to. Only with consent to disclosure.
+    fn keep<'a>(&'a self, _proven: &'a ProvenShard, _kept: Kept) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
     /// The session is over: `outcome` goes on chain, or what was written down last.
     fn settle<'a>(&'a self, proven: &'a ProvenShard, outcome: Option<Outcome>)
     -> BoxFuture<'a, ()>;
@@ -81,7 +91,7 @@ pub struct ShardNode {
     /// The node key.
     pub key: SecretKey,
     /// The shards.
-    pub shelf: Shelf,
+    pub shelf: Arc<Shelf>,
     /// Who proves queries and takes outcomes.
     pub ledger: Arc<dyn ShardChain>,
     /// What may be spent.
@@ -92,7 +102,7 @@ pub struct ShardNode {
 
 struct Service {
     key: SecretKey,
-    shelf: Shelf,
+    shelf: Arc<Shelf>,
     ledger: Arc<dyn ShardChain>,
     limits: Limits,
     fault: Option<Fault>,
@@ -203,6 +213,7 @@ impl Service {
         let (reader, writer) = stream.split();
         let end = self.converse(&mut session, &proven, &desk, accept, reader, writer).await;
         drop(_held);
+        self.keep(&mut session, &proven, &desk).await;
         let outcome = match end {
             End::Finished(outcome) => Some(*outcome),
             End::Left => session.abandon(),
@@ -239,6 +250,10 @@ impl Service {
             tracing::debug!(%error, query = %binding.query, "an opening is refused");
             error.refusal()
         })?;
+        let room = given_bytes(desk.model(), session.max_tokens());
+        if proven.terms.disclose && !self.ledger.reserve(&proven, room) {
+            return Err(Refusal::Unavailable);
+        }
         let held = Held { _place: place, _memory: memory, _live: live };
         Ok(Begun { session, proven, desk, accept, _held: held })
     }
@@ -332,6 +347,7 @@ impl Service {
             let answer = match session.receive(&frame) {
                 Ok(Received::Reply(answer)) => answer,
                 Ok(Received::Quiet) => {
+                    self.keep(session, proven, desk).await;
                     self.note_voucher(session, proven).await;
                     continue;
                 }
@@ -347,18 +363,19 @@ impl Service {
                     }
                     let before = tokens;
                     tokens += job.tokens() as u64;
-                    let Some(mut done) = desk.compute(job).await else { return End::Left };
-                    if let Some(Fault::FlipOneBit { product }) = self.fault
-                        && (before..tokens).contains(&product)
-                    {
-                        done.corrupt();
-                    }
+                    let lie = self.fault.and_then(Fault::lie).map(|lie| lie as u64);
+                    let computed = match lie.filter(|lie| (before..tokens).contains(lie)) {
+                        Some(lie) => desk.lie(job, (lie - before) as usize).await,
+                        None => desk.compute(job).await,
+                    };
+                    let Some(done) = computed else { return End::Left };
                     match session.complete(done) {
                         Some(answer) => answer,
                         None => return End::Left,
                     }
                 }
                 Ok(Received::Finished { reply, outcome }) => {
+                    self.keep(session, proven, desk).await;
                     // Written first: what the client holds, this node will also claim.
                     self.ledger.checkpoint(proven, outcome.as_ref().clone()).await;
                     let _ = answers.send(reply).await;
@@ -377,6 +394,21 @@ impl Service {
             }
         }
         End::Left
+    }
+
+    /// Hands on what the session was given, if a dispute may ask for it.
+    async fn keep(&self, session: &mut Session, proven: &ProvenShard, desk: &Desk) {
+        let Some(salt) = session.salt() else { return };
+        let (layers, model) = (desk.model().layers(), desk.model().config());
+        let (Ok(start), Ok(end)) = (u16::try_from(layers.start), u16::try_from(layers.end)) else {
+            return;
+        };
+        let Ok(d_model) = u16::try_from(model.d_model) else { return };
+        let given = session.take_given();
+        if !given.is_empty() {
+            let kept = Kept { salt, layers: (start, end), d_model, given };
+            self.ledger.keep(proven, kept).await;
+        }
     }
 
     async fn note_voucher(&self, session: &Session, proven: &ProvenShard) {

@@ -6,10 +6,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use bytes::Bytes;
 use futures::lock::Mutex as AsyncMutex;
 use nesa_light::models::{ModelStore, ModelStoreError, PieceSource};
 use nesa_model::{
-    Artifact, ModelError,
+    Artifact, Header, ModelError,
     decoder::{DecoderModel, Shard, ShardError},
 };
 use nesa_platform::{storage::Store, task};
@@ -118,6 +119,33 @@ impl Shelf {
             kept.remove(0);
         }
         Ok(desk)
+    }
+
+    /// The header of a model that is offered.
+    ///
+    /// # Errors
+    /// [`ShelfError`].
+    pub(crate) async fn header(&self, model: &Hash) -> Result<Arc<Header>, ShelfError> {
+        match self.whole.get(model) {
+            Some(artifact) => Ok(artifact.header().clone()),
+            None => Ok(self.store.header(model, &self.sources).await?),
+        }
+    }
+
+    /// One piece of a model that is offered, from this device or its sources.
+    ///
+    /// # Errors
+    /// [`ShelfError`], also where the model has no such piece.
+    pub(crate) async fn piece(
+        &self,
+        model: &Hash,
+        header: &Header,
+        index: usize,
+    ) -> Result<Bytes, ShelfError> {
+        match self.whole.get(model) {
+            Some(artifact) => artifact.piece(index).ok_or(ShelfError::Model(*model)),
+            None => Ok(self.store.piece(header, index, &self.sources).await?),
+        }
     }
 
     fn find(&self, place: &Place) -> Option<Arc<Desk>> {

@@ -85,6 +85,7 @@ impl ShardChain for Paper {
                 price_per_token: Amount(5),
                 budget: Amount(1 << 40),
                 max_tokens: 64,
+                disclose: false,
             };
             let deadline_ms = time::now_ms() + 60_000;
             let replica = opening.replica;
@@ -172,6 +173,7 @@ impl World {
             model: self.artifact.digest(),
             settled: self.settled.clone(),
         });
+        let shelf = Arc::new(shelf);
         let node = ShardNode { chain: CHAIN, key, shelf, ledger, limits, fault };
         let guard = serve(&network, node).unwrap();
         self.nodes.insert(link, Node { network, address, _guard: guard });

@@ -1,9 +1,13 @@
 //! `nesa query generate --lane sealed`: a prompt continued by nodes that read it and must agree.
 
-use std::{io::Write as _, sync::Arc};
+use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use nesa_chain::{
+    Ruling,
+    query::{DisputeEntry, Sealed, ShardCommit},
+};
 use nesa_light::{
     query::Prompt,
     sealed::{SealedEvent, SealedOptions, SealedOutcome, SealedQueryError, Standing},
@@ -81,11 +85,18 @@ pub(super) async fn run(args: &SealedArgs, common: &Common, prompt: Prompt) -> R
     let needed = queries.sealed_cost(&model, &prompt, &options).await.map_err(failed)?;
     session::fund(&queries, key.public(), needed).await?;
     let outcome = queries.write_sealed(&model, &key, &prompt, &options).await.map_err(failed)?;
+    let receipt = match &outcome.receipt {
+        Some(receipt) => Some(session::write_payment(common, &outcome.query, receipt)?),
+        None => None,
+    };
     if common.json {
-        outln!("{}", report(&outcome));
+        outln!("{}", report(&outcome, receipt.as_deref()));
     } else {
         outln!("");
         explain(&outcome);
+        if let Some(path) = &receipt {
+            eprintln!("  receipt: {}", path.display());
+        }
     }
     client.stop().await;
     if matches!(outcome.standing, Standing::Disputed(_)) {
@@ -131,7 +142,7 @@ fn standing(standing: &Standing) -> &'static str {
     }
 }
 
-fn report(outcome: &SealedOutcome) -> Value {
+fn report(outcome: &SealedOutcome, receipt: Option<&Path>) -> Value {
     let transcript = &outcome.transcript;
     let nodes: Vec<Value> = transcript
         .served
@@ -170,6 +181,15 @@ fn report(outcome: &SealedOutcome) -> Value {
         "trace_roots": roots,
         "cuts": outcome.plan.cuts(),
         "nodes": nodes,
+        "receipt": receipt,
+        "disputes": outcome.on_chain.as_ref().map(|sealed| &sealed.disputes),
+        "commits": outcome.on_chain.as_ref().map(|sealed| {
+            let fate = |c: &ShardCommit| json!({
+                "shard": c.shard, "replica": c.replica, "node": c.node, "operator": c.operator,
+                "root": c.root, "liar": c.liar, "claimed": c.claimed(), "earned": c.earned(),
+            });
+            sealed.commits.iter().map(fate).collect::<Vec<_>>()
+        }),
         "rejected": replaced,
         "escrowed": outcome.escrowed,
         "promised": outcome.promised,
@@ -181,6 +201,32 @@ fn report(outcome: &SealedOutcome) -> Value {
         },
         "bytes": { "up": outcome.timings.bytes_up, "down": outcome.timings.bytes_down },
     })
+}
+
+/// What the chain made of it, in words.
+fn judged(sealed: &Sealed) -> Vec<String> {
+    let mut lines = Vec::new();
+    for DisputeEntry { shard, left, right, ruling } in &sealed.disputes {
+        let who = match ruling {
+            None => "not decided yet".to_owned(),
+            Some(Ruling::LeftLies) => format!("replica {left} lied"),
+            Some(Ruling::RightLies) => format!("replica {right} lied"),
+            Some(Ruling::BothLie) => "both lied".to_owned(),
+            Some(Ruling::Undecided) => "nobody is shown to have lied".to_owned(),
+            Some(Ruling::ClientLies) => "the client gave them different inputs".to_owned(),
+        };
+        lines.push(format!("shard {shard}, replica {left} against {right}: {who}"));
+    }
+    for commit in &sealed.commits {
+        let (shard, replica, node) = (commit.shard, commit.replica, commit.node);
+        let fate = match (commit.liar, commit.claimed()) {
+            (true, _) => "lied; its bond was slashed, and it is not paid".to_owned(),
+            (false, claimed) if claimed.is_zero() => "not paid".to_owned(),
+            (false, claimed) => format!("paid {} unes before the split", claimed.0),
+        };
+        lines.push(format!("shard {shard}, replica {replica} (node {node}): {fate}"));
+    }
+    lines
 }
 
 fn explain(outcome: &SealedOutcome) {
@@ -204,7 +250,12 @@ fn explain(outcome: &SealedOutcome) {
         Standing::Agreed { revealed, expected } => {
             eprintln!("  – not yet verified: {revealed} of {expected} traces are revealed on chain")
         }
-        Standing::Disputed(_) => eprintln!("  ✗ the nodes disagree: do not rely on this text"),
+        Standing::Disputed(_) => {
+            eprintln!("  ✗ the nodes disagree: do not rely on this text");
+            for line in outcome.on_chain.iter().flat_map(judged) {
+                eprintln!("    {line}");
+            }
+        }
     }
     eprintln!("  the nodes have read your text");
 }

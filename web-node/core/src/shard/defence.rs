@@ -1,0 +1,213 @@
+//! A node's side of a dispute: its run, computed again from what it kept, and the answers it leads to.
+
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use nesa_crypto::Signature;
+use nesa_model::Header;
+use nesa_platform::{storage::StorageError, task};
+use nesa_primitives::Hash;
+use nesa_sealed::server::{Given, replay};
+use nesa_trace::{
+    Answer, Dispute, Geometry, Keep, Party, PartyError, Rows, Side, Slice, Stage, Trace, keep_for,
+    token_bits,
+};
+
+use super::{
+    desk::Desk,
+    evidence::Kept,
+    shelf::{Shelf, ShelfError},
+};
+use crate::fault::Fault;
+
+/// Steps at the end that the evidence may have beyond what was committed to: a node that was killed
+/// had written them down, and not yet the commitment.
+const MAX_LOOSE: usize = 64;
+/// Pieces of the model that one answer may need.
+const MAX_PIECES: usize = 64;
+
+/// Why a node cannot defend itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DefenceError {
+    /// The shard cannot be had.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// What was kept cannot be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What was kept does not lead to the root committed to.
+    #[error("what was kept does not lead to the trace committed to")]
+    Root,
+    /// There is no answer.
+    #[error(transparent)]
+    Party(#[from] PartyError),
+}
+
+/// A run that can be defended.
+pub(crate) struct Defence {
+    model: Hash,
+    desk: Arc<Desk>,
+    header: Arc<Header>,
+    salt: Hash,
+    given: Arc<Vec<Given>>,
+    receipts: BTreeMap<u32, Signature>,
+    trace: Trace,
+    /// Rows of one token, and what its attention looked at.
+    rows: Rows,
+    kept_for: Option<(u32, u16)>,
+    pieces: BTreeMap<usize, Bytes>,
+    fault: Option<Fault>,
+}
+
+impl Defence {
+    /// Computes a session again. `root` was committed to, for a query of `max_tokens`.
+    ///
+    /// # Errors
+    /// [`DefenceError`].
+    pub(crate) async fn prepare(
+        shelf: &Shelf,
+        model: Hash,
+        kept: Kept,
+        (root, max_tokens): (Hash, u32),
+        fault: Option<Fault>,
+    ) -> Result<Self, DefenceError> {
+        let layers = usize::from(kept.layers.0)..usize::from(kept.layers.1);
+        let desk = shelf.desk(&model, layers).await?;
+        let header = shelf.header(&model).await?;
+        let Kept { salt, mut given, .. } = kept;
+        let lie = fault.and_then(Fault::lie);
+        let whole = Arc::new(given.clone());
+        let (mut trace, _) =
+            rerun(&desk, salt, whole, lie, None).await.ok_or(DefenceError::Root)?;
+        let bits = token_bits(max_tokens);
+        let mut loose = 0;
+        while trace.root(bits) != root {
+            let last = given.pop().filter(|_| loose < MAX_LOOSE).ok_or(DefenceError::Root)?;
+            trace.truncate(last.position as usize);
+            loose += 1;
+        }
+        let mut receipts = BTreeMap::new();
+        for step in &given {
+            receipts.extend((step.position..).zip(step.receipts.iter().copied()));
+        }
+        Ok(Self {
+            model,
+            desk,
+            header,
+            salt,
+            receipts,
+            trace,
+            rows: Rows::new(),
+            kept_for: None,
+            given: Arc::new(given),
+            pieces: BTreeMap::new(),
+            fault,
+        })
+    }
+
+    /// What opens a dispute: the model's description.
+    ///
+    /// # Errors
+    /// [`DefenceError::Party`].
+    pub(crate) fn manifest(&self) -> Result<Slice, DefenceError> {
+        let header = self.header.bytes().clone();
+        let pieces = |index| (index == 0).then(|| header.clone());
+        Ok(self.party(&pieces).manifest_slice()?)
+    }
+
+    fn party<'a>(&'a self, pieces: &'a dyn Fn(usize) -> Option<Bytes>) -> Party<'a> {
+        Party {
+            header: &self.header,
+            pieces,
+            trace: &self.trace,
+            rows: &self.rows,
+            // Those were answered with before.
+            receipt: &|_| None,
+        }
+    }
+
+    /// This round's answer of `side`.
+    ///
+    /// # Errors
+    /// [`DefenceError`] naming what is not here.
+    pub(crate) async fn answer(
+        &mut self,
+        shelf: &Shelf,
+        dispute: &Dispute,
+        side: Side,
+    ) -> Result<Answer, DefenceError> {
+        if let Stage::Input { token, .. } = dispute.stage {
+            let receipt = self.receipts.get(&token).copied();
+            return Ok(Answer::Receipt(receipt.ok_or(PartyError::Receipt { token })?));
+        }
+        if let Some(about) = row_of(&dispute.stage)
+            && self.kept_for != Some(about)
+        {
+            let (given, lie) = (self.given.clone(), self.fault.and_then(Fault::lie));
+            let ran = rerun(&self.desk, self.salt, given, lie, Some(about)).await;
+            (_, self.rows) = ran.ok_or(DefenceError::Root)?;
+            self.kept_for = Some(about);
+        }
+        for _ in 0..MAX_PIECES {
+            let missed = Cell::new(None);
+            let answered = {
+                let pieces = |index: usize| {
+                    let piece = match index {
+                        0 => Some(self.header.bytes().clone()),
+                        _ => self.pieces.get(&index).cloned(),
+                    };
+                    if piece.is_none() {
+                        missed.set(Some(index));
+                    }
+                    piece
+                };
+                self.party(&pieces).answer(dispute)
+            };
+            match (answered, missed.take()) {
+                (Ok(mut answer), _) => {
+                    if let Some(fault) = self.fault {
+                        fault.bend(dispute, side, &mut answer);
+                    }
+                    return Ok(answer);
+                }
+                (Err(_), Some(index)) => {
+                    let piece = shelf.piece(&self.model, &self.header, index).await?;
+                    self.pieces.insert(index, piece);
+                }
+                (Err(error), None) => return Err(error.into()),
+            }
+        }
+        Err(PartyError::Piece { index: MAX_PIECES }.into())
+    }
+}
+
+/// The run, keeping the rows that the dispute of one row needs.
+async fn rerun(
+    desk: &Desk,
+    salt: Hash,
+    given: Arc<Vec<Given>>,
+    lie: Option<usize>,
+    about: Option<(u32, u16)>,
+) -> Option<(Trace, Rows)> {
+    let model = desk.model().clone();
+    task::compute(move || {
+        let keep = |geometry: &Geometry| -> Keep {
+            match about {
+                Some((token, slot)) => keep_for(geometry, token, slot),
+                None => Box::new(|_, _| false),
+            }
+        };
+        replay(&model, &salt, &given, &keep, lie)
+    })
+    .await
+}
+
+/// The row that a stage is about.
+fn row_of(stage: &Stage) -> Option<(u32, u16)> {
+    match *stage {
+        Stage::Row { token, slot, .. }
+        | Stage::Sum { token, slot, .. }
+        | Stage::Opening { token, slot, .. } => Some((token, slot)),
+        _ => None,
+    }
+}

@@ -1,0 +1,253 @@
+//! What a node keeps of a session so that it can defend what it computed: the inputs it was given, and the
+//! client's receipts for them. From these it computes everything else again.
+//!
+//! Only where the user agreed that a dispute discloses a piece; encrypted on disk under the store's key;
+//! within a limit over all sessions; erased when no dispute can ask for it any more. It is written before
+//! the voucher or the commitment that it belongs to, so that what a node commits to it can also defend.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use commonware_codec::{Buf, Encode as _, EncodeSize, Error, RangeCfg, Read, ReadExt as _, Write};
+use nesa_platform::storage::{StorageError, Store};
+use nesa_primitives::{Hash, decode_exact};
+use nesa_sealed::{message::Limits, server::Given};
+
+/// The namespace in the store.
+const SPACE: &str = "shard-evidence";
+/// Steps in one stored chunk, at most.
+const MAX_STEPS: usize = 4096;
+
+/// Some steps of a session, as they are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What inputs are salted with.
+    pub salt: Hash,
+    /// The shard's layers.
+    pub layers: (u16, u16),
+    /// Width of the rows.
+    pub d_model: u16,
+    /// The steps.
+    pub given: Vec<Given>,
+}
+
+impl Write for Kept {
+    fn write(&self, buf: &mut impl bytes::BufMut) {
+        self.salt.write(buf);
+        self.layers.0.write(buf);
+        self.layers.1.write(buf);
+        self.d_model.write(buf);
+        self.given.write(buf);
+    }
+}
+
+impl EncodeSize for Kept {
+    fn encode_size(&self) -> usize {
+        32 + 6 + self.given.encode_size()
+    }
+}
+
+impl Read for Kept {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
+        let salt = Hash::read(buf)?;
+        let layers = (u16::read(buf)?, u16::read(buf)?);
+        let d_model = u16::read(buf)?;
+        let limits = Limits::of_width(d_model.into());
+        let given = Vec::read_cfg(buf, &(RangeCfg::new(0..=MAX_STEPS), limits))?;
+        Ok(Self { salt, layers, d_model, given })
+    }
+}
+
+/// What is reserved and written for one session.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    bytes: usize,
+    chunks: usize,
+}
+
+/// The evidence of all sessions.
+pub(crate) struct Evidence {
+    store: Store,
+    limit: usize,
+    shares: Mutex<BTreeMap<String, Share>>,
+}
+
+fn key(place: &str, chunk: usize) -> String {
+    format!("{place}-{chunk}")
+}
+
+impl Evidence {
+    /// Evidence of at most `limit` bytes in `store`.
+    pub(crate) fn new(store: Store, limit: usize) -> Self {
+        Self { store, limit, shares: Mutex::default() }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, BTreeMap<String, Share>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for a session, unless there is none.
+    pub(crate) fn reserve(&self, place: &str, bytes: usize) -> bool {
+        let mut shares = self.shares();
+        let taken = shares.values().fold(0usize, |sum, share| sum.saturating_add(share.bytes));
+        let fits = taken.saturating_add(bytes) <= self.limit && !shares.contains_key(place);
+        if fits {
+            shares.insert(place.to_owned(), Share { bytes, chunks: 0 });
+        }
+        fits
+    }
+
+    /// Writes more of a session down.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(crate) async fn append(&self, place: &str, kept: &Kept) -> Result<(), StorageError> {
+        if kept.given.is_empty() {
+            return Ok(());
+        }
+        let chunk = self.shares().get(place).map_or(0, |share| share.chunks);
+        self.store.put_secret(SPACE, &key(place, chunk), &kept.encode()).await?;
+        self.shares().entry(place.to_owned()).or_default().chunks = chunk + 1;
+        Ok(())
+    }
+
+    /// All that was written down of a session, in order; `None` if there is nothing, or it does not
+    /// belong together.
+    ///
+    /// # Errors
+    /// [`StorageError`], also when it was altered.
+    pub(crate) async fn load(&self, place: &str) -> Result<Option<Kept>, StorageError> {
+        let mut whole: Option<Kept> = None;
+        for chunk in 0.. {
+            let name = key(place, chunk);
+            let Some(bytes) = self.store.get_secret(SPACE, &name).await? else { break };
+            let Ok(kept) = decode_exact::<Kept>(&bytes, &()) else {
+                return Err(StorageError::Tampered(name));
+            };
+            match &mut whole {
+                None => whole = Some(kept),
+                Some(before) => {
+                    let same = (before.salt, before.layers, before.d_model);
+                    if same != (kept.salt, kept.layers, kept.d_model) {
+                        return Ok(None);
+                    }
+                    before.given.extend(kept.given);
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Erases a session's evidence and gives its room back.
+    ///
+    /// # Errors
+    /// [`StorageError`]; what is left is erased at the next start.
+    pub(crate) async fn erase(&self, place: &str) -> Result<(), StorageError> {
+        let known = self.shares().remove(place).map_or(0, |share| share.chunks);
+        for chunk in 0.. {
+            let name = key(place, chunk);
+            if chunk >= known && self.store.get(SPACE, &name).await?.is_none() {
+                return Ok(());
+            }
+            self.store.delete(SPACE, &name).await?;
+        }
+        Ok(())
+    }
+
+    /// After a start: counts what `wanted` sessions have, and erases what no other session wants.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(crate) async fn recover(&self, wanted: &[String]) -> Result<(), StorageError> {
+        for name in self.store.list(SPACE).await? {
+            let place = name.rsplit_once('-').map_or("", |(place, _)| place);
+            if !wanted.iter().any(|wanted| wanted == place) {
+                self.store.delete(SPACE, &name).await?;
+                continue;
+            }
+            let bytes = self.store.get(SPACE, &name).await?.map_or(0, |bytes| bytes.len());
+            let mut shares = self.shares();
+            let share = shares.entry(place.to_owned()).or_default();
+            *share = Share { bytes: share.bytes + bytes, chunks: share.chunks + 1 };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed set-up is a failed test
+mod tests {
+    use super::*;
+    use nesa_crypto::SecretKey;
+    use nesa_sealed::message::Input;
+    use proptest::prelude::*;
+
+    fn kept(position: u32, tokens: Vec<u32>) -> Kept {
+        let receipt = SecretKey::from_seed(&[9; 32]).sign("test", &Hash::ZERO, &[1]);
+        let receipts = vec![receipt; tokens.len()];
+        let given = Given { position, input: Input::Tokens(tokens), every: false, receipts };
+        Kept { salt: Hash([4; 32]), layers: (1, 3), d_model: 32, given: vec![given] }
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        futures::executor::block_on(work)
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_survives_a_start_and_is_erased() {
+        run(async {
+            let store = Store::memory();
+            let evidence = Evidence::new(store.clone(), 100);
+            assert!(evidence.reserve("a-0-1", 60));
+            assert!(!evidence.reserve("a-0-1", 10), "once a session");
+            assert!(!evidence.reserve("b-0-1", 41), "no more than the limit");
+            assert!(evidence.reserve("b-0-1", 40));
+            evidence.append("a-0-1", &kept(0, vec![1, 2])).await.unwrap();
+            evidence.append("a-0-1", &kept(2, vec![3])).await.unwrap();
+            evidence.append("b-0-1", &kept(0, vec![7])).await.unwrap();
+            let mut whole = kept(0, vec![1, 2]);
+            whole.given.extend(kept(2, vec![3]).given);
+            assert_eq!(evidence.load("a-0-1").await.unwrap(), Some(whole.clone()));
+
+            // Started again: what a journal still wants stays, the other goes.
+            let again = Evidence::new(store.clone(), 1 << 20);
+            again.recover(&["a-0-1".to_owned()]).await.unwrap();
+            assert_eq!(again.load("a-0-1").await.unwrap(), Some(whole));
+            assert_eq!(again.load("b-0-1").await.unwrap(), None);
+            again.append("a-0-1", &kept(3, vec![4])).await.unwrap();
+            assert_eq!(again.load("a-0-1").await.unwrap().unwrap().given.len(), 3);
+            again.erase("a-0-1").await.unwrap();
+            assert!(store.list(SPACE).await.unwrap().is_empty());
+            assert!(again.reserve("c-0-1", 1 << 20), "its room is free again");
+        });
+    }
+
+    #[test]
+    fn chunks_of_two_sessions_are_no_evidence() {
+        run(async {
+            let evidence = Evidence::new(Store::memory(), 100);
+            evidence.append("a-0-1", &kept(0, vec![1])).await.unwrap();
+            let other = Kept { salt: Hash([5; 32]), ..kept(1, vec![2]) };
+            evidence.append("a-0-1", &other).await.unwrap();
+            assert_eq!(evidence.load("a-0-1").await.unwrap(), None);
+        });
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(kept) = decode_exact::<Kept>(&bytes, &()) {
+                prop_assert_eq!(&kept.encode()[..], &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn what_is_kept_decodes(position: u32, tokens in proptest::collection::vec(any::<u32>(), 0..9)) {
+            let kept = kept(position, tokens);
+            prop_assert_eq!(decode_exact::<Kept>(&kept.encode(), &()).unwrap(), kept);
+        }
+    }
+}
