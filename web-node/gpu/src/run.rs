@@ -71,6 +71,7 @@ impl Gpu {
     /// # Errors
     /// When an input does not have its shape or the device fails.
     pub async fn run(&self, work: &[Work<'_>]) -> Result<Vec<Output>, GpuError> {
+        self.check()?;
         let mut outputs = Vec::with_capacity(work.len());
         let mut steps = Vec::new();
         for (product, work) in work.iter().enumerate() {

@@ -93,6 +93,19 @@ impl Job {
         &self.share
     }
 
+    /// Whether the low bits are wanted, which a product mod 2^32 has, and not the whole product.
+    pub const fn is_narrow(&self) -> bool {
+        matches!(self.kind, Kind::Product)
+    }
+
+    /// The answer with a product that the driver computed, `[rows, n]` words of Z_2^32. `None` if it has
+    /// another length, or the whole product is wanted.
+    pub fn finish(self, product: Vec<u32>) -> Option<Done> {
+        let product = Zeroizing::new(product);
+        let fits = product.len() == self.rows() as usize * self.stage.n as usize;
+        (fits && self.is_narrow()).then(|| self.done(Values::Product(product)))
+    }
+
     /// Computes the product with the crate's kernels. `None` if the weights have the wrong length.
     pub fn run(self, weights: &impl Weights) -> Option<Done> {
         let (n, k) = (self.stage.n as usize, self.stage.k as usize);
@@ -113,13 +126,17 @@ impl Job {
                 Values::Full(out)
             }
         };
-        Some(Done {
+        Some(self.done(values))
+    }
+
+    fn done(&self, values: Values) -> Done {
+        Done {
             slot: self.slot,
             kind: self.kind,
             request: self.request,
             bits: self.stage.share_bits(),
             values,
-        })
+        }
     }
 }
 
