@@ -6,6 +6,8 @@ use futures::channel::oneshot;
 
 use crate::device::{Gpu, GpuError};
 use crate::input::Kind;
+#[cfg(feature = "decoder")]
+use crate::ops::Dispatch;
 use crate::weights::{Part, Weights};
 
 /// Most tokens for which a tile does not pay: it would hold 32.
@@ -130,33 +132,14 @@ impl Gpu {
                 (Kind::Exact, false) => ("dot_tile", rows.div_ceil(64) * many.div_ceil(32)),
             };
             let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
-            let shape = [part.rows, weights.width, count, groups[0] as usize];
-            let shape: Vec<u8> = shape
-                .into_iter()
-                .flat_map(|v| u32::try_from(v).unwrap_or(0).to_le_bytes())
-                .collect();
-            let shape = self.buffer(&shape, wgpu::BufferUsages::UNIFORM);
+            let shape = self.shape([part.rows, weights.width, count, groups[0] as usize]);
             let y = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("product"),
                 size: (part.rows * count * kind.words() * 4) as u64,
                 usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
             });
-            let buffers = [&part.weights, &x, &y, &part.sums, &shape];
-            let mut entries = Vec::with_capacity(buffers.len());
-            for (binding, buffer) in (0u32..).zip(buffers) {
-                let size = NonZeroU64::new(buffer.size());
-                let resource = wgpu::BufferBinding { buffer, offset: 0, size };
-                entries.push(wgpu::BindGroupEntry {
-                    binding,
-                    resource: wgpu::BindingResource::Buffer(resource),
-                });
-            }
-            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(name),
-                layout: &self.layout,
-                entries: &entries,
-            });
+            let group = self.group(name, [&part.weights, &x, &y, &part.sums, &shape]);
             let pipeline = self.pipeline(name)?.clone();
             steps.push(Step {
                 product,
@@ -172,6 +155,51 @@ impl Gpu {
             });
         }
         Ok(())
+    }
+
+    #[cfg(feature = "decoder")]
+    /// An exact product of a weight in one part whose other factor and result stay on the device: `x` is
+    /// `[tokens, 2, width]` as [`Input::bytes`] lays it out, `y` is `[tokens, n]`.
+    pub(crate) fn exact_on(
+        &self,
+        weights: &Weights,
+        x: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+        tokens: usize,
+    ) -> Result<Dispatch, GpuError> {
+        let [part] = &weights.parts[..] else { return Err(GpuError::Kernel("of several parts")) };
+        let (rows, many) = (part.rows as u64, tokens as u64);
+        let (name, groups) = match tokens <= FEW {
+            true => ("dot_row", rows.div_ceil(4) * many),
+            false => ("dot_tile", rows.div_ceil(64) * many.div_ceil(32)),
+        };
+        let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
+        let shape = self.shape([part.rows, weights.width, tokens, groups[0] as usize]);
+        let group = self.group(name, [&part.weights, x, y, &part.sums, &shape]);
+        Ok(Dispatch { pipeline: self.pipeline(name)?.clone(), group, groups })
+    }
+
+    /// The numbers of a product.
+    fn shape(&self, numbers: [usize; 4]) -> wgpu::Buffer {
+        let bytes = numbers.map(|v| u32::try_from(v).unwrap_or(0).to_le_bytes());
+        self.buffer(bytes.as_flattened(), wgpu::BufferUsages::UNIFORM)
+    }
+
+    fn group(&self, name: &'static str, buffers: [&wgpu::Buffer; 5]) -> wgpu::BindGroup {
+        let mut entries = Vec::with_capacity(buffers.len());
+        for (binding, buffer) in (0u32..).zip(buffers) {
+            let size = NonZeroU64::new(buffer.size());
+            let resource = wgpu::BufferBinding { buffer, offset: 0, size };
+            entries.push(wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(resource),
+            });
+        }
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(name),
+            layout: &self.layout,
+            entries: &entries,
+        })
     }
 
     /// Records all steps and the copies of their results, and hands them over at once.
@@ -201,7 +229,7 @@ impl Gpu {
     }
 
     /// The bytes of a buffer that can be mapped, once the device is done with it.
-    async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
+    pub(crate) async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
         let (done, mapped) = oneshot::channel();
         buffer.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             // The reader is still there: nothing else ends it.
