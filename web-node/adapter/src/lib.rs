@@ -9,9 +9,9 @@
 mod info;
 #[cfg(feature = "rehearsal")]
 mod rehearsal;
-mod serve;
+pub mod serve;
 
-pub use serve::Server;
+
 
 use js_sys::{Int32Array, Object, Reflect, Uint32Array};
 use nesa_gpu::{Gpu, GpuError, Input, Output, Purpose, Work};

@@ -15,6 +15,7 @@ use nesa_model::StageId;
 use nesa_model::decoder::{DecoderModel, Input, Logits, Output, RunError};
 
 use crate::device::{Gpu, GpuError};
+use crate::input::Kind;
 use crate::ops::check::{self, Case};
 use crate::ops::{Dispatch, LANES, MAX_HEAD_WIDTH, Op, Ops};
 use crate::weights::Weights;
@@ -331,7 +332,8 @@ impl Step<'_> {
     }
 
     fn product(&mut self, stage: &Stage, rows: usize) -> Result<(), GpuError> {
-        let dispatch = self.decoder.gpu.exact_on(&stage.weights, &self.x, &self.y, rows)?;
+        let gpu = &self.decoder.gpu;
+        let dispatch = gpu.product_on(Kind::Exact, &stage.weights, &self.x, &self.y, rows)?;
         self.dispatches.push(dispatch);
         Ok(())
     }

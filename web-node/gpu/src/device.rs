@@ -248,6 +248,16 @@ impl Gpu {
         found.map(|(_, pipeline)| pipeline).ok_or(GpuError::Kernel(name))
     }
 
+    /// A module in whose text `dot4` is defined.
+    #[cfg(feature = "bench")]
+    pub(crate) fn module(&self, name: &str, source: &str) -> wgpu::ShaderModule {
+        let dot = if self.info.built_in_dot { BUILT_IN } else { BY_HAND };
+        self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(format!("{dot}{source}").into()),
+        })
+    }
+
     /// A buffer with these bytes for a kernel to read.
     pub(crate) fn storage(&self, bytes: &[u8]) -> wgpu::Buffer {
         self.buffer(bytes, wgpu::BufferUsages::STORAGE)

@@ -21,6 +21,8 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "bench")]
+pub mod bench;
 #[cfg(feature = "decoder")]
 pub mod decoder;
 mod device;

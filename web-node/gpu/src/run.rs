@@ -10,9 +10,6 @@ use crate::input::Kind;
 use crate::ops::Dispatch;
 use crate::weights::{Part, Weights};
 
-/// Most tokens for which a tile does not pay: it would hold 32.
-const FEW: usize = 4;
-
 /// The other factor of a product, `[tokens, k]`.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -123,14 +120,7 @@ impl Gpu {
         for first_token in (0..tokens).step_by(most) {
             let count = most.min(tokens - first_token);
             let x = self.storage(&input.bytes(weights.k, first_token, count));
-            let (rows, many) = (part.rows as u64, count as u64);
-            let (name, groups) = match (kind, count <= FEW) {
-                (Kind::Full, _) => ("full", (rows * many).div_ceil(64)),
-                (Kind::Mask, true) => ("mask_row", rows.div_ceil(4) * many),
-                (Kind::Exact, true) => ("dot_row", rows.div_ceil(4) * many),
-                (Kind::Mask, false) => ("mask_tile", rows.div_ceil(64) * many.div_ceil(32)),
-                (Kind::Exact, false) => ("dot_tile", rows.div_ceil(64) * many.div_ceil(32)),
-            };
+            let (name, groups) = kind.kernel(part.rows, count);
             let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
             let shape = self.shape([part.rows, weights.width, count, groups[0] as usize]);
             let y = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -157,22 +147,19 @@ impl Gpu {
         Ok(())
     }
 
+    /// A product of a weight in one part whose other factor and result stay on the device: `x` is as
+    /// [`Input::bytes`] lays it out, `y` is `[tokens, n]`.
     #[cfg(feature = "decoder")]
-    /// An exact product of a weight in one part whose other factor and result stay on the device: `x` is
-    /// `[tokens, 2, width]` as [`Input::bytes`] lays it out, `y` is `[tokens, n]`.
-    pub(crate) fn exact_on(
+    pub(crate) fn product_on(
         &self,
+        kind: Kind,
         weights: &Weights,
         x: &wgpu::Buffer,
         y: &wgpu::Buffer,
         tokens: usize,
     ) -> Result<Dispatch, GpuError> {
         let [part] = &weights.parts[..] else { return Err(GpuError::Kernel("of several parts")) };
-        let (rows, many) = (part.rows as u64, tokens as u64);
-        let (name, groups) = match tokens <= FEW {
-            true => ("dot_row", rows.div_ceil(4) * many),
-            false => ("dot_tile", rows.div_ceil(64) * many.div_ceil(32)),
-        };
+        let (name, groups) = kind.kernel(part.rows, tokens);
         let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
         let shape = self.shape([part.rows, weights.width, tokens, groups[0] as usize]);
         let group = self.group(name, [&part.weights, x, y, &part.sums, &shape]);

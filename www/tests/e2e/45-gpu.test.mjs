@@ -14,20 +14,29 @@ import { until } from '../lib/wait.mjs';
 const QUESTION = 'when should the apple trees be pruned?';
 const REHEARSAL = process.env.REHEARSAL ?? '';
 
-let network, browser, client, right;
+let network, browser, right;
 before(async () => {
   network = await up({ scenario: 'volunteers' });
   browser = await launch();
-  client = await open(browser, network.playground, { context: await browser.newContext() });
-  await ready(client);
-  await ask(client, QUESTION);
-  assert.equal(await settled(client), 'done');
-  right = await results(client);
+  right = await answer();
 });
 after(async () => {
   await browser?.close();
   await network?.down();
 });
+
+/** What a new client is answered, which has no vector from earlier. */
+async function answer() {
+  const client = await open(browser, network.playground, { context: await browser.newContext() });
+  await ready(client);
+  await ask(client, QUESTION);
+  assert.equal(await settled(client, undefined, 180), 'done');
+  assert.equal(await client.locator(hook('rejected')).count(), 0, 'no product was wrong');
+  const answered = await results(client);
+  assert.deepEqual(client.problems, []);
+  await client.context().close();
+  return answered;
+}
 
 /** A tab that serves; `fault` asks the module for tests to fail, `undefined` leaves the real module. */
 async function volunteer(fault) {
@@ -49,14 +58,11 @@ async function volunteer(fault) {
 const processor = (page) => page.locator(hook('donate-processor')).innerText();
 const products = async (page, of) => Number((await page.locator(hook(`donate-${of}-products`)).innerText()).replace(/\D/g, ''));
 
-/** Asks the same again, until the volunteer has been drawn, and compares. */
+/** Others ask the same, until the volunteer has been drawn: each gets the same answer. */
 async function answered(page) {
   const served = async () => await products(page, 'gpu') + await products(page, 'cpu');
   for (let i = 0; i < 4 && await served() === 0; i += 1) {
-    await ask(client, QUESTION);
-    assert.equal(await settled(client, undefined, 180), 'done');
-    assert.deepEqual(await results(client), right);
-    assert.equal(await client.locator(hook('rejected')).count(), 0, 'no product was wrong');
+    assert.deepEqual(await answer(), right);
     await until(async () => await served() > 0, 5, 'the meter').catch(() => {});
   }
   assert.ok(await served() > 0, 'the volunteer was never drawn');
