@@ -11,8 +11,6 @@ mod info;
 mod rehearsal;
 pub mod serve;
 
-
-
 use js_sys::{Int32Array, Object, Reflect, Uint32Array};
 use nesa_gpu::{Gpu, GpuError, Input, Output, Purpose, Work};
 use wasm_bindgen::prelude::*;

@@ -172,3 +172,37 @@ impl Done {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(kind: Kind) -> Job {
+        let slot = Slot { pass: 0, tokens: 2, stage: 7, part: 0 };
+        let stage = Stage { id: 7, k: 3, n: 2, input_bits: 12, row_bound_bits: 24 };
+        let share = Share::new(vec![1, 2, 3, u32::MAX, 5, 6]);
+        Job { slot, stage, kind, request: Hash::ZERO, share }
+    }
+
+    struct Fixed([i8; 6]);
+
+    impl Weights for Fixed {
+        fn weights(&self, _: u16) -> &[i8] {
+            &self.0
+        }
+    }
+
+    /// An accelerator's words are packed as the processor's are; another length or kind is no answer.
+    #[test]
+    fn a_product_of_a_driver_is_packed_alike() {
+        let own = job(Kind::Product).run(&Fixed([1, -1, 2, 3, 0, -128])).map(|done| done.pack());
+        let minus = |v: u32| v.wrapping_neg();
+        let words = vec![5, minus(381), 6, minus(771)];
+        let given = job(Kind::Product).finish(words.clone()).map(|done| done.pack());
+        assert!(own.is_some());
+        assert_eq!(given, own);
+        assert!(job(Kind::Product).finish(words[1..].to_vec()).is_none());
+        assert!(job(Kind::Full).finish(words).is_none());
+        assert!(job(Kind::Product).is_narrow() && !job(Kind::Full).is_narrow());
+    }
+}
