@@ -21,10 +21,13 @@ enum Way {
     Hangs,
 }
 
+/// A weight, its rows and its columns.
+type Held = (Vec<i8>, usize, usize);
+
 /// A device that computes by the definition, until it fails.
 struct Device {
     way: Way,
-    weights: Mutex<HashMap<u32, (Vec<i8>, usize, usize)>>,
+    weights: Mutex<HashMap<u32, Held>>,
     batches: Mutex<Vec<usize>>,
     served: AtomicUsize,
 }

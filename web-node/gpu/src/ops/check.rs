@@ -176,7 +176,8 @@ impl Product {
             y: numbers.within(tokens * n, i32::MAX >> quiet),
             scales,
             multiplier: numbers.below(n, 1 << 31),
-            bias: numbers.within(n, i32::MAX),
+            // Of every size, so that the middle of the clamps and tables is met too.
+            bias: (0..n).map(|_| numbers.within(1, i32::MAX)[0] >> (numbers.next() % 31)).collect(),
             shift: 32 + (numbers.next() % 32) as u32,
         }
     }
@@ -205,7 +206,7 @@ impl Product {
 async fn products(gpu: &Gpu, ops: &Ops, case: Case) -> Result<(), GpuError> {
     let Case { seed, tokens, width, quiet } = case;
     let n = 2 * width;
-    let mut numbers = Numbers::new(seed ^ 0xabcd, (tokens + 4) * (n + 4) + tokens * width + 600);
+    let mut numbers = Numbers::new(seed ^ 0xabcd, (tokens + 5) * (n + 4) + tokens * width + 600);
     let product = Product::new(&mut numbers, tokens, n, quiet);
     let mut hidden = numbers.within(tokens * width, plain::RESIDUAL_LIMIT);
     let mut table: Vec<u16> = numbers.below(500, 1 << 11).into_iter().map(|v| v as u16).collect();
@@ -275,7 +276,7 @@ async fn attend(gpu: &Gpu, ops: &Ops, case: Case, window: usize) -> Result<(), G
     let before = (seed % 97) as usize;
     let capacity = before + tokens + 3;
     let n = (heads + 2 * kv_heads) * width;
-    let count = (tokens + 4) * (n + 8) + 2 * kv_heads * before * width + tokens * width + 1100;
+    let count = (tokens + 5) * (n + 8) + 2 * kv_heads * before * width + tokens * width + 1100;
     let mut numbers = Numbers::new(seed ^ 0x1234, count);
     let mut product = Product::new(&mut numbers, tokens, n, quiet);
     for (bias, small) in product.bias.iter_mut().zip(numbers.within(n, 1 << 15)) {
