@@ -21,12 +21,13 @@ const stopped = (error) => post(JSON.stringify({
 self.addEventListener("error", (event) => stopped(event.error ?? event.message));
 self.addEventListener("unhandledrejection", (event) => stopped(event.reason));
 
-// The adapter probe is a module of its own: only a volunteer who asks for it downloads it.
-const probe = async (...work) => {
-  const adapter = await import("./__ADAPTER_GLUE__");
-  await adapter.default({ module_or_path: new URL("./__ADAPTER_WASM__", import.meta.url) });
-  return adapter.probe(...work);
-};
+// The graphics adapter is a module of its own: only a volunteer who serves on it or tests it downloads it.
+let loading;
+const adapter = () => loading ??= (async () => {
+  const module = await import("./__ADAPTER_GLUE__");
+  await module.default({ module_or_path: new URL("./__ADAPTER_WASM__", import.meta.url) });
+  return module;
+})().catch((error) => { loading = undefined; throw error; });
 
 // So are the tokenizers that models bring; they come from strangers and run in a worker of their own.
 const text = () => new Worker(new URL("./__TEXT_WORKER__", import.meta.url), { type: "module" });
@@ -37,7 +38,7 @@ self.onmessage = ({ data }) => early.push(data);
 try {
   const { default: init, start } = await import("./__GLUE__");
   await init({ module_or_path: wasm });
-  const node = start(post, probe, text);
+  const node = start(post, adapter, text);
   self.onmessage = ({ data: [json, bytes] }) => node.receive(json, bytes);
   for (const [json, bytes] of early) node.receive(json, bytes);
 } catch (error) {

@@ -2,6 +2,7 @@
 
 mod browser;
 mod decode;
+mod gpu;
 mod link;
 mod masked;
 mod memory;
@@ -36,6 +37,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "decode",
         about: "exact Llama models of 8M and 135M parameters against llama.cpp Q8_0 and PyTorch f32",
         run: decode::decode,
+    },
+    Benchmark {
+        name: "gpu",
+        about: "products on the graphics adapter at hand against a copy kernel and a dot4 kernel on it",
+        run: gpu::gpu,
     },
     Benchmark {
         name: "masked",

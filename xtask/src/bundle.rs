@@ -21,7 +21,7 @@ use wasm_bindgen_cli_support::Bindgen;
 const NAME_DIGITS: usize = 16;
 /// Quality 11 saves another 4 % and takes eight times as long.
 const BROTLI_QUALITY: i32 = 9;
-/// The modules as cargo names them. The adapter is loaded only when a volunteer asks for the probe, the
+/// The modules as cargo names them. The adapter is loaded only when a volunteer serves or asks for the probe, the
 /// text module only for a model that brings its own tokenizer.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
@@ -166,6 +166,16 @@ pub(crate) fn dishonest_worker() -> Result<PathBuf> {
     let stage = target().join("www-dishonest");
     bindgen(&stage, WORKER)?;
     Ok(stage.join(WORKER))
+}
+
+/// Builds the adapter's module that serves on software and fails on request, as [`dishonest_worker`] does for
+/// the worker. Returns its folder, which holds `nesa_adapter.js` and `nesa_adapter_bg.wasm`.
+pub(crate) fn rehearsal_adapter() -> Result<PathBuf> {
+    let build = ["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE];
+    cargo(&[&build[..], &["-p", "nesa-adapter", "--features", "rehearsal"]].concat())?;
+    let stage = target().join("www-rehearsal");
+    bindgen(&stage, ADAPTER)?;
+    Ok(stage.join(ADAPTER))
 }
 
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.

@@ -211,18 +211,19 @@ fn browser_test_packages() -> Result<Vec<String>> {
 }
 
 fn browser(filter: Option<&str>) -> Result<()> {
-    // First, so that the honest worker is the one that stays where cargo puts it.
+    // First, so that the honest modules are those that stay where cargo puts them.
     let dishonest = bundle::dishonest_worker()?;
+    let rehearsal = bundle::rehearsal_adapter()?;
     bundle::build()?;
     cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
     let nesa = native_binary("nesa");
     let folder = root().join("www/tests");
     let mut node = Command::new("node");
-    node.current_dir(&folder).env("NESA", &nesa).env("DISHONEST", &dishonest).args([
-        "--test",
-        "--test-concurrency=1",
-        "--test-reporter=spec",
-    ]);
+    node.current_dir(&folder)
+        .env("NESA", &nesa)
+        .env("DISHONEST", &dishonest)
+        .env("REHEARSAL", &rehearsal)
+        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);
     let mut files: Vec<PathBuf> = fs::read_dir(folder.join("e2e"))?
         .filter_map(|e| e.ok().map(|e| e.path()))
         .filter(|p| p.to_string_lossy().ends_with(".test.mjs"))

@@ -1,7 +1,7 @@
 //! One button: this browser serves noise products for others and is paid.
 
 use leptos::prelude::*;
-use nesa_messages::{AdapterReport, DonateLimits, DonatePhase, ToWorker};
+use nesa_messages::{AdapterReport, DonateLimits, DonatePhase, ServingOn, ToWorker};
 
 use crate::{
     bridge,
@@ -73,7 +73,8 @@ fn Uses() -> impl IntoView {
         <section class="block" aria-labelledby="uses-title">
             <h2 id="uses-title">"What it will use"</h2>
             <div class="prose"><ul>
-                <li>"One processor core, only while a query is being served."</li>
+                <li>"One processor core, only while a query is being served; the graphics processor instead, \
+                    if it computes the exact bits, within the memory you allow it."</li>
                 <li>{size} ", downloaded once, checked, and kept on this device."</li>
                 <li>"Your connection: up to an eighth of a megabyte for each token served, within the limit you set."</li>
                 <li>"A small bond from the local network’s faucet. A bond from a faucet is only ever drawn for the seed’s side."</li>
@@ -105,6 +106,15 @@ fn Limits(limits: RwSignal<DonateLimits>, #[prop(into)] serving: Signal<bool>) -
                     prop:value=move || limits.get().max_mb_per_hour.to_string()
                     on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_mb_per_hour = n); changed(); } }/>
             </div>
+            <div class="field">
+                <label for="max-gpu">{move || match limits.get().max_gpu_mb {
+                    0 => "Graphics memory: none, serve on the processor".to_owned(),
+                    mb => format!("Graphics memory: up to {}", bytes(u64::from(mb) << 20)),
+                }}</label>
+                <input id="max-gpu" type="range" min="0" max="4096" step="64"
+                    prop:value=move || limits.get().max_gpu_mb.to_string()
+                    on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_gpu_mb = n); changed(); } }/>
+            </div>
         </div>
     }
 }
@@ -126,11 +136,38 @@ fn Meter() -> impl IntoView {
                     <div><dt>"Time"</dt><dd>{millis(d.serving_ms)}<small>{format!("{} computing", millis(d.busy_ms))}</small></dd></div>
                     <div><dt>"Bond"</dt><dd>{format!("{} NES", d.bond)}</dd></div>
                 </dl>
+                {processors(d.on)}
                 {d.node.map(|n| view! { <p class="small muted">"This browser’s node key " <HashText hash=n name="node key"/></p> })}
             }}}
             <p class="small muted">"Earned counts what the chain has paid, proven from its state; promised is what askers have signed. "
                 <a href=Route::Wallet.href()>"Wallet"</a></p>
         </section>
+    }
+}
+
+/// Which processor serves, and how fast each was.
+fn processors(on: ServingOn) -> impl IntoView {
+    let pace = |products: u64, ms: f64| {
+        if ms > 0.0 { format!("{:.1}", products as f64 * 1000.0 / ms) } else { "–".to_owned() }
+    };
+    let serves = match (on.gpu, on.cpu_because) {
+        (Some(name), _) => format!("GPU: {name}"),
+        (None, Some(because)) => format!("CPU kernel, because {because}"),
+        (None, None) => "CPU kernel".to_owned(),
+    };
+    view! {
+        <p>"Serves on " <strong data-test="donate-processor">{serves}</strong></p>
+        <div class="scroll" tabindex="0" role="region" aria-label="Processors"><table>
+            <thead><tr><th>"Processor"</th><th class="r">"Products"</th><th class="r">"Products per second"</th></tr></thead>
+            <tbody>
+                <tr><td>"GPU"{(on.gpu_stages > 0).then(|| view! { <small>
+                        {format!(" holds {} of {} layers, {}", on.gpu_stages, on.stages, bytes(on.gpu_bytes))}</small> })}</td>
+                    <td class="r" data-test="donate-gpu-products">{thousands(on.gpu_products)}</td>
+                    <td class="r">{pace(on.gpu_products, on.gpu_ms)}</td></tr>
+                <tr><td>"CPU kernel"</td>
+                    <td class="r" data-test="donate-cpu-products">{thousands(on.cpu_products)}</td>
+                    <td class="r">{pace(on.cpu_products, on.cpu_ms)}</td></tr>
+            </tbody></table></div>
     }
 }
 
@@ -148,8 +185,8 @@ fn Adapter() -> impl IntoView {
             </div>
             {move || app.adapter.get().map_or_else(
                 || view! { <p class="muted">"The test multiplies known numbers and compares every bit with the reference. \
-                    Serving runs on the processor for now; \
-                    this shows whether the adapter could take over."</p> }.into_any(),
+                    Serving uses an adapter only if it passes and is no processor in disguise, \
+                    and checks every product of it again."</p> }.into_any(),
                 |a| report(a).into_any(),
             )}
         </section>

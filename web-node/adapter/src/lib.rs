@@ -1,11 +1,15 @@
 //! The graphics adapter of a browser, through wgpu: what it is, and what bits it computes.
 //!
-//! A module of its own, which the worker loads when a volunteer asks for the probe, so that nobody
+//! A module of its own, which the worker loads when a volunteer serves or asks for the probe, so that nobody
 //! else downloads it. It opens the device with the kernels of `nesa-gpu`, which refuse one whose bits differ
-//! from the reference; the worker, which holds the exact kernel, compares once more.
+//! from the reference; the worker, which holds the exact kernel, compares once more: in the probe with the
+//! reference, while serving by a check of every product.
 #![cfg(target_family = "wasm")]
 
 mod info;
+#[cfg(feature = "rehearsal")]
+mod rehearsal;
+pub mod serve;
 
 use js_sys::{Int32Array, Object, Reflect, Uint32Array};
 use nesa_gpu::{Gpu, GpuError, Input, Output, Purpose, Work};

@@ -5,6 +5,7 @@
 //! ```text
 //!   /nesa/masked/1 ─▶ admission ─▶ terms (proven on chain) ─▶ service ─▶ journal ─▶ Commit, Claim
 //!                        │              own light client        kernel    survives a kill
+//!                                              `compute`: an accelerator or the processor
 //!   /nesa/shard/1  ─▶ [`shard`]: the sealed lane
 //!   /nesa/chunks/1 ─▶ weights by digest
 //!   /nesa/prepare/1 ─▶ admission ─▶ uᵀW mod p for a uniform u: a client's thin preparation
@@ -26,6 +27,7 @@
 
 mod admission;
 pub mod chunks;
+mod compute;
 mod fault;
 mod journal;
 mod limits;
@@ -38,9 +40,10 @@ mod settle;
 pub mod shard;
 mod terms;
 
+pub use compute::{Accelerator, Beside, Failed, Product, Standing};
 pub use fault::Fault;
 pub use limits::Limits;
-pub use metrics::{Metrics, Phase};
+pub use metrics::{Computed, Metrics, Phase};
 pub use node::{ComputeNode, NodeConfig, StartError};
 pub use register::RegisterError;
 pub use terms::TermsError;

@@ -1,10 +1,11 @@
 //! What a node has done, for its operator.
 
+use crate::compute::Standing;
 use nesa_platform::time::Instant;
 use nesa_primitives::Amount;
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,6 +29,15 @@ pub enum Phase {
     Stopping,
     /// Stopped.
     Stopped,
+}
+
+/// What one kind of processor has computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Computed {
+    /// Masked products that were served.
+    pub products: u64,
+    /// Time spent on them.
+    pub busy: Duration,
 }
 
 /// A copy of a node's counters.
@@ -61,8 +71,30 @@ pub struct Metrics {
     pub earned: Amount,
     /// Time spent in kernels.
     pub busy: Duration,
+    /// Of the products, those of the processor itself.
+    pub on_cpu: Computed,
+    /// Those of the accelerator beside it.
+    pub on_accelerator: Computed,
+    /// The accelerator, if one was given.
+    pub accelerator: Option<Standing>,
     /// Time since serving began.
     pub serving: Duration,
+}
+
+/// Counters of one kind of processor.
+#[derive(Default)]
+pub(crate) struct Kernel {
+    products: AtomicU64,
+    busy_us: AtomicU64,
+}
+
+impl Kernel {
+    fn snapshot(&self) -> Computed {
+        Computed {
+            products: self.products.load(Ordering::Relaxed),
+            busy: Duration::from_micros(self.busy_us.load(Ordering::Relaxed)),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -77,6 +109,8 @@ pub(crate) struct Counters {
     pub(crate) vouchers: AtomicU64,
     pub(crate) earned: AtomicU64,
     pub(crate) busy_us: AtomicU64,
+    pub(crate) cpu: Kernel,
+    pub(crate) accelerator: Kernel,
     state: Mutex<State>,
 }
 
@@ -87,11 +121,25 @@ struct State {
     addresses: Vec<String>,
     bond: Amount,
     since: Option<Instant>,
+    accelerator: Option<Arc<Mutex<Standing>>>,
 }
 
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, value: u64) {
         counter.fetch_add(value, Ordering::Relaxed);
+    }
+
+    /// Notes work of one kind of processor.
+    pub(crate) fn computed(&self, kernel: &Kernel, products: u64, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        Self::add(&kernel.products, products);
+        Self::add(&kernel.busy_us, took);
+        Self::add(&self.busy_us, took);
+    }
+
+    /// There is an accelerator, whose standing is kept there.
+    pub(crate) fn accelerated(&self, standing: Arc<Mutex<Standing>>) {
+        self.state().accelerator = Some(standing);
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -136,6 +184,12 @@ impl Counters {
             vouchers: Amount(load(&self.vouchers)),
             earned: Amount(load(&self.earned)),
             busy: Duration::from_micros(load(&self.busy_us)),
+            on_cpu: self.cpu.snapshot(),
+            on_accelerator: self.accelerator.snapshot(),
+            accelerator: state
+                .accelerator
+                .as_ref()
+                .map(|standing| standing.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             serving: state.since.map_or(Duration::ZERO, |since| since.elapsed()),
         }
     }

@@ -3,6 +3,7 @@
 use crate::{
     admission::Admission,
     chunks,
+    compute::{Beside, Processors},
     fault::Fault,
     journal::Journal,
     limits::Limits,
@@ -72,6 +73,8 @@ pub struct NodeConfig {
     pub pause_on_stop: bool,
     /// Whether to serve the models' weights as well.
     pub serve_weights: bool,
+    /// A processor beside the CPU for masked products.
+    pub accelerator: Option<Beside>,
     /// What may be spent.
     pub limits: Limits,
     /// Misbehaviour of a test scenario.
@@ -185,6 +188,15 @@ impl ComputeNode {
             tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
         }
         let models = Arc::new(models);
+        let processors = match config.accelerator {
+            Some(beside) => {
+                let (processors, queue) =
+                    Processors::beside(beside, &models, counters.clone()).await;
+                tasks.push(queue);
+                processors
+            }
+            None => Processors::alone(counters.clone()),
+        };
         let preparer = prepare::Preparer {
             chain: light.chain(),
             node: address,
@@ -198,6 +210,7 @@ impl ComputeNode {
             light: light.clone(),
             key: node.clone(),
             models,
+            processors,
             journal,
             settler: settler.clone(),
             counters: counters.clone(),

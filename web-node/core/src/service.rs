@@ -2,6 +2,7 @@
 
 use crate::{
     admission::{Admission, Place},
+    compute::Processors,
     fault::Fault,
     journal::{Committed, Entry, Journal},
     limits::Limits,
@@ -21,8 +22,7 @@ use nesa_masked::{
 use nesa_model::ExactModel;
 use nesa_platform::{
     net::{Reader, Stream, Writer},
-    task,
-    time::{self, Instant},
+    task, time,
 };
 use nesa_primitives::Hash;
 use std::{
@@ -39,6 +39,7 @@ pub(crate) struct Service {
     pub(crate) light: LightClient,
     pub(crate) key: SecretKey,
     pub(crate) models: Arc<HashMap<Hash, (ExactModel, Lane)>>,
+    pub(crate) processors: Processors,
     pub(crate) journal: Journal,
     pub(crate) settler: Settler,
     pub(crate) counters: Arc<Counters>,
@@ -53,6 +54,7 @@ pub(crate) struct Service {
 struct Begun {
     session: Session,
     entry: Entry,
+    digest: Hash,
     model: ExactModel,
     accept: Bytes,
     place: Place,
@@ -98,9 +100,10 @@ impl Service {
                 return;
             }
         };
-        let Begun { mut session, mut entry, model, accept, place, live } = begun;
+        let Begun { mut session, mut entry, digest, model, accept, place, live } = begun;
         let (reader, writer) = stream.split();
-        let end = self.converse(&mut session, &mut entry, model, accept, reader, writer).await;
+        let end =
+            self.converse(&mut session, &mut entry, (digest, model), accept, reader, writer).await;
         drop((place, live));
         self.close(&mut session, entry, end).await;
     }
@@ -155,7 +158,7 @@ impl Service {
             self.counters.problem(&error);
             return Err(Refusal::Unavailable);
         }
-        Ok(Begun { session, entry, model, accept, place, live })
+        Ok(Begun { session, entry, digest: open.model, model, accept, place, live })
     }
 
     fn enter(self: &Arc<Self>, query: Hash) -> Option<Live> {
@@ -169,7 +172,7 @@ impl Service {
         &self,
         session: &mut Session,
         entry: &mut Entry,
-        model: ExactModel,
+        (digest, model): (Hash, ExactModel),
         accept: Bytes,
         mut reader: Reader,
         mut writer: Writer,
@@ -205,7 +208,7 @@ impl Service {
             if answers.send(accept).await.is_err() {
                 return End::Left;
             }
-            let work = self.work(session, entry, &model, requests, answers);
+            let work = self.work(session, entry, (&digest, &model), requests, answers);
             time::timeout(Duration::from_millis(left), work).await.unwrap_or(End::Left)
         };
         let (end, ()) = futures::join!(working, writing);
@@ -217,7 +220,7 @@ impl Service {
         &self,
         session: &mut Session,
         entry: &mut Entry,
-        model: &ExactModel,
+        (digest, model): (&Hash, &ExactModel),
         mut requests: mpsc::Receiver<Bytes>,
         mut answers: mpsc::Sender<Bytes>,
     ) -> End {
@@ -237,11 +240,7 @@ impl Service {
                     if self.fault == Some(Fault::NeverAnswer) {
                         continue;
                     }
-                    let weights = model.clone();
-                    let began = Instant::now();
-                    let done = task::compute(move || job.run(&weights)).await;
-                    let busy = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-                    Counters::add(&self.counters.busy_us, busy);
+                    let done = self.processors.run(job, digest, model).await;
                     let Some(mut done) = done else {
                         let _ = answers.send(server::refuse(Refusal::Unavailable)).await;
                         return End::Left;

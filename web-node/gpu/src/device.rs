@@ -150,6 +150,19 @@ impl Gpu {
         }
     }
 
+    /// Opens a device as if its driver were faulty, to show that the self-test refuses it.
+    ///
+    /// # Errors
+    /// Always, where there is a device: [`GpuError::Differs`].
+    #[cfg(feature = "rehearsal")]
+    pub async fn open_faulty() -> Result<Self, GpuError> {
+        let source =
+            PRODUCTS.replacen("weight(four, 2u) * share.z", "weight(four, 2u) * share.w", 1);
+        let setting =
+            Setting { purpose: Purpose::Check, caps: None, source: &source, built_in_dot: true };
+        Self::open_as(setting).await
+    }
+
     pub(crate) async fn open_as(setting: Setting<'_>) -> Result<Self, GpuError> {
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends: wgpu::Backends::VULKAN | wgpu::Backends::BROWSER_WEBGPU,
@@ -187,6 +200,12 @@ impl Gpu {
                 .unwrap_or_else(PoisonError::into_inner)
                 .get_or_insert_with(|| error.to_string());
         }));
+        let first = complaint.clone();
+        device.set_device_lost_callback(move |_, message| {
+            let message =
+                if message.is_empty() { "the device is lost".to_owned() } else { message };
+            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+        });
         let own = Caps {
             binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             groups: limits.max_compute_workgroups_per_dimension,
@@ -216,9 +235,27 @@ impl Gpu {
         self.caps
     }
 
+    /// Gives back all that the device holds. Whatever is asked of it from now on is refused.
+    pub fn close(&self) {
+        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        complaint.get_or_insert_with(|| "the device was closed".to_owned());
+        drop(complaint);
+        self.device.destroy();
+    }
+
     pub(crate) fn pipeline(&self, name: &'static str) -> Result<&wgpu::ComputePipeline, GpuError> {
         let found = self.pipelines.iter().find(|(other, _)| *other == name);
         found.map(|(_, pipeline)| pipeline).ok_or(GpuError::Kernel(name))
+    }
+
+    /// A module in whose text `dot4` is defined.
+    #[cfg(feature = "bench")]
+    pub(crate) fn module(&self, name: &str, source: &str) -> wgpu::ShaderModule {
+        let dot = if self.info.built_in_dot { BUILT_IN } else { BY_HAND };
+        self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(name),
+            source: wgpu::ShaderSource::Wgsl(format!("{dot}{source}").into()),
+        })
     }
 
     /// A buffer with these bytes for a kernel to read.

@@ -58,7 +58,22 @@ impl Input<'_> {
     }
 }
 
+/// Most tokens for which a tile does not pay: it would hold 32.
+const FEW: usize = 4;
+
 impl Kind {
+    /// The kernel for so many rows of weights and tokens, and its workgroups.
+    pub(crate) fn kernel(self, rows: usize, tokens: usize) -> (&'static str, u64) {
+        let (n, many) = (rows as u64, tokens as u64);
+        match (self, tokens <= FEW) {
+            (Kind::Full, _) => ("full", (n * many).div_ceil(64)),
+            (Kind::Mask, true) => ("mask_row", n.div_ceil(4) * many),
+            (Kind::Exact, true) => ("dot_row", n.div_ceil(4) * many),
+            (Kind::Mask, false) => ("mask_tile", n.div_ceil(64) * many.div_ceil(32)),
+            (Kind::Exact, false) => ("dot_tile", n.div_ceil(64) * many.div_ceil(32)),
+        }
+    }
+
     /// Bytes of one token's row that the device reads.
     pub(crate) fn row_bytes(self, k: usize) -> u64 {
         let width = k.next_multiple_of(VEC4) as u64;

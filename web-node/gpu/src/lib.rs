@@ -21,8 +21,14 @@
 
 #![deny(missing_docs)]
 
+#[cfg(feature = "bench")]
+pub mod bench;
+#[cfg(feature = "decoder")]
+pub mod decoder;
 mod device;
 mod input;
+#[cfg(feature = "decoder")]
+mod ops;
 mod run;
 mod self_test;
 pub mod split;

@@ -6,10 +6,9 @@ use futures::channel::oneshot;
 
 use crate::device::{Gpu, GpuError};
 use crate::input::Kind;
+#[cfg(feature = "decoder")]
+use crate::ops::Dispatch;
 use crate::weights::{Part, Weights};
-
-/// Most tokens for which a tile does not pay: it would hold 32.
-const FEW: usize = 4;
 
 /// The other factor of a product, `[tokens, k]`.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +70,7 @@ impl Gpu {
     /// # Errors
     /// When an input does not have its shape or the device fails.
     pub async fn run(&self, work: &[Work<'_>]) -> Result<Vec<Output>, GpuError> {
+        self.check()?;
         let mut outputs = Vec::with_capacity(work.len());
         let mut steps = Vec::new();
         for (product, work) in work.iter().enumerate() {
@@ -120,42 +120,16 @@ impl Gpu {
         for first_token in (0..tokens).step_by(most) {
             let count = most.min(tokens - first_token);
             let x = self.storage(&input.bytes(weights.k, first_token, count));
-            let (rows, many) = (part.rows as u64, count as u64);
-            let (name, groups) = match (kind, count <= FEW) {
-                (Kind::Full, _) => ("full", (rows * many).div_ceil(64)),
-                (Kind::Mask, true) => ("mask_row", rows.div_ceil(4) * many),
-                (Kind::Exact, true) => ("dot_row", rows.div_ceil(4) * many),
-                (Kind::Mask, false) => ("mask_tile", rows.div_ceil(64) * many.div_ceil(32)),
-                (Kind::Exact, false) => ("dot_tile", rows.div_ceil(64) * many.div_ceil(32)),
-            };
+            let (name, groups) = kind.kernel(part.rows, count);
             let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
-            let shape = [part.rows, weights.width, count, groups[0] as usize];
-            let shape: Vec<u8> = shape
-                .into_iter()
-                .flat_map(|v| u32::try_from(v).unwrap_or(0).to_le_bytes())
-                .collect();
-            let shape = self.buffer(&shape, wgpu::BufferUsages::UNIFORM);
+            let shape = self.shape([part.rows, weights.width, count, groups[0] as usize]);
             let y = self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("product"),
                 size: (part.rows * count * kind.words() * 4) as u64,
                 usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
             });
-            let buffers = [&part.weights, &x, &y, &part.sums, &shape];
-            let mut entries = Vec::with_capacity(buffers.len());
-            for (binding, buffer) in (0u32..).zip(buffers) {
-                let size = NonZeroU64::new(buffer.size());
-                let resource = wgpu::BufferBinding { buffer, offset: 0, size };
-                entries.push(wgpu::BindGroupEntry {
-                    binding,
-                    resource: wgpu::BindingResource::Buffer(resource),
-                });
-            }
-            let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(name),
-                layout: &self.layout,
-                entries: &entries,
-            });
+            let group = self.group(name, [&part.weights, &x, &y, &part.sums, &shape]);
             let pipeline = self.pipeline(name)?.clone();
             steps.push(Step {
                 product,
@@ -171,6 +145,48 @@ impl Gpu {
             });
         }
         Ok(())
+    }
+
+    /// A product of a weight in one part whose other factor and result stay on the device: `x` is as
+    /// [`Input::bytes`] lays it out, `y` is `[tokens, n]`.
+    #[cfg(feature = "decoder")]
+    pub(crate) fn product_on(
+        &self,
+        kind: Kind,
+        weights: &Weights,
+        x: &wgpu::Buffer,
+        y: &wgpu::Buffer,
+        tokens: usize,
+    ) -> Result<Dispatch, GpuError> {
+        let [part] = &weights.parts[..] else { return Err(GpuError::Kernel("of several parts")) };
+        let (name, groups) = kind.kernel(part.rows, tokens);
+        let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
+        let shape = self.shape([part.rows, weights.width, tokens, groups[0] as usize]);
+        let group = self.group(name, [&part.weights, x, y, &part.sums, &shape]);
+        Ok(Dispatch { pipeline: self.pipeline(name)?.clone(), group, groups })
+    }
+
+    /// The numbers of a product.
+    fn shape(&self, numbers: [usize; 4]) -> wgpu::Buffer {
+        let bytes = numbers.map(|v| u32::try_from(v).unwrap_or(0).to_le_bytes());
+        self.buffer(bytes.as_flattened(), wgpu::BufferUsages::UNIFORM)
+    }
+
+    fn group(&self, name: &'static str, buffers: [&wgpu::Buffer; 5]) -> wgpu::BindGroup {
+        let mut entries = Vec::with_capacity(buffers.len());
+        for (binding, buffer) in (0u32..).zip(buffers) {
+            let size = NonZeroU64::new(buffer.size());
+            let resource = wgpu::BufferBinding { buffer, offset: 0, size };
+            entries.push(wgpu::BindGroupEntry {
+                binding,
+                resource: wgpu::BindingResource::Buffer(resource),
+            });
+        }
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(name),
+            layout: &self.layout,
+            entries: &entries,
+        })
     }
 
     /// Records all steps and the copies of their results, and hands them over at once.
@@ -200,7 +216,7 @@ impl Gpu {
     }
 
     /// The bytes of a buffer that can be mapped, once the device is done with it.
-    async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
+    pub(crate) async fn read(&self, buffer: &wgpu::Buffer) -> Result<Vec<u8>, GpuError> {
         let (done, mapped) = oneshot::channel();
         buffer.slice(..).map_async(wgpu::MapMode::Read, move |result| {
             // The reader is still there: nothing else ends it.

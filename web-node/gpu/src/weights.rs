@@ -50,3 +50,15 @@ impl Gpu {
         Ok(Weights { n, k, width: row_bytes / VEC4, parts })
     }
 }
+
+impl Weights {
+    /// Outputs per row.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs per row.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+}

@@ -12,12 +12,38 @@ pub struct DonateLimits {
     pub max_queries: u32,
     /// Megabytes per hour before new queries are declined.
     pub max_mb_per_hour: u32,
+    /// Megabytes of weights on the graphics processor; 0 leaves it alone.
+    pub max_gpu_mb: u32,
 }
 
 impl Default for DonateLimits {
     fn default() -> Self {
-        Self { max_queries: 2, max_mb_per_hour: 2_000 }
+        Self { max_queries: 2, max_mb_per_hour: 2_000, max_gpu_mb: 512 }
     }
+}
+
+/// Which processors serve, and what each has done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServingOn {
+    /// The graphics processor that serves, by name.
+    pub gpu: Option<String>,
+    /// Why there is none, or none any more.
+    pub cpu_because: Option<String>,
+    /// Stages whose weights it holds.
+    pub gpu_stages: u32,
+    /// Stages of the models served.
+    pub stages: u32,
+    /// Bytes of weights on it.
+    pub gpu_bytes: u64,
+    /// Products that it computed.
+    pub gpu_products: u64,
+    /// Milliseconds it took for them.
+    pub gpu_ms: f64,
+    /// Products that the processor's kernel computed.
+    pub cpu_products: u64,
+    /// Milliseconds it took for them.
+    pub cpu_ms: f64,
 }
 
 /// Replaces the previous one; about once a second while serving.
@@ -52,6 +78,8 @@ pub struct DonateView {
     pub busy_ms: f64,
     /// Milliseconds since serving began.
     pub serving_ms: f64,
+    /// Which processors serve.
+    pub on: ServingOn,
     /// Limits in force.
     pub limits: DonateLimits,
     /// Why it stopped.
@@ -99,7 +127,7 @@ pub struct AdapterReport {
     pub max_binding: u64,
     /// Bit self-tests, one per kernel shape.
     pub tests: Vec<SelfTest>,
-    /// What follows: `serve on the CPU kernel`.
+    /// What follows: `serves on the CPU kernel`.
     pub conclusion: String,
     /// Why there is none.
     pub problem: Option<Problem>,

@@ -2,20 +2,21 @@
 //! kernel's bytes.
 //!
 //! An adapter may serve only if it gives the very bytes of the reference. The module that speaks to
-//! it (`nesa-adapter`, with the kernels of `nesa-gpu`) is loaded when the probe is asked for and refuses a device
-//! whose bits differ; two products are compared once more here, beside the kernel that serves. Serving on
-//! WebGPU comes later; its place is `nesa-node`.
+//! it (`nesa-adapter`, with the kernels of `nesa-gpu`) refuses a device whose bits differ; two products are
+//! compared once more here, beside the processor's kernel. Serving is in [`crate::gpu`].
 
 use std::rc::Rc;
 
-use js_sys::{Array, Int32Array, Promise, Reflect, Uint32Array};
+use js_sys::{Array, Int32Array, Reflect, Uint32Array};
 use nesa_messages::{AdapterReport, FromWorker, Problem, SelfTest};
 use nesa_platform::time::Instant;
 use nesa_primitives::Hash;
-use wasm_bindgen::{JsCast as _, JsValue};
-use wasm_bindgen_futures::JsFuture;
+use wasm_bindgen::JsValue;
 
-use crate::app::App;
+use crate::{
+    app::App,
+    gpu::{call, said},
+};
 
 /// Shape of the self-tests: `[N, K]` weights times one row of `K` values; MiniLM's width.
 const N: usize = 64;
@@ -26,8 +27,7 @@ struct Gone(String);
 
 impl From<JsValue> for Gone {
     fn from(error: JsValue) -> Self {
-        let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-        Self(message.or_else(|| error.as_string()).unwrap_or_else(|| format!("{error:?}")))
+        Self(said(&error))
     }
 }
 
@@ -81,9 +81,7 @@ impl App {
             (true, true, "Cpu") => {
                 "serves on the CPU kernel; this adapter is a processor too, and gives the same bytes"
             }
-            (true, true, _) => {
-                "serves on the CPU kernel; the adapter gives the same bytes and could serve later"
-            }
+            (true, true, _) => "the adapter gives the same bytes, so it serves where you allow it memory",
             (true, false, _) => "serves on the CPU kernel",
         }
         .to_owned();
@@ -98,8 +96,7 @@ impl App {
             &Uint32Array::from(packed(&work.activations).as_slice()),
             &(N as u32).into(),
         );
-        let promise: Promise = Reflect::apply(&self.probe, &JsValue::NULL, &arguments)?.into();
-        let answer = JsFuture::from(promise).await?;
+        let answer = call(&self.adapter, "probe", &arguments).await?;
         let get = |key: &str| Reflect::get(&answer, &key.into());
         let text = |key: &str| Ok::<_, Gone>(get(key)?.as_string().unwrap_or_default());
         let number = |key: &str| Ok::<_, Gone>(get(key)?.as_f64().unwrap_or_default());

@@ -41,8 +41,8 @@ pub(crate) struct Chain {
 /// Everything.
 pub(crate) struct App {
     pub(crate) port: Port,
-    /// Loads and runs the adapter probe.
-    pub(crate) probe: Function,
+    /// Promises the module of the graphics adapter, which is loaded when first asked for.
+    pub(crate) adapter: Function,
     /// The tokenizers of models that bring their own.
     pub(crate) text: Arc<TextWorkers>,
     store: OnceCell<Store>,
@@ -74,7 +74,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(port: Port, probe: Function, text: Arc<TextWorkers>) -> Self {
+    pub(crate) fn new(port: Port, adapter: Function, text: Arc<TextWorkers>) -> Self {
         let status = Status {
             versions: Versions {
                 worker: env!("CARGO_PKG_VERSION").to_owned(),
@@ -89,7 +89,7 @@ impl App {
         };
         Self {
             port,
-            probe,
+            adapter,
             text,
             store: OnceCell::new(),
             status: RefCell::new(status),

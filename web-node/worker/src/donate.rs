@@ -3,13 +3,13 @@
 //! It runs under a network identity of its own, kept across visits because its bond hangs on it;
 //! the queries of this browser use another one, so that serving and asking cannot be linked.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use nesa_crypto::SecretKey;
 use nesa_messages::{
-    ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, Problem, Unes,
+    ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, Problem, ServingOn, Unes,
 };
-use nesa_node::{ComputeNode, Limits, NodeConfig, Phase};
+use nesa_node::{Beside, ComputeNode, Limits, Metrics, NodeConfig, Phase};
 use nesa_platform::{
     net::{NetConfig, Network},
     task::Guard,
@@ -19,6 +19,7 @@ use nesa_primitives::{Address, Amount, UNES_PER_NES};
 
 use crate::{
     app::App,
+    gpu::OnGpu,
     problem::{Shown as _, not_ready},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Donation {
     network: Network,
     address: Address,
     limits: DonateLimits,
+    /// Why no graphics processor was opened.
+    no_gpu: Option<String>,
     _meter: Guard,
 }
 
@@ -62,6 +65,26 @@ fn limits(limits: &DonateLimits) -> Limits {
         queries: limits.max_queries.max(1),
         bytes_per_hour: u64::from(limits.max_mb_per_hour).saturating_mul(1 << 20),
         ..Limits::default()
+    }
+}
+
+/// Which processors serve, in the page's terms.
+fn serving_on(metrics: &Metrics, no_gpu: Option<&String>) -> ServingOn {
+    let ms = |busy: Duration| busy.as_secs_f64() * 1000.0;
+    let gpu = metrics.accelerator.clone().unwrap_or_default();
+    let left_alone = gpu.placed == 0 && metrics.phase == Phase::Serving;
+    let no_room = left_alone.then(|| "no weight fits into the memory you allow".to_owned());
+    let because = no_gpu.cloned().or(gpu.dropped).or(no_room);
+    ServingOn {
+        gpu: because.is_none().then_some(gpu.name),
+        cpu_because: because,
+        gpu_stages: gpu.placed,
+        stages: gpu.stages,
+        gpu_bytes: gpu.bytes,
+        gpu_products: metrics.on_accelerator.products,
+        gpu_ms: ms(metrics.on_accelerator.busy),
+        cpu_products: metrics.on_cpu.products,
+        cpu_ms: ms(metrics.on_cpu.busy),
     }
 }
 
@@ -104,6 +127,10 @@ impl App {
         let network = Network::start(NetConfig::client(*seed)).await.map_err(|error| {
             Problem::new("no-network", format!("{error}."), "Try a current browser.")
         })?;
+        let (accelerator, no_gpu) = match self.open_gpu(&choices).await {
+            Ok(beside) => (Some(beside), None),
+            Err(reason) => (None, Some(reason)),
+        };
         let faucet = self.status.borrow().identity.as_ref().is_some_and(|i| i.faucet);
         let node = ComputeNode::start(NodeConfig {
             network: network.clone(),
@@ -119,6 +146,7 @@ impl App {
             faucet,
             pause_on_stop: true,
             serve_weights: false,
+            accelerator,
             limits: limits(&choices),
             fault: None,
         })
@@ -133,10 +161,23 @@ impl App {
             network,
             address,
             limits: choices,
+            no_gpu,
             _meter: meter.abort_on_drop(),
         }));
         self.send_donation();
         Ok(())
+    }
+
+    /// The graphics processor, or why the processor's kernel serves alone.
+    async fn open_gpu(&self, choices: &DonateLimits) -> Result<Beside, String> {
+        if choices.max_gpu_mb == 0 {
+            return Err("you allow the graphics processor no memory".to_owned());
+        }
+        let gpu = OnGpu::open(&self.adapter).await?;
+        // Shared within this thread; the trait it is for is shared between threads natively.
+        #[allow(clippy::arc_with_non_send_sync)]
+        let accelerator = Arc::new(gpu);
+        Ok(Beside { accelerator, memory: u64::from(choices.max_gpu_mb).saturating_mul(1 << 20) })
     }
 
     async fn meter(self: Rc<Self>) {
@@ -184,6 +225,7 @@ impl App {
                 peers: donation.network.peers().len() as u32,
                 busy_ms: metrics.busy.as_secs_f64() * 1000.0,
                 serving_ms: metrics.serving.as_secs_f64() * 1000.0,
+                on: serving_on(&metrics, donation.no_gpu.as_ref()),
                 limits: donation.limits.clone(),
                 problem,
             };

@@ -27,6 +27,7 @@ mod digits;
 mod donate;
 mod explore;
 mod feed;
+mod gpu;
 mod history;
 mod jobs;
 mod model;
@@ -52,15 +53,15 @@ pub struct Node {
     app: Rc<app::App>,
 }
 
-/// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page; `probe` loads
-/// the adapter's module and computes with it; `text` makes a worker for a model's own tokenizer.
+/// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page; `adapter` promises
+/// the adapter's module; `text` makes a worker for a model's own tokenizer.
 #[wasm_bindgen]
-pub fn start(post: Function, probe: Function, text: Function) -> Node {
+pub fn start(post: Function, adapter: Function, text: Function) -> Node {
     console_error_panic_hook::set_once();
     // Shared within this thread; the trait it is for is shared between threads natively.
     #[allow(clippy::arc_with_non_send_sync)]
     let text = Arc::new(text::TextWorkers::new(text, text::Patience::default()));
-    Node { app: Rc::new(app::App::new(port::Port::new(post), probe, text)) }
+    Node { app: Rc::new(app::App::new(port::Port::new(post), adapter, text)) }
 }
 
 #[wasm_bindgen]

@@ -4,11 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use nesa_gpu::Purpose;
 
 use crate::{
     logging::{self, LogFormat},
     node::{
-        compute,
+        compute, gpu,
         link::{self, Port, Shape},
         supervised, validator,
     },
@@ -39,6 +40,35 @@ struct ComputeArgs {
     /// forwarded port, such as /ip4/192.0.2.7/tcp/443/ws; may be given several times.
     #[arg(long, value_name = "MULTIADDR")]
     announce: Vec<String>,
+    #[command(flatten)]
+    gpu: GpuArgs,
+}
+
+/// Whether compute nodes use a graphics processor.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct GpuArgs {
+    /// Compute masked products on a graphics processor that gives the exact bits (Vulkan), with at most so
+    /// many megabytes of weights on it.
+    #[arg(long, value_name = "MB", num_args = 0..=1, default_missing_value = "4096",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    gpu: Option<u32>,
+    /// Take a software adapter too, which is slower than this processor: for tests.
+    #[arg(long, hide = true, requires = "gpu")]
+    gpu_software: bool,
+}
+
+impl GpuArgs {
+    /// What was asked for, if anything.
+    pub(crate) fn wish(self) -> Option<gpu::Wish> {
+        let purpose = if self.gpu_software { Purpose::Check } else { Purpose::Serve };
+        self.gpu.map(|mb| gpu::Wish { memory: u64::from(mb) << 20, purpose })
+    }
+
+    /// The arguments again, for a child.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let gpu = self.gpu.into_iter().map(|mb| format!("--gpu={mb}"));
+        gpu.chain(self.gpu_software.then(|| "--gpu-software".to_owned())).collect()
+    }
 }
 
 /// All ports share one line in each direction, as behind one access link.
@@ -125,7 +155,7 @@ impl Node {
             }
             Role::Compute(args) => {
                 args.common.logs.begin()?;
-                compute::run(&args.common.dir, &args.common.name, &args.announce)
+                compute::run(&args.common.dir, &args.common.name, &args.announce, args.gpu.wish())
             }
             Role::Link(args) => {
                 args.logs.begin()?;

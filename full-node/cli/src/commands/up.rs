@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
+    commands::node::GpuArgs,
     failure::{Code, Failure},
     files,
     local::{
@@ -87,6 +88,8 @@ pub(crate) struct Up {
     /// the client's access line.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     link_mbit: Option<u64>,
+    #[command(flatten)]
+    gpu: GpuArgs,
     /// Shape of log lines, here and in the children's logs.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -207,6 +210,7 @@ impl Up {
             if let Some(door) = doors.get(index) {
                 args.extend([OsString::from("--announce"), network.websocket_part(*door).into()]);
             }
+            args.extend(self.gpu.arguments().into_iter().map(OsString::from));
             ChildSpec { name: entry.name.clone(), args, log: dir.join(&entry.name).join("log") }
         });
         specs.collect()

@@ -11,7 +11,7 @@ use nesa_platform::{
 };
 use nesa_primitives::Address;
 
-use super::{model, supervised};
+use super::{gpu, model, supervised};
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
@@ -31,8 +31,13 @@ const POLL: Duration = Duration::from_millis(100);
 const FAULTY_PRODUCT: u64 = 5;
 
 /// Runs the compute node `name` of the network in `dir` until asked to stop; it registers the addresses
-/// `announce`, or those it listens on when there is none.
-pub(crate) fn run(dir: &Path, name: &str, announce: &[String]) -> Result<()> {
+/// `announce`, or those it listens on when there is none, and uses a graphics processor if one is wished for.
+pub(crate) fn run(
+    dir: &Path,
+    name: &str,
+    announce: &[String],
+    wish: Option<gpu::Wish>,
+) -> Result<()> {
     let network = Network::load(dir)?;
     let Some((index, entry)) = network.node(name) else {
         return Err(Failure::new(
@@ -47,7 +52,7 @@ pub(crate) fn run(dir: &Path, name: &str, announce: &[String]) -> Result<()> {
         .max_blocking_threads(2)
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(dir, &network, index, entry, announce));
+    let outcome = runtime.block_on(serve(dir, &network, index, entry, announce, wish));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -58,6 +63,7 @@ async fn serve(
     index: usize,
     entry: &NodeEntry,
     announce: &[String],
+    wish: Option<gpu::Wish>,
 ) -> Result<()> {
     let announce: Vec<String> =
         announce.iter().map(|address| announced(address, &entry.node)).collect::<Result<_>>()?;
@@ -98,6 +104,10 @@ async fn serve(
     if let Some(fault) = fault {
         tracing::warn!(?fault, "this node misbehaves on purpose: the network is a rehearsal");
     }
+    let accelerator = match wish {
+        Some(wish) => Some(gpu::open(wish).await?),
+        None => None,
+    };
     let node = ComputeNode::start(NodeConfig {
         network: swarm.clone(),
         accounts: Accounts::new(light.clone()),
@@ -112,6 +122,7 @@ async fn serve(
         faucet: false,
         pause_on_stop: false,
         serve_weights: true,
+        accelerator,
         limits: Limits::default(),
         fault,
     })
@@ -121,6 +132,16 @@ async fn serve(
         asked = supervised::asked_to_stop() => asked,
         died = watch(&node, &entry.name) => Err(died),
     };
+    let served = node.metrics();
+    if served.accelerator.is_some() {
+        let (gpu, cpu) = (served.on_accelerator, served.on_cpu);
+        tracing::info!(
+            node = entry.name,
+            gpu = gpu.products,
+            cpu = cpu.products,
+            "products served"
+        );
+    }
     if outcome.is_ok() {
         node.stop().await;
     }
@@ -142,6 +163,17 @@ async fn watch(node: &ComputeNode, name: &str) -> anyhow::Error {
         tokio::time::sleep(POLL).await;
     }
     tracing::info!(node = name, address = %node.address(), "serves");
+    if let Some(gpu) = node.metrics().accelerator {
+        let (held, of, bytes) = (gpu.placed, gpu.stages, gpu.bytes);
+        tracing::info!(
+            node = name,
+            gpu = gpu.name,
+            held,
+            of,
+            bytes,
+            "serves on a graphics processor"
+        );
+    }
     supervised::announce_ready();
     while node.is_open() {
         tokio::time::sleep(POLL).await;

@@ -93,6 +93,19 @@ impl Job {
         &self.share
     }
 
+    /// Whether the low bits are wanted, which a product mod 2^32 has, and not the whole product.
+    pub const fn is_narrow(&self) -> bool {
+        matches!(self.kind, Kind::Product)
+    }
+
+    /// The answer with a product that the driver computed, `[rows, n]` words of Z_2^32. `None` if it has
+    /// another length, or the whole product is wanted.
+    pub fn finish(self, product: Vec<u32>) -> Option<Done> {
+        let product = Zeroizing::new(product);
+        let fits = product.len() == self.rows() as usize * self.stage.n as usize;
+        (fits && self.is_narrow()).then(|| self.done(Values::Product(product)))
+    }
+
     /// Computes the product with the crate's kernels. `None` if the weights have the wrong length.
     pub fn run(self, weights: &impl Weights) -> Option<Done> {
         let (n, k) = (self.stage.n as usize, self.stage.k as usize);
@@ -113,13 +126,17 @@ impl Job {
                 Values::Full(out)
             }
         };
-        Some(Done {
+        Some(self.done(values))
+    }
+
+    fn done(&self, values: Values) -> Done {
+        Done {
             slot: self.slot,
             kind: self.kind,
             request: self.request,
             bits: self.stage.share_bits(),
             values,
-        })
+        }
     }
 }
 
@@ -153,5 +170,39 @@ impl Done {
                 values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(kind: Kind) -> Job {
+        let slot = Slot { pass: 0, tokens: 2, stage: 7, part: 0 };
+        let stage = Stage { id: 7, k: 3, n: 2, input_bits: 12, row_bound_bits: 24 };
+        let share = Share::new(vec![1, 2, 3, u32::MAX, 5, 6]);
+        Job { slot, stage, kind, request: Hash::ZERO, share }
+    }
+
+    struct Fixed([i8; 6]);
+
+    impl Weights for Fixed {
+        fn weights(&self, _: u16) -> &[i8] {
+            &self.0
+        }
+    }
+
+    /// An accelerator's words are packed as the processor's are; another length or kind is no answer.
+    #[test]
+    fn a_product_of_a_driver_is_packed_alike() {
+        let own = job(Kind::Product).run(&Fixed([1, -1, 2, 3, 0, -128])).map(|done| done.pack());
+        let minus = |v: u32| v.wrapping_neg();
+        let words = vec![5, minus(381), 6, minus(771)];
+        let given = job(Kind::Product).finish(words.clone()).map(|done| done.pack());
+        assert!(own.is_some());
+        assert_eq!(given, own);
+        assert!(job(Kind::Product).finish(words[1..].to_vec()).is_none());
+        assert!(job(Kind::Full).finish(words).is_none());
+        assert!(job(Kind::Product).is_narrow() && !job(Kind::Full).is_narrow());
     }
 }

@@ -1,0 +1,68 @@
+//! What a processor beside the CPU must be able to do.
+
+use std::sync::Arc;
+
+use nesa_platform::{
+    BoxFuture,
+    task::{MaybeSend, MaybeSync},
+};
+use zeroize::Zeroizing;
+
+/// Bytes to which a row of weights is padded.
+const ROW: usize = 16;
+
+/// A graphics processor, say. It computes products of words of Z_2^32 with weights that it holds.
+///
+/// Whoever implements it has made sure that it gives the bytes of the reference, and that it is not a
+/// processor in disguise; what it computes is checked all the same.
+pub trait Accelerator: MaybeSend + MaybeSync {
+    /// As its maker calls it, for people.
+    fn name(&self) -> String;
+
+    /// Bytes that an `[n, k]` weight takes: rows padded to sixteen, and the sum of each.
+    fn footprint(&self, n: usize, k: usize) -> u64 {
+        (n as u64).saturating_mul(k.next_multiple_of(ROW) as u64 + 4)
+    }
+
+    /// Brings an `[n, k]` weight, row-major, under a number of its own.
+    ///
+    /// # Errors
+    /// [`Failed`] when it has no room or is gone.
+    fn load<'a>(
+        &'a self,
+        weight: u32,
+        w: &'a [i8],
+        n: usize,
+        k: usize,
+    ) -> BoxFuture<'a, Result<(), Failed>>;
+
+    /// Computes products, all in one submit; each is `[rows, n]` words of Z_2^32.
+    ///
+    /// # Errors
+    /// [`Failed`] when the device is gone or refuses the work. It is not asked again.
+    fn products(&self, batch: Vec<Product>) -> BoxFuture<'_, Result<Vec<Vec<u32>>, Failed>>;
+}
+
+/// One product to compute. The share is erased when dropped.
+pub struct Product {
+    /// The weight's number.
+    pub weight: u32,
+    /// `[rows, k]` words of Z_2^32.
+    pub share: Zeroizing<Vec<u32>>,
+    /// Rows of the share.
+    pub rows: usize,
+}
+
+/// An accelerator did not do its work; in words for people.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Failed(pub String);
+
+/// An accelerator and what may be put on it.
+#[derive(Clone)]
+pub struct Beside {
+    /// The accelerator.
+    pub accelerator: Arc<dyn Accelerator>,
+    /// Bytes of weights that it may hold.
+    pub memory: u64,
+}

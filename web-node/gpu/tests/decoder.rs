@@ -1,0 +1,153 @@
+//! A decoder on a device writes the bytes of the interpreter.
+//!
+//! Any Vulkan device will do, a software one too. Where there is none, each test says so and does nothing.
+
+#![cfg(all(feature = "decoder", not(target_family = "wasm")))]
+#![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+use std::io::Write as _;
+use std::sync::{Arc, OnceLock};
+
+use futures::executor::block_on;
+use nesa_gpu::decoder::{DecoderError, GpuDecoder};
+use nesa_gpu::{Caps, Gpu, GpuError, Purpose};
+use nesa_model::decoder::toy::{self, TOY_CONTEXT, TOY_VOCAB, ToyDecoder};
+use nesa_model::decoder::{DecoderModel, Input, Logits, Output, RunError, Shard, interpreter};
+use proptest::prelude::*;
+
+fn open(caps: Option<Caps>) -> Option<Arc<Gpu>> {
+    match block_on(Gpu::open_within(Purpose::Check, caps)) {
+        Ok(gpu) => Some(Arc::new(gpu)),
+        Err(GpuError::Adapter(error)) => {
+            assert!(std::env::var_os("NESA_REQUIRE_ADAPTER").is_none(), "no adapter: {error}");
+            // Past the test harness, which keeps what passing tests print.
+            let said = format!("NOT RUN, no adapter ({error})\n");
+            std::io::stderr().write_all(said.as_bytes()).unwrap();
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn gpu() -> Option<Arc<Gpu>> {
+    static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
+    GPU.get_or_init(|| open(None)).clone()
+}
+
+fn shapes() -> impl Strategy<Value = ToyDecoder> {
+    (
+        0u64..1000,
+        prop::sample::select(vec![(4u16, 2u16, 8u16), (2, 2, 16), (6, 1, 4), (3, 3, 2)]),
+        prop::sample::select(vec![0u32, 1, 3]),
+        any::<bool>(),
+        prop::sample::select(vec![8u8, 12, 14]),
+        prop::sample::select(vec![0u8, 4, 9, 18]),
+    )
+        .prop_map(
+            |(seed, (heads, kv_heads, head_width), window, tied, input_bits, loudness)| {
+                let layers = 2;
+                let shape = ToyDecoder::default();
+                ToyDecoder {
+                    heads,
+                    kv_heads,
+                    head_width,
+                    window,
+                    tied,
+                    input_bits,
+                    loudness,
+                    layers,
+                    seed,
+                    ..shape
+                }
+            },
+        )
+}
+
+fn step(
+    decoder: &GpuDecoder,
+    sequence: &mut nesa_gpu::decoder::GpuSequence,
+    input: Input,
+    logits: Logits,
+) -> Vec<i32> {
+    match block_on(decoder.step(sequence, &input, logits)).unwrap() {
+        Output::Hidden(rows) | Output::Logits(rows) => rows,
+    }
+}
+
+proptest! {
+    // Each case compiles the operations and checks them on a software device.
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// A prompt in one, then token by token, and back: the interpreter's logits.
+    #[test]
+    fn steps_equal_the_interpreter(
+        toy in shapes(), text in prop::collection::vec(0..TOY_VOCAB, 2..14), cut in 1usize..14,
+    ) {
+        let Some(gpu) = gpu() else { return Ok(()) };
+        let model = DecoderModel::open(&toy::artifact(&toy).unwrap()).unwrap();
+        let expected = interpreter::logits(&model, &text).unwrap();
+        let decoder = block_on(GpuDecoder::place(gpu, &model)).unwrap();
+        let mut sequence = decoder.sequence(TOY_CONTEXT as usize).unwrap();
+        let all = step(&decoder, &mut sequence, Input::Tokens(text.clone()), Logits::All);
+        prop_assert_eq!(all, expected.concat());
+
+        let cut = cut.min(text.len() - 1);
+        sequence.truncate(0);
+        let read = step(&decoder, &mut sequence, Input::Tokens(text[..cut].to_vec()), Logits::Last);
+        prop_assert_eq!(&read, &expected[cut - 1]);
+        for (token, expected) in text[cut..].iter().zip(&expected[cut..]) {
+            let got = step(&decoder, &mut sequence, Input::Tokens(vec![*token]), Logits::Last);
+            prop_assert_eq!(&got, expected);
+        }
+        prop_assert_eq!(sequence.len(), text.len());
+        sequence.truncate(cut);
+        let again = step(&decoder, &mut sequence, Input::Tokens(vec![text[cut]]), Logits::Last);
+        prop_assert_eq!(&again, &expected[cut]);
+    }
+}
+
+/// Two shards hand over the rows that the processor's hand over.
+#[test]
+fn shards_equal_the_whole() {
+    let Some(gpu) = gpu() else { return };
+    let artifact = toy::artifact(&ToyDecoder { loudness: 4, ..ToyDecoder::default() }).unwrap();
+    let model = DecoderModel::open(&artifact).unwrap();
+    let text = vec![3, 41, 5, 9, 26];
+    let expected = interpreter::logits(&model, &text).unwrap();
+    let mut input = Input::Tokens(text);
+    for layers in [0..1, 1..3] {
+        let shard =
+            DecoderModel::open_shard(&Shard::of_artifact(&artifact, layers).unwrap()).unwrap();
+        let decoder = block_on(GpuDecoder::place(gpu.clone(), &shard)).unwrap();
+        let mut sequence = decoder.sequence(8).unwrap();
+        let rows = step(&decoder, &mut sequence, input, Logits::Last);
+        input = Input::Hidden(rows);
+    }
+    let Input::Hidden(logits) = input else { panic!("tokens") };
+    assert_eq!(&logits, expected.last().unwrap());
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let Some(gpu) = gpu() else { return };
+    let model = DecoderModel::open(&toy::artifact(&ToyDecoder::default()).unwrap()).unwrap();
+    let decoder = block_on(GpuDecoder::place(gpu, &model)).unwrap();
+    let mut sequence = decoder.sequence(3).unwrap();
+    let mut refused =
+        |input| block_on(decoder.step(&mut sequence, &input, Logits::Last)).unwrap_err();
+    let full = refused(Input::Tokens(vec![1; 4]));
+    assert!(matches!(full, DecoderError::Full { capacity: 3, got: 4 }), "{full}");
+    let none = refused(Input::Tokens(vec![]));
+    assert!(matches!(none, DecoderError::Run(RunError::Empty { .. })), "{none}");
+    let word = refused(Input::Tokens(vec![TOY_VOCAB]));
+    assert!(matches!(word, DecoderError::Run(RunError::Token { .. })), "{word}");
+    let rows = refused(Input::Hidden(vec![0; 32]));
+    assert!(matches!(rows, DecoderError::Run(RunError::Input { .. })), "{rows}");
+    assert!(sequence.is_empty());
+    // A weight that takes several bindings.
+    let Some(small) = open(Some(Caps { binding: 1 << 16, groups: 65_535 })) else { return };
+    let wide = ToyDecoder { d_ff: 4096, ..ToyDecoder::default() };
+    let model = DecoderModel::open(&toy::artifact(&wide).unwrap()).unwrap();
+    let large = block_on(GpuDecoder::place(small, &model)).err().unwrap();
+    assert!(matches!(large, DecoderError::Large { .. }), "{large}");
+}
