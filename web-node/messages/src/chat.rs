@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::JobId;
+use crate::{JobId, LaneChoice};
 
 /// One conversation. Chosen by the page, unique on the device, as [`JobId`] is.
 pub type ConversationId = u64;
@@ -86,15 +86,16 @@ pub enum StopReason {
     End,
     /// It has the most tokens that were asked for.
     Length,
-    /// The user stopped it. What is shown was checked.
+    /// The user stopped it. What is shown was checked, but for the sealed lane.
     Stopped,
-    /// The page went away in the middle. What is shown was checked.
+    /// The page went away in the middle. As above.
     Interrupted,
-    /// The query failed in the middle. What is shown was checked.
+    /// The query failed in the middle. As above.
     Failed,
 }
 
-/// An answer as far as it is written. Every token is in it only after all its layers were checked.
+/// An answer as far as it is written. In the masked lane every token is in it only after all its layers
+/// were checked; in the sealed lane [`crate::SealedView::standing`] says how far it can be relied on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WrittenView {
@@ -102,6 +103,8 @@ pub struct WrittenView {
     pub text: String,
     /// Tokens written so far.
     pub tokens: u32,
+    /// Sealed lane: of those, how many all nodes of every shard agree on.
+    pub agreed: u32,
     /// Tokens of the prompt, as the model reads it.
     pub prompt_tokens: u32,
     /// From the button to the first token, payment and draw included.
@@ -128,6 +131,8 @@ pub struct Conversation {
     pub model: String,
     /// Sampling last chosen: its seed is what the user chose, not what was drawn.
     pub sampling: ChatSampling,
+    /// Lane last chosen.
+    pub lane: LaneChoice,
     /// All turns, a system message first if there is one.
     pub messages: Vec<ChatMessage>,
     /// Milliseconds since the epoch.
@@ -196,6 +201,8 @@ pub struct ChatDraft {
     pub text: String,
     /// Sampling chosen.
     pub sampling: ChatSampling,
+    /// Lane chosen.
+    pub lane: LaneChoice,
 }
 
 #[cfg(test)]
