@@ -61,9 +61,7 @@ fn sealed(job: JobState, ladder: &[Step]) -> Claim {
             StepState::Verified,
             "Agreed: every node computed the same and stands by it. They have read it.",
         ),
-        JobState::Answered
-            if agreed == StepState::Verified && traces == StepState::NotChecked =>
-        {
+        JobState::Answered if agreed == StepState::Verified && traces == StepState::NotChecked => {
             (StepState::NotChecked, "Not verified: not every node published its trace.")
         }
         JobState::Answered if core.contains(&StepState::NotChecked) => {
@@ -155,7 +153,8 @@ mod tests {
                 assert!(!said.text.starts_with("Agreed"), "{missing:?} {state:?}");
             }
         }
-        for job in [JobState::Running, JobState::Cancelled, JobState::Interrupted, JobState::Failed] {
+        for job in [JobState::Running, JobState::Cancelled, JobState::Interrupted, JobState::Failed]
+        {
             assert_ne!(claim(job, &ladder(&|_| {})).state, StepState::Verified, "{job:?}");
         }
     }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdapterReport, BlockDetail, BlockRow, ConflictView, Conversation, ConversationItem, DonateView,
-    Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView, OddsView, OnlineView, Problem, Progress, Quote,
-    ReceiptReport, RequestId, Status, WalletView, WrittenView,
+    Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView, OddsView, OnlineView, Problem,
+    Progress, Quote, ReceiptReport, RequestId, Status, WalletView, WrittenView,
 };
 
 /// One report. Sent as `[json, Uint8Array?]`.
@@ -142,8 +142,8 @@ pub enum FromWorker {
 mod tests {
     use super::*;
     use crate::{
-        ChatMessage, ChatRole, ChatSampling, JobOptions, Lane, LaneChoice, StopReason, Task, TaskKind, ToWorker,
-        Unes, WalletCommand,
+        ChatMessage, ChatRole, ChatSampling, JobOptions, Lane, LaneChoice, StopReason, Task,
+        TaskKind, ToWorker, Unes, WalletCommand,
     };
 
     #[test]

@@ -172,9 +172,13 @@ impl StepId {
             Self::ShardsDrawn => {
                 "VRF seed of the fixed view, bond-weighted, different operators in each shard"
             }
-            Self::EnvelopesSealed => "HPKE (X-Wing, ChaCha20-Poly1305) to a prekey each node signed",
+            Self::EnvelopesSealed => {
+                "HPKE (X-Wing, ChaCha20-Poly1305) to a prekey each node signed"
+            }
             Self::ReplicasAgreed => "digests of every row of every token, compared by this device",
-            Self::TracesEqual => "blinded commitments revealed on chain, equal trace roots per shard",
+            Self::TracesEqual => {
+                "blinded commitments revealed on chain, equal trace roots per shard"
+            }
         }
     }
 }

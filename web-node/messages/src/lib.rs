@@ -28,8 +28,8 @@ mod claim;
 mod donate;
 mod from_worker;
 mod job;
-mod lane;
 mod ladder;
+mod lane;
 mod model;
 mod problem;
 mod receipt;
@@ -50,11 +50,11 @@ pub use job::{
     Caught, Cost, Document, Draft, HistoryItem, JobOptions, JobPhase, JobState, JobView, LifeEvent,
     NamedNode, NodeRef, Passage, Progress, Quote, Side, Task, TaskKind, Timings,
 };
+pub use ladder::{NOT_PROVEN, NOT_PROVEN_SEALED, Step, StepId, StepState};
 pub use lane::{
     Lane, LaneChoice, OddsRow, OddsView, OnlineView, PreparationChoice, SealedDispute, SealedNode,
     SealedQuote, SealedReplaced, SealedView, ShardRow, Standing,
 };
-pub use ladder::{NOT_PROVEN, NOT_PROVEN_SEALED, Step, StepId, StepState};
 pub use model::{DigitView, ImageShape, ModelFamily, ModelOffer};
 pub use problem::Problem;
 pub use receipt::{ReceiptCheck, ReceiptKind, ReceiptReport};

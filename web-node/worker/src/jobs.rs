@@ -9,8 +9,8 @@ use nesa_light::{
     search::SearchPlan,
 };
 use nesa_messages::{
-    ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Lane, Passage, Problem, Step, Task,
-    TaskKind,
+    ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Lane, Passage, Problem, Step,
+    Task, TaskKind,
 };
 use nesa_platform::time;
 
@@ -22,8 +22,7 @@ use crate::{
     problem::{Shown as _, not_ready},
     progress::life,
     quote::{documents, options},
-    sealed,
-    view,
+    sealed, view,
 };
 
 impl App {

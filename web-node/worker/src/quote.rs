@@ -15,8 +15,7 @@ use crate::{
     app::{App, Chain},
     chat, digits,
     problem::{Shown as _, not_prepared, not_ready},
-    sealed,
-    view,
+    sealed, view,
 };
 
 /// What the page chose, as the query client takes it.

@@ -356,8 +356,7 @@ impl App {
         }
         let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
         if let (None, Some(settlement)) = (returned(&before), &looked.settlement) {
-            let (what, change) =
-                ("Back from a query".to_owned(), settlement.returned.to_string());
+            let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
             self.note(*query, ActivityKind::Refund, what, change, Some(settlement.height)).await;
         }
     }

@@ -386,9 +386,7 @@ impl QueryClient {
                 shard.seats.iter().map(seat).collect()
             })
             .collect();
-        options
-            .listener
-            .take(SealedEvent::Drawn { view: record.draw_view, seats: seats.clone() });
+        options.listener.take(SealedEvent::Drawn { view: record.draw_view, seats: seats.clone() });
         let DecoderManifest { config, special, .. } = &planned.manifest;
         let config = Config {
             chain: self.light().chain(),
