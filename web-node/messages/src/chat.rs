@@ -146,14 +146,18 @@ impl Conversation {
     const TITLE: usize = 60;
 
     /// Takes the turns that `job` was sent with and adds the answer to come. An answer to the same turns
-    /// that it replaces is remembered in [`ChatMessage::earlier`].
+    /// that it replaces is remembered in [`ChatMessage::earlier`], under another system prompt too.
     pub fn asked(&mut self, sent: &[ChatMessage], job: JobId) {
         let mut answer = ChatMessage::new(ChatRole::Assistant, "");
         answer.job = Some(job);
         let same =
             |(a, b): (&ChatMessage, &ChatMessage)| a.role == b.role && a.content == b.content;
-        let replaced = self.messages.get(sent.len()).filter(|old| old.role == ChatRole::Assistant);
-        if let Some(replaced) = replaced.filter(|_| self.messages.iter().zip(sent).all(same)) {
+        let turn = |message: &&ChatMessage| message.role != ChatRole::System;
+        let mut before = self.messages.iter().filter(turn);
+        let turns = sent.iter().filter(turn);
+        let repeated = turns.clone().all(|sent| before.next().is_some_and(|old| same((old, sent))));
+        let replaced = before.next().filter(|old| repeated && old.role == ChatRole::Assistant);
+        if let Some(replaced) = replaced {
             answer.earlier = replaced.earlier.iter().copied().chain(replaced.job).collect();
         }
         self.messages = sent.to_vec();
@@ -237,6 +241,19 @@ mod tests {
         conversation.asked(&[user("What is a boat?")], 5);
         assert!(conversation.messages[1].earlier.is_empty(), "another question");
         assert_eq!(conversation.title, "What is a lighthouse?");
+    }
+
+    #[test]
+    fn another_system_prompt_keeps_the_earlier_answers() {
+        let system = |text: &str| ChatMessage::new(ChatRole::System, text);
+        let user = ChatMessage::new(ChatRole::User, "What is a lighthouse?");
+        let mut conversation = Conversation::default();
+        conversation.asked(std::slice::from_ref(&user), 1);
+        conversation.asked(&[system("In verse."), user.clone()], 2);
+        conversation.asked(&[system("Be brief."), user.clone()], 3);
+        conversation.asked(std::slice::from_ref(&user), 4);
+        assert_eq!(conversation.messages.len(), 2, "and no prompt is left behind");
+        assert_eq!(conversation.messages[1].earlier, [1, 2, 3]);
     }
 
     #[test]

@@ -38,11 +38,11 @@ pub(super) fn Lanes() -> impl IntoView {
             <legend>"Who may read it"</legend>
             {LANES.map(|(kind, name, reads, term)| {
                 let id = format!("lane-{}", kind.name());
-                let note = format!("{id}-note");
+                let (own, note) = (id.clone(), format!("{id}-note"));
                 view! {
                     <div class="lane" class:chosen=move || lane.get() == kind>
-                        <label class="check" for=id.clone()>
-                            <input type="radio" name="lane" id=id data-test=format!("lane-{}", kind.name())
+                        <label class="check" for=id>
+                            <input type="radio" name="lane" id=own.clone() data-test=own
                                 prop:checked=move || lane.get() == kind aria-describedby=note.clone()
                                 on:change=move |_| app.set_lane(|choice| choice.lane = kind)/>
                             <strong>{name}</strong>

@@ -84,9 +84,10 @@ pub(super) fn Answered(talk: ConversationId, turn: Memo<Option<Turn>>) -> impl I
         Memo::new(move |_| job.with(|j| j.as_ref().map(|j| j.caught.clone()).unwrap_or_default()));
     let sealed = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.sealed.clone())));
     let mark = Memo::new(move |_| job.with(|j| j.as_ref().and_then(standing::mark)));
-    let label =
-        format!("standing-{talk}-{}", turn.with_untracked(|t| t.as_ref().map_or(0, |t| t.index)));
-    let named = label.clone();
+    let label = StoredValue::new(format!(
+        "standing-{talk}-{}",
+        turn.with_untracked(|t| t.as_ref().map_or(0, |t| t.index))
+    ));
     view! {
         <article class="turn answer" data-test="answer" aria-label="Answer"
             data-state=move || state_name(state.get()) aria-busy=move || running.get().to_string()>
@@ -98,13 +99,11 @@ pub(super) fn Answered(talk: ConversationId, turn: Memo<Option<Turn>>) -> impl I
             </Show>
             <Show when=move || some.get()>
                 <div class="marked" data-standing=move || mark.get().map(|m| m.name)>
-                    <Show when={move || mark.with(Option::is_some)}>
-                        <standing::Label id=label.clone() mark=mark job=job written=written/>
+                    <Show when=move || mark.with(Option::is_some)>
+                        <standing::Label id=label.get_value() mark=mark job=job written=written/>
                     </Show>
-                    <div data-test="answer-text" aria-describedby={
-                        let named = named.clone();
-                        move || mark.with(Option::is_some).then(|| named.clone())
-                    }><Markdown text=text/></div>
+                    <div data-test="answer-text"
+                        aria-describedby=move || mark.with(Option::is_some).then(|| label.get_value())><Markdown text=text/></div>
                 </div>
             </Show>
             <Show when=move || running.get() && some.get()><Writing id=id written=written/></Show>
