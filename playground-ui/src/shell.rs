@@ -93,7 +93,7 @@ pub(crate) fn Shell() -> impl IntoView {
             }}
         </main>
         <footer class="foot">
-            <span>"Documents, questions and drawings leave this device only as masked halves."</span>
+            <span>"Documents and drawings leave this device only as masked halves, a chat in the lane you choose."</span>
             <a href=Route::About.href()>"What is promised, and what is not"</a>
             <button type="button" class="link" on:click=move |_| app.cycle_theme()>
                 {move || format!("Colours: {}", app.theme.get().name())}

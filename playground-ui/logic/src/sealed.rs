@@ -165,9 +165,9 @@ pub fn layers(first: u32, end: u32) -> String {
     if end == first + 1 { format!("layer {end}") } else { format!("layers {} to {end}", first + 1) }
 }
 
-/// A shard of a plan in a line.
+/// A shard of a plan in a line. Where people read, a shard is a part.
 pub fn shard(index: usize, row: &ShardRow) -> String {
-    let what = format!("Shard {}: {}, {}", index + 1, layers(row.first, row.end), bytes(row.bytes));
+    let what = format!("Part {}: {}, {}", index + 1, layers(row.first, row.end), bytes(row.bytes));
     match (row.nodes, row.operators) {
         (Some(nodes), Some(operators)) => format!(
             "{what}; {} of {} online",
@@ -184,12 +184,12 @@ pub fn enough(online: &OnlineView, replicas: u8) -> Result<String, String> {
         format!("{} of {} registered nodes answered just now.", online.online, online.registered);
     if online.most_replicas >= replicas {
         return Ok(format!(
-            "{there} Each serves any shard: enough for {replicas} of different operators."
+            "{there} Each serves any part: enough for {replicas} of different operators."
         ));
     }
     Err(match online.most_replicas {
         0 => format!("{there} That is not enough for a committee."),
-        most => format!("{there} That is enough for {most} per shard, not for {replicas}."),
+        most => format!("{there} That is enough for {most} on each part, not for {replicas}."),
     })
 }
 
@@ -318,12 +318,14 @@ mod tests {
             ..OnlineView::default()
         };
         assert!(enough(&online, 4).is_ok_and(|w| w.starts_with("4 of 6 registered nodes")));
-        assert!(enough(&online, 5).is_err_and(|w| w.contains("enough for 4 per shard, not for 5")));
+        assert!(
+            enough(&online, 5).is_err_and(|w| w.contains("enough for 4 on each part, not for 5"))
+        );
         let none = OnlineView { most_replicas: 0, ..online };
         assert!(enough(&none, 1).is_err());
         let row =
             ShardRow { first: 0, end: 3, bytes: 2_000_000, nodes: Some(4), operators: Some(1) };
-        assert_eq!(shard(1, &row), "Shard 2: layers 1 to 3, 2.0 MB; 4 nodes of 1 operator online");
+        assert_eq!(shard(1, &row), "Part 2: layers 1 to 3, 2.0 MB; 4 nodes of 1 operator online");
         assert_eq!(layers(4, 5), "layer 5");
     }
 

@@ -174,7 +174,6 @@ test('a thin preparation fetches no weights, checks the same words, and the ladd
   assert.ok(thinBytes < bytes, `${thinBytes} of ${bytes} bytes`);
   const all = await prepared('local');
   assert.ok(all > without, `${without} pieces, ${all} with the weights`);
-  assert.deepEqual(thin.page.problems, []);
   await thin.close();
 });
 

@@ -74,13 +74,13 @@ test('online shards: asked by itself, counted for each, and too few are said to 
   const page = await sealedChat();
   await until(async () => (await page.locator(hook('online-shard')).count()) === 2, 5, 'two shards');
   const first = await page.locator(hook('online-shard')).first().innerText();
-  for (const words of ['Shard 1: layers 1 to 4', '5 nodes of 5 operators online']) assert.ok(first.includes(words), first);
+  for (const words of ['Part 1: layers 1 to 4', '5 nodes of 5 operators online']) assert.ok(first.includes(words), first);
   assert.match(await at(page, 'online').innerText(), /5 of 6 registered nodes answered just now.*enough for 3/);
   const card = page.locator(hook('model')).filter({ hasText: 'dictionary' });
   assert.match(await card.locator(hook('model-online')).innerText(), /2 shards, each on 5 nodes/);
   await close(page);
   const few = await sealedChat('few');
-  await until(async () => /enough for 2 per shard, not for 3/.test(await at(few, 'online').innerText().catch(() => '')), 5, 'a warning');
+  await until(async () => /enough for 2 on each part, not for 3/.test(await at(few, 'online').innerText().catch(() => '')), 5, 'a warning');
   await close(few);
 });
 

@@ -83,7 +83,7 @@ fn Committee() -> impl IntoView {
                         on:change:target=move |e| {
                             if let Some(n) = number(e.target().value(), most_shards()) { app.set_lane(|c| c.shards = n); }
                         }/>
-                    <p class="small">"Shards, each on nodes of its own. One is fastest; large models need several."</p>
+                    <p class="small">"Shards, each on nodes of its own. One is fastest; a large model needs several."</p>
                 </div>
             </div>
             <label class="check">
@@ -126,7 +126,7 @@ fn Odds() -> impl IntoView {
     };
     view! {
         <section class="stack" aria-labelledby="odds-title" data-test="odds">
-            <h3 id="odds-title">"How likely that fails"</h3>
+            <h2 class="minor" id="odds-title">"How likely that fails"</h2>
             {rows}
             <p class="small muted">"Nodes are drawn by stake. How much of it is dishonest nobody can know, so several guesses are \
                 shown. In each, the dishonest stake sits in many small operators, which is the worst case."</p>

@@ -1,7 +1,7 @@
 //! Which model answers: what each costs, how large it is, who serves it, and its digest.
 
 use leptos::prelude::*;
-use nesa_messages::{ModelFamily, ModelOffer, ModelPhase, PreparationChoice, TaskKind};
+use nesa_messages::{Lane, ModelFamily, ModelOffer, ModelPhase, PreparationChoice, TaskKind, Unes};
 
 use crate::{
     format::{bytes, plural, thousands},
@@ -42,8 +42,8 @@ pub(super) fn ModelLine() -> impl IntoView {
     view! {
         <details class="model-line">
             <summary class="small">{move || match name.get() {
-                Some((name, price, nodes)) => format!(
-                    "{name} · {price} NES a token on each side · {}", plural(u64::from(nodes), "node")),
+                Some((name, each, nodes)) => format!(
+                    "{name} · {} · {}", price(app, each, "token"), plural(u64::from(nodes), "node")),
                 None => "Model".to_owned(),
             }}</summary>
             <div class="inset"><Models/></div>
@@ -92,8 +92,9 @@ fn offer(m: ModelOffer) -> impl IntoView {
     let id = format!("model-{}", m.digest);
     // What an image is cut into for a layer is billed as a text's tokens are.
     let unit = if m.family == ModelFamily::Classifier { "row" } else { "token" };
+    let each = m.price_per_token;
+    let price = move || price(app, each, unit);
     let mut facts = vec![
-        ("Price", format!("{} NES a {unit}, on each side", m.price_per_token)),
         ("Size", bytes(m.bytes)),
         (
             "Registered",
@@ -123,13 +124,14 @@ fn offer(m: ModelOffer) -> impl IntoView {
                 <input type="radio" name="model" id=id.clone() prop:checked=chosen disabled=move || !usable()
                     on:change=move |_| choose(app, digest.clone())/>
                 <strong>{m.name}</strong>
-                <span class="small muted" data-test="model-phase">{move || if app.sealed() {
-                    "needs no download".to_owned()
-                } else {
-                    ready(&phase.get())
+                <span class="small muted" data-test="model-phase">{move || match (app.sealed(), lane.get()) {
+                    (true, true) => "needs no download".to_owned(),
+                    (true, false) => String::new(),
+                    (false, _) => ready(&phase.get()),
                 }}</span>
             </label>
             <dl class="facts">
+                <div><dt>"Price"</dt><dd>{price}</dd></div>
                 {facts.into_iter().map(|(term, fact)| view! { <div><dt>{term}</dt><dd>{fact}</dd></div> }).collect_view()}
                 {move || there(app, &digest_there).map(|words| view! { <div data-test="model-online"><dt>"Online shards"</dt><dd>{words}</dd></div> })}
                 <div><dt>"Digest"</dt><dd><HashText hash=m.digest name="the model’s digest"/></dd></div>
@@ -143,6 +145,16 @@ fn offer(m: ModelOffer) -> impl IntoView {
             <Show when=move || choice.get()><Preparation model=prepares.clone()/></Show>
             {move || refused().map(|why| view! { <p class="small muted">{why}</p> })}
         </div>
+    }
+}
+
+/// What a token costs in the lane of this page.
+fn price(app: App, each: Unes, unit: &str) -> String {
+    let lane = app.lane();
+    match (lane.lane, lane.replicas) {
+        (Lane::Masked, _) => format!("{each} NES a {unit}, on each side"),
+        // A part's nodes are paid its share of the price each; together that is once for each of k.
+        (Lane::Sealed, k) => format!("{each} NES a {unit}, times {}", plural(k.into(), "node")),
     }
 }
 

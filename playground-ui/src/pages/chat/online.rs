@@ -37,7 +37,7 @@ pub(super) fn Shards() -> impl IntoView {
     };
     view! {
         <section class="stack" aria-labelledby="online-title" data-test="online-shards">
-            <h3 id="online-title">"Who is there"</h3>
+            <h2 class="minor" id="online-title">"Who is there"</h2>
             {move || online.get().map(|online| list(&online))}
             {verdict}
             <div class="row"><button type="button" class="btn tiny" data-test="ask-around"

@@ -81,10 +81,16 @@ pub(super) fn dispute(sealed: &SealedView) -> impl IntoView + use<> {
                     <dt>"One said"</dt><dd><code>{short(&dispute.said)}</code>{format!(" (node {})", short(&dispute.node))}</dd>
                     <dt>"Another"</dt><dd><code>{short(&dispute.others)}</code></dd>
                     <dt>"Money"</dt><dd>{money}</dd>
+                    <dt>"Now"</dt><dd>"Ask again: other nodes are drawn. Or ask in the masked lane, which finds the liar and goes on."</dd>
                 </dl>
             </section>
         }
     })
+}
+
+/// Whether a job's problem is what [`dispute`] shows.
+pub(super) fn told(job: &JobView) -> bool {
+    job.sealed.as_ref().is_some_and(|sealed| sealed.dispute.is_some())
 }
 
 /// Who read and computed, and what they stand by: the record of a sealed text.

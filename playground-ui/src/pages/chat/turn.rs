@@ -107,7 +107,7 @@ pub(super) fn Answered(talk: ConversationId, turn: Memo<Option<Turn>>) -> impl I
                 </div>
             </Show>
             <Show when=move || running.get() && some.get()><Writing id=id written=written/></Show>
-            {move || job.with(|j| j.as_ref().and_then(|j| j.problem.clone())).map(|p| view! { <ProblemNote problem=p/> })}
+            {move || job.with(|j| j.as_ref().filter(|j| !standing::told(j)).and_then(|j| j.problem.clone())).map(|p| view! { <ProblemNote problem=p/> })}
             <Ended state=state written=written sealed=sealed/>
             <Show when=move || known.get() && some.get() && claims.get()><Seal job=job/></Show>
             <Show when=move || !running.get()>

@@ -34,7 +34,7 @@ pub(super) fn CommitteePrice(quote: Quote, sealed: SealedQuote, open: bool) -> i
                     <small>"what is not spent comes back"</small></dd></div>
                 <div><dt>"Tokens"</dt><dd>{tokens}<small>"an answer that ends sooner costs less"</small></dd></div>
                 <div><dt>"Committee"</dt><dd>{committee}
-                    <small>{format!("verified after {} at the latest, or not", millis(sealed.deadline_ms as f64 + AFTER_MS))}</small></dd></div>
+                    <small>{format!("verified within {}, or not at all", millis(sealed.deadline_ms as f64 + AFTER_MS))}</small></dd></div>
             </dl>
             <details open=open><summary>"Who will see what"</summary><div class="sees inset">
                 <div class="stack"><h3>{format!("{} will see", plural(seats, "node"))}</h3><ul>

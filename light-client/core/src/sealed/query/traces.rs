@@ -134,3 +134,134 @@ pub(super) fn judge(record: &QueryRecord, told: &[Told], whole: bool) -> Standin
         Standing::Agreed { revealed, expected }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nesa_chain::{
+        action::{Lane, Verification},
+        committee::Terms,
+        query::{Sealed, ShardCommit, SharesPaid, Status},
+    };
+    use nesa_primitives::Denom;
+
+    use super::*;
+
+    const REPLICAS: u8 = 3;
+
+    fn key(n: u8) -> Address {
+        nesa_crypto::SecretKey::from_seed(&[n; 32]).public()
+    }
+
+    /// Two shards on three nodes each, all of whom have revealed the root of their shard.
+    fn record() -> QueryRecord {
+        let mut sealed = Sealed::new(Terms { cuts: vec![1], replicas: REPLICAS, disclose: false });
+        for shard in 0..2u8 {
+            for replica in 0..REPLICAS {
+                let node = shard * REPLICAS + replica + 1;
+                sealed.commits.push(ShardCommit {
+                    shard,
+                    replica,
+                    seat: replica,
+                    node: key(node),
+                    operator: key(node),
+                    blinded_root: Hash([node; 32]),
+                    served_tokens: 9,
+                    height: 5,
+                    root: Some(Hash([100 + shard; 32])),
+                    liar: false,
+                    claim: None,
+                });
+            }
+        }
+        QueryRecord {
+            id: Hash([1; 32]),
+            payer: key(90),
+            model: Hash([2; 32]),
+            lane: Lane::Sealed,
+            verification: Verification::Committee,
+            denom: Denom::NES,
+            escrow: Amount(600),
+            escrow_faucet: Amount::ZERO,
+            draw_fee: Amount(1),
+            price_per_token: Amount(1),
+            commitment: Hash([3; 32]),
+            client_key: key(91),
+            deadline_ms: 10_000,
+            max_tokens: 9,
+            named: None,
+            included_height: 4,
+            included_view: 4,
+            included_ms: 1_000,
+            draw_view: 6,
+            snapshot_epoch: 0,
+            committee: None,
+            commits: Vec::new(),
+            sealed: Some(sealed),
+            held: Amount(600),
+            held_faucet: Amount::ZERO,
+            shares_paid: SharesPaid::default(),
+            status: Status::Open,
+        }
+    }
+
+    fn told(record: &QueryRecord) -> Vec<Told> {
+        let commits = &record.sealed.as_ref().unwrap().commits;
+        let one = |c: &ShardCommit| Told {
+            shard: c.shard,
+            node: c.node,
+            blinded_root: Some(c.blinded_root),
+        };
+        commits.iter().map(one).collect()
+    }
+
+    fn commit(record: &mut QueryRecord, at: usize) -> &mut ShardCommit {
+        &mut record.sealed.as_mut().unwrap().commits[at]
+    }
+
+    #[test]
+    fn equal_roots_of_all_and_the_whole_text_are_verified() {
+        let record = record();
+        let roots = vec![Hash([100; 32]), Hash([101; 32])];
+        assert_eq!(judge(&record, &told(&record), true), Standing::Verified(roots));
+        let part = judge(&record, &told(&record), false);
+        assert_eq!(part, Standing::Agreed { revealed: 6, expected: 6 }, "not all was agreed on");
+    }
+
+    /// Each commit in turn: not revealed, not there, another root, another commitment than was told.
+    #[test]
+    fn whatever_one_node_does_otherwise_is_not_verified() {
+        for at in 0..6 {
+            let mut silent = record();
+            let heard = told(&silent);
+            commit(&mut silent, at).root = None;
+            let five = Standing::Agreed { revealed: 5, expected: 6 };
+            assert_eq!(judge(&silent, &heard, true), five, "{at}");
+
+            let mut absent = record();
+            absent.sealed.as_mut().unwrap().commits.remove(at);
+            assert_eq!(judge(&absent, &heard, true), five, "{at}");
+
+            let mut other = record();
+            commit(&mut other, at).root = Some(Hash([7; 32]));
+            assert_eq!(judge(&other, &heard, true), Standing::Disputed(None), "{at}");
+
+            let mut changed = record();
+            commit(&mut changed, at).blinded_root = Hash([8; 32]);
+            assert_eq!(judge(&changed, &heard, true), Standing::Disputed(None), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_lane_is_no_agreement() {
+        let masked = QueryRecord { sealed: None, ..record() };
+        assert_eq!(judge(&masked, &[], true), Standing::Disputed(None));
+    }
+
+    /// What is kept over a reload is what is compared.
+    #[test]
+    fn what_was_told_survives_json() {
+        let heard = told(&record());
+        let json = serde_json::to_string(&heard).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Told>>(&json).unwrap(), heard);
+    }
+}
