@@ -75,7 +75,7 @@ impl QueryClient {
                 let record = pay::decode::<NodeRecord>(&proven, key, "node")?;
                 let addresses = record.map(|record| record.addresses).unwrap_or_default();
                 let addresses: Vec<_> = addresses.iter().map(|a| a.as_str().to_owned()).collect();
-                asked.push(((*entry).clone(), addresses));
+                asked.push((**entry, addresses));
             }
         }
         let nodes = stream::iter(asked)
