@@ -1,7 +1,7 @@
 //! The frame around every page: navigation, shortcuts, the worker's life.
 
 use leptos::{ev, html, prelude::*};
-use nesa_messages::{ModelPhase, NetworkPhase, StepState, ToWorker};
+use nesa_messages::{ModelPhase, NetworkPhase, PreparationChoice, StepState, ToWorker};
 
 use crate::{
     bridge,
@@ -93,7 +93,7 @@ pub(crate) fn Shell() -> impl IntoView {
             }}
         </main>
         <footer class="foot">
-            <span>"Documents, questions and drawings leave this device only as masked halves."</span>
+            <span>"Documents and drawings leave this device only as masked halves, a chat in the lane you choose."</span>
             <a href=Route::About.href()>"What is promised, and what is not"</a>
             <button type="button" class="link" on:click=move |_| app.cycle_theme()>
                 {move || format!("Colours: {}", app.theme.get().name())}
@@ -252,8 +252,17 @@ pub(crate) fn ModelProgress() -> impl IntoView {
         (Some(_), None) => {
             app.models.with(Option::is_none).then(|| "Finding the models…".to_owned())
         }
-        (Some(_), Some(m)) if app.wanted.with(|w| !w.contains(&m.digest)) => {
-            Some(format!("{} is fetched and checked once you write: {}.", m.name, bytes(m.bytes)))
+        (Some(_), Some(m)) if app.wanted.with(|w| !w.contains_key(&m.digest)) => {
+            Some(match app.preparation(&m) {
+                PreparationChoice::Local => {
+                    format!("{} is fetched and checked once you write: {}.", m.name, bytes(m.bytes))
+                }
+                PreparationChoice::Thin => format!(
+                    "Two nodes prepare {} once you write; {} of it are fetched.",
+                    m.name,
+                    bytes(m.thin_bytes)
+                ),
+            })
         }
         _ => Some("Finding the model…".to_owned()),
     };

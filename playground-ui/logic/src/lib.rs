@@ -8,5 +8,6 @@ pub mod format;
 pub mod markdown;
 pub mod route;
 pub mod sample;
+pub mod sealed;
 pub mod transcript;
 pub mod wording;

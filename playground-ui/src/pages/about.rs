@@ -10,16 +10,21 @@ use crate::{
 };
 
 /// `(promise, how this device knows, under which assumption)`
-const PROMISES: [(&str, &str, &str); 5] = [
+const PROMISES: [(&str, &str, &str); 6] = [
     (
-        "Neither node alone can read your text.",
+        "In the masked lane, neither node alone can read your text.",
         "Before each layer your device hides its values behind fresh random numbers; one node gets the hidden values, the other the seed of the numbers. Each half alone is noise.",
         "The two nodes do not pool their halves, now or years later. The random generator is secure. Both links are encrypted to the nodes’ registered keys.",
     ),
     (
         "The answer came out of the named model.",
-        "Your device keeps a secret test for each weight matrix, made from weights whose hash it checked, and tries every product against it.",
+        "In the masked lane your device keeps a secret test for each weight matrix, made from weights whose hash it checked, and tries every product against it. A large model’s test may be made by two more nodes; the ladder says so, and what that assumes.",
         "A wrong product passes with probability below one in a billion billion for each check. Norms, attention and the rest run on your device.",
+    ),
+    (
+        "In the sealed lane, nobody but the committee reads your text, and its nodes agreed.",
+        "Each node gets an envelope of its own. Your device compares what they compute row by row, and looks up on the chain that they published equal traces.",
+        "The nodes read it, and may pass it on. If all nodes of one part of the model lie alike, nothing shows it: the odds are beside the choice of lane.",
     ),
     (
         "Nobody picked the nodes for you.",
@@ -71,7 +76,7 @@ pub(crate) fn About() -> impl IntoView {
     view! {
         <div class="frame"><div class="page">
             <header><h1>"What is promised, and what is not"</h1>
-                <p class="lede">"Ask strangers’ computers to run a model on your text, without their reading it, and know that they did it right."</p></header>
+                <p class="lede">"Ask strangers’ computers to run a model on your text, without their reading it unless you choose so, and know what shows that they did it right."</p></header>
             <section class="block" aria-labelledby="promises">
                 <h2 id="promises">"Promises"</h2>
                 <ol class="promises prose">{PROMISES.map(|(promise, how, assumption)| view! {

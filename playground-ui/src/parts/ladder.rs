@@ -1,7 +1,7 @@
 //! The verification ladder: steps in the order they happen, and what they do not show.
 
 use leptos::prelude::*;
-use nesa_messages::{NOT_PROVEN, Step, StepId, StepState};
+use nesa_messages::{Lane, NOT_PROVEN, NOT_PROVEN_SEALED, Step, StepId, StepState};
 
 use super::{Prose, copy, icon, state_class, state_word};
 use crate::{bridge, format::millis, state::App};
@@ -9,9 +9,13 @@ use crate::{bridge, format::millis, state::App};
 /// A ladder. The bottom rung is the page's own doing: it is never shown as verified.
 #[component]
 pub(crate) fn Ladder(#[prop(into)] steps: Signal<Vec<Step>>) -> impl IntoView {
+    let lane = Memo::new(move |_| {
+        let sealed = steps.with(|all| all.iter().any(|s| s.id == StepId::TracesEqual));
+        if sealed { Lane::Sealed } else { Lane::Masked }
+    });
     view! {
         <ol class="ladder">
-            {StepId::ALL.map(|id| {
+            {move || StepId::of(lane.get()).map(|id| {
                 // Each rung by itself: news of one must not close the evidence open on another.
                 let step = Memo::new(move |_| {
                     let step = steps.with(|all| all.iter().find(|s| s.id == id).cloned());
@@ -21,17 +25,21 @@ pub(crate) fn Ladder(#[prop(into)] steps: Signal<Vec<Step>>) -> impl IntoView {
                 move || rung(step.get())
             })}
         </ol>
-        <NotProven/>
+        <NotProven lane=lane/>
     }
 }
 
 /// What no rung shows, always there.
 #[component]
-pub(crate) fn NotProven() -> impl IntoView {
+fn NotProven(lane: Memo<Lane>) -> impl IntoView {
+    let lines = move || match lane.get() {
+        Lane::Masked => &NOT_PROVEN[..],
+        Lane::Sealed => &NOT_PROVEN_SEALED[..],
+    };
     view! {
         <section class="not-proven" aria-labelledby="not-proven">
             <h3 id="not-proven">"What this does not show"</h3>
-            <ul>{NOT_PROVEN.map(|line| view! { <li>{line}</li> }).collect_view()}</ul>
+            <ul>{move || lines().iter().map(|line| view! { <li>{*line}</li> }).collect_view()}</ul>
         </section>
     }
 }

@@ -2,7 +2,8 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    Document, Draft, JobId, JobState, JobView, Task, TaskKind, ToWorker, WalletCommand, WalletState,
+    Document, Draft, JobId, JobState, JobView, Lane, Task, TaskKind, ToWorker, WalletCommand,
+    WalletState,
 };
 use nesa_page::digit::Drawing;
 
@@ -74,7 +75,8 @@ impl App {
 
     /// Shows a job that was just sent, until the worker tells of it.
     pub(super) fn expect(self, view: JobView) {
-        let ladder = nesa_messages::Step::ladder();
+        let lane = if view.sealed.is_some() { Lane::Sealed } else { Lane::Masked };
+        let ladder = nesa_messages::Step::ladder_of(lane);
         let view = JobView { started_ms: now_ms(), state: JobState::Running, ladder, ..view };
         self.jobs.update(|all| {
             all.insert(view.id, view);

@@ -2,8 +2,8 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    ChatDraft, ChatMessage, Conversation, ConversationId, JobId, JobView, RequestId, Task,
-    TaskKind, ToWorker, WrittenView,
+    ChatDraft, ChatMessage, Conversation, ConversationId, JobId, JobView, Lane, RequestId,
+    SealedView, Task, TaskKind, ToWorker, WrittenView,
 };
 use nesa_page::{transcript, wording::first_words};
 
@@ -62,14 +62,19 @@ impl App {
     /// The chat in the input as a task.
     pub(super) fn chat_task(self) -> Option<Task> {
         let messages = self.turns_to_send()?;
-        let model = self.model()?.digest;
+        let offer = self.model()?;
         let sampling = self.draft.with(|d| d.chat.sampling.clone());
-        Some(Task::Chat { model, messages, sampling, conversation: self.talk() })
+        let mut lane = self.lane();
+        if lane.lane == Lane::Masked {
+            lane.preparation = Some(self.preparation(&offer));
+        }
+        let model = offer.digest;
+        Some(Task::Chat { model, messages, sampling, conversation: self.talk(), lane })
     }
 
     /// Sends a chat and shows its conversation: a new one for a first or an edited question.
     pub(super) fn run_chat(self, job: JobId, task: Task) {
-        let Task::Chat { model, messages, sampling, conversation } = task else { return };
+        let Task::Chat { model, messages, sampling, conversation, lane } = task else { return };
         let act = self.act.get_untracked();
         let id = match (&act, conversation) {
             (Act::Ask | Act::Regenerate, Some(id)) => id,
@@ -89,6 +94,7 @@ impl App {
         let mut talk = kept.unwrap_or_else(fresh);
         talk.model.clone_from(&model);
         talk.sampling = sampling.clone();
+        talk.lane = self.draft.with_untracked(|d| d.chat.lane);
         talk.updated_ms = now_ms();
         talk.asked(&messages, job);
         let conversation = Some(id);
@@ -100,9 +106,14 @@ impl App {
             model: model.clone(),
             messages: messages.clone(),
             sampling: Some(sampling.clone()),
+            sealed: (lane.lane == Lane::Sealed).then(|| SealedView {
+                replicas: lane.replicas,
+                disclose: lane.disclose,
+                ..SealedView::default()
+            }),
             ..JobView::default()
         });
-        let task = Task::Chat { model: model.clone(), messages, sampling, conversation };
+        let task = Task::Chat { model: model.clone(), messages, sampling, conversation, lane };
         bridge::send(&ToWorker::Run { job, task, options });
         self.talks.update(|all| {
             all.insert(id, talk);
@@ -119,7 +130,10 @@ impl App {
             }
         });
         self.act.set(Act::Ask);
-        self.announce("Sent. The answer appears as its tokens are checked.");
+        self.announce(match lane.lane {
+            Lane::Masked => "Sent. The answer appears as its tokens are checked.",
+            Lane::Sealed => "Sent. The answer appears as it is written, not yet verified.",
+        });
         self.go(Route::Conversation(id));
     }
 
@@ -138,6 +152,7 @@ impl App {
                 system: transcript::system(&c.messages).to_owned(),
                 text: String::new(),
                 sampling: c.sampling,
+                lane: c.lane,
             });
         let next = typed.or(kept).unwrap_or_else(|| ChatDraft {
             conversation,

@@ -2,8 +2,10 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    ModelFamily, ModelOffer, ModelPhase, NetworkPhase, Task, TaskKind, ToWorker, WalletState,
+    Lane, LaneChoice, ModelFamily, ModelOffer, ModelPhase, NetworkPhase, PreparationChoice, Task,
+    TaskKind, ToWorker, WalletState,
 };
+use nesa_page::sealed;
 
 use super::{App, QuoteState};
 use crate::bridge;
@@ -51,11 +53,38 @@ impl App {
         }
     }
 
+    /// The lane of this page with its parameters: chosen in a chat, masked everywhere else.
+    pub(crate) fn lane(self) -> LaneChoice {
+        match self.mode.get() {
+            TaskKind::Chat => self.draft.with(|d| d.chat.lane),
+            _ => LaneChoice::default(),
+        }
+    }
+
+    /// Whether nodes will read what is sent from this page.
+    pub(crate) fn sealed(self) -> bool {
+        self.lane().lane == Lane::Sealed
+    }
+
+    /// Changes the lane of the chat in the input.
+    pub(crate) fn set_lane(self, change: impl FnOnce(&mut LaneChoice)) {
+        self.armed.set(false);
+        self.draft.update(|d| change(&mut d.chat.lane));
+    }
+
+    /// Who prepares a model on this page: whom the user chose, or else who saves a large download.
+    pub(crate) fn preparation(self, model: &ModelOffer) -> PreparationChoice {
+        let (chosen, sizes) = (self.lane().preparation, (model.bytes, SMALL_MODEL));
+        match self.mode.get() {
+            TaskKind::Chat => sealed::preparation(chosen, sizes, model.prepared, model.operators),
+            _ => PreparationChoice::Local,
+        }
+    }
+
     /// The models that can do what this page is for, in the lane it uses.
     pub(crate) fn offers(self) -> Vec<ModelOffer> {
-        let family = self.family();
-        let fits =
-            |m: &&ModelOffer| Some(m.family) == family && m.lanes.iter().any(|l| l == "masked");
+        let (family, lane) = (self.family(), self.lane().lane.name());
+        let fits = |m: &&ModelOffer| Some(m.family) == family && m.lanes.iter().any(|l| l == lane);
         self.models.with(|all| all.iter().flatten().filter(fits).cloned().collect())
     }
 
@@ -73,39 +102,61 @@ impl App {
     /// How far the model of this page is.
     pub(crate) fn model_phase(self) -> ModelPhase {
         match self.family() {
-            Some(_) => self.model().map(|m| m.phase).unwrap_or_default(),
+            // A committee needs nothing of the model here but what the worker fetches by the way.
+            Some(_) if self.sealed() => match self.model() {
+                Some(_) => ModelPhase::Ready { cached: true, took_ms: 0.0, thin: false },
+                None => ModelPhase::Waiting,
+            },
+            Some(_) => match self.model() {
+                Some(model) => self.phase_of(&model),
+                None => ModelPhase::Waiting,
+            },
             None => self.status.with(|s| s.model_phase.clone()),
+        }
+    }
+
+    /// How far a model is in the preparation that this page wants.
+    pub(crate) fn phase_of(self, model: &ModelOffer) -> ModelPhase {
+        let thin = self.preparation(model) == PreparationChoice::Thin;
+        match &model.phase {
+            ModelPhase::Ready { thin: other, .. } if *other != thin => ModelPhase::Waiting,
+            phase => phase.clone(),
         }
     }
 
     /// Has the chosen model prepared, once: a small or kept one at once, a large one when there is
     /// something to ask it.
     pub(crate) fn prepare_when_due(self) {
+        if self.sealed() {
+            return;
+        }
         let Some(model) = self.model() else { return };
         let due = model.prepared || model.bytes <= SMALL_MODEL || self.task().is_some();
         let live = self.status.with(|s| s.network == NetworkPhase::Live);
-        if due && live && model.phase == ModelPhase::Waiting {
-            self.prepare(model.digest);
+        if due && live && self.phase_of(&model) == ModelPhase::Waiting {
+            let preparation = self.preparation(&model);
+            self.prepare(model.digest, preparation);
         }
     }
 
-    /// Has a model prepared unless this visit already asked for it.
-    pub(crate) fn prepare(self, model: String) {
-        if self.wanted.with_untracked(|w| w.contains(&model)) {
+    /// Has a model prepared unless that was the last thing this visit asked of it.
+    fn prepare(self, model: String, preparation: PreparationChoice) {
+        if self.wanted.with_untracked(|w| w.get(&model) == Some(&preparation)) {
             return;
         }
         self.wanted.update(|w| {
-            w.insert(model.clone());
+            w.insert(model.clone(), preparation);
         });
-        bridge::send(&ToWorker::PrepareModel { model });
+        bridge::send(&ToWorker::PrepareModel { model, preparation: Some(preparation) });
     }
 
     /// Has a model that could not be checked prepared again.
-    pub(crate) fn prepare_again(self, model: String) {
+    pub(crate) fn prepare_again(self, model: &ModelOffer) {
         self.wanted.update(|w| {
-            w.remove(&model);
+            w.remove(&model.digest);
         });
-        self.prepare(model);
+        let preparation = untrack(|| self.preparation(model));
+        self.prepare(model.digest.clone(), preparation);
     }
 
     /// Whether the query can go out now, and if not, why.

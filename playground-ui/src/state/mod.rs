@@ -7,13 +7,14 @@ mod gate;
 mod receive;
 mod theme;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use leptos::prelude::*;
 use nesa_messages::{
     AdapterReport, BlockDetail, BlockRow, ChatDraft, ConflictView, Conversation, ConversationId,
     ConversationItem, DonateView, Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView,
-    Problem, Progress, Quote, ReceiptReport, RequestId, Status, TaskKind, WalletView, WrittenView,
+    OddsView, OnlineView, PreparationChoice, Problem, Progress, Quote, ReceiptReport, RequestId,
+    Status, TaskKind, WalletView, WrittenView,
 };
 use nesa_page::digit::Drawing;
 
@@ -77,8 +78,14 @@ pub(crate) struct App {
     pub(crate) history: RwSignal<Option<Vec<HistoryItem>>>,
     /// The models offered; `None` before the worker told.
     pub(crate) models: RwSignal<Option<Vec<ModelOffer>>>,
-    /// Models this page asked to have prepared, so that it asks once.
-    pub(crate) wanted: RwSignal<HashSet<String>>,
+    /// Models this page asked to have prepared, and how, so that it asks once.
+    pub(crate) wanted: RwSignal<HashMap<String, PreparationChoice>>,
+    /// Who serves the shards of a model, by digest, as last asked.
+    pub(crate) online: RwSignal<HashMap<String, OnlineView>>,
+    /// Models whose nodes are being asked.
+    pub(crate) asking: RwSignal<Option<String>>,
+    /// The odds last told.
+    pub(crate) odds: RwSignal<Option<OddsView>>,
     pub(crate) conversations: RwSignal<Option<Vec<ConversationItem>>>,
     /// Conversations seen in this visit, whole.
     pub(crate) talks: RwSignal<HashMap<ConversationId, Conversation>>,
@@ -142,7 +149,10 @@ impl App {
             progress: RwSignal::new(HashMap::new()),
             history: RwSignal::new(None),
             models: RwSignal::new(None),
-            wanted: RwSignal::new(HashSet::new()),
+            wanted: RwSignal::new(HashMap::new()),
+            online: RwSignal::new(HashMap::new()),
+            asking: RwSignal::new(None),
+            odds: RwSignal::new(None),
             conversations: RwSignal::new(None),
             talks: RwSignal::new(HashMap::new()),
             written: RwSignal::new(HashMap::new()),

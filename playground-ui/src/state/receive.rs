@@ -3,9 +3,10 @@
 use js_sys::Uint8Array;
 use leptos::prelude::*;
 use nesa_messages::{
-    Draft, FromWorker, JobId, JobState, JobView, Problem, RequestId, TaskKind, ToWorker,
+    Draft, FromWorker, JobId, JobState, JobView, Problem, RequestId, Standing, TaskKind, ToWorker,
     WalletCommand, WalletState, WalletView,
 };
+use nesa_page::sealed::mark;
 
 use super::{App, BLOCKS_KEPT, QuoteState, download};
 use crate::bridge;
@@ -46,6 +47,13 @@ impl App {
             }
             FromWorker::Written { job, written } => self.receive_written(job, written),
             FromWorker::Models { models } => self.models.set(Some(models)),
+            FromWorker::Online { online } => {
+                self.asking.set(None);
+                self.online.update(|all| {
+                    all.insert(online.model.clone(), online);
+                });
+            }
+            FromWorker::Odds { odds } => self.odds.set(Some(odds)),
             FromWorker::Conversations { items } => self.conversations.set(Some(items)),
             FromWorker::Conversation { request, conversation } => {
                 self.receive_conversation(request, *conversation);
@@ -112,6 +120,7 @@ impl App {
 
     fn receive_job(self, job: JobView) {
         let before = self.jobs.with_untracked(|all| all.get(&job.id).map(|j| j.state));
+        self.announce_standing(&job);
         if before == Some(JobState::Running) && job.state != JobState::Running {
             self.announce(match job.state {
                 JobState::Answered => spoken(&job),
@@ -137,6 +146,19 @@ impl App {
         self.jobs.update(|all| {
             all.insert(job.id, job);
         });
+    }
+
+    /// Says aloud when what is known of a sealed text changes.
+    fn announce_standing(self, job: &JobView) {
+        let Some(sealed) = &job.sealed else { return };
+        let before = self.jobs.with_untracked(|all| {
+            all.get(&job.id).and_then(|j| j.sealed.as_ref().map(|sealed| sealed.standing))
+        });
+        let Some(before) = before.filter(|before| *before != sealed.standing) else { return };
+        if !matches!((before, sealed.standing), (Standing::Provisional, Standing::Agreed)) {
+            let mark = mark(sealed, job.state);
+            self.announce(format!("{}. {}", mark.label, mark.words));
+        }
     }
 
     fn fail(self, request: Option<RequestId>, job: Option<JobId>, problem: Problem) {
@@ -165,6 +187,7 @@ impl App {
         }
         self.checking.set(false);
         self.rechecking.set(None);
+        self.asking.set(None);
         self.fund_next.set(false);
         self.armed.set(false);
         if let Some(id) = job {
@@ -196,6 +219,8 @@ fn spoken(job: &JobView) -> String {
     };
     if said.is_empty() {
         "The answer is here.".to_owned()
+    } else if job.sealed.is_some() {
+        format!("The answer is here, not yet verified: {said}")
     } else {
         format!("The answer is here: {said}")
     }

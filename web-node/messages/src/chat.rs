@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::JobId;
+use crate::{JobId, LaneChoice};
 
 /// One conversation. Chosen by the page, unique on the device, as [`JobId`] is.
 pub type ConversationId = u64;
@@ -86,15 +86,16 @@ pub enum StopReason {
     End,
     /// It has the most tokens that were asked for.
     Length,
-    /// The user stopped it. What is shown was checked.
+    /// The user stopped it. What is shown was checked, but for the sealed lane.
     Stopped,
-    /// The page went away in the middle. What is shown was checked.
+    /// The page went away in the middle. As above.
     Interrupted,
-    /// The query failed in the middle. What is shown was checked.
+    /// The query failed in the middle. As above.
     Failed,
 }
 
-/// An answer as far as it is written. Every token is in it only after all its layers were checked.
+/// An answer as far as it is written. In the masked lane every token is in it only after all its layers
+/// were checked; in the sealed lane [`crate::SealedView::standing`] says how far it can be relied on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WrittenView {
@@ -102,6 +103,8 @@ pub struct WrittenView {
     pub text: String,
     /// Tokens written so far.
     pub tokens: u32,
+    /// Sealed lane: of those, how many all nodes of every shard agree on.
+    pub agreed: u32,
     /// Tokens of the prompt, as the model reads it.
     pub prompt_tokens: u32,
     /// From the button to the first token, payment and draw included.
@@ -128,6 +131,8 @@ pub struct Conversation {
     pub model: String,
     /// Sampling last chosen: its seed is what the user chose, not what was drawn.
     pub sampling: ChatSampling,
+    /// Lane last chosen.
+    pub lane: LaneChoice,
     /// All turns, a system message first if there is one.
     pub messages: Vec<ChatMessage>,
     /// Milliseconds since the epoch.
@@ -141,14 +146,18 @@ impl Conversation {
     const TITLE: usize = 60;
 
     /// Takes the turns that `job` was sent with and adds the answer to come. An answer to the same turns
-    /// that it replaces is remembered in [`ChatMessage::earlier`].
+    /// that it replaces is remembered in [`ChatMessage::earlier`], under another system prompt too.
     pub fn asked(&mut self, sent: &[ChatMessage], job: JobId) {
         let mut answer = ChatMessage::new(ChatRole::Assistant, "");
         answer.job = Some(job);
         let same =
             |(a, b): (&ChatMessage, &ChatMessage)| a.role == b.role && a.content == b.content;
-        let replaced = self.messages.get(sent.len()).filter(|old| old.role == ChatRole::Assistant);
-        if let Some(replaced) = replaced.filter(|_| self.messages.iter().zip(sent).all(same)) {
+        let turn = |message: &&ChatMessage| message.role != ChatRole::System;
+        let mut before = self.messages.iter().filter(turn);
+        let turns = sent.iter().filter(turn);
+        let repeated = turns.clone().all(|sent| before.next().is_some_and(|old| same((old, sent))));
+        let replaced = before.next().filter(|old| repeated && old.role == ChatRole::Assistant);
+        if let Some(replaced) = replaced {
             answer.earlier = replaced.earlier.iter().copied().chain(replaced.job).collect();
         }
         self.messages = sent.to_vec();
@@ -196,6 +205,8 @@ pub struct ChatDraft {
     pub text: String,
     /// Sampling chosen.
     pub sampling: ChatSampling,
+    /// Lane chosen.
+    pub lane: LaneChoice,
 }
 
 #[cfg(test)]
@@ -230,6 +241,19 @@ mod tests {
         conversation.asked(&[user("What is a boat?")], 5);
         assert!(conversation.messages[1].earlier.is_empty(), "another question");
         assert_eq!(conversation.title, "What is a lighthouse?");
+    }
+
+    #[test]
+    fn another_system_prompt_keeps_the_earlier_answers() {
+        let system = |text: &str| ChatMessage::new(ChatRole::System, text);
+        let user = ChatMessage::new(ChatRole::User, "What is a lighthouse?");
+        let mut conversation = Conversation::default();
+        conversation.asked(std::slice::from_ref(&user), 1);
+        conversation.asked(&[system("In verse."), user.clone()], 2);
+        conversation.asked(&[system("Be brief."), user.clone()], 3);
+        conversation.asked(std::slice::from_ref(&user), 4);
+        assert_eq!(conversation.messages.len(), 2, "and no prompt is left behind");
+        assert_eq!(conversation.messages[1].earlier, [1, 2, 3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The one line under an answer: it says no more than the ladder does.
 
-use crate::{JobState, Step, StepId, StepState};
+use crate::{JobState, Lane, Step, StepId, StepState, ladder::lane};
 
 /// A claim in plain words, and the state that colours it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,66 @@ fn state_of(ladder: &[Step], id: StepId) -> StepState {
     ladder.iter().find(|s| s.id == id).map_or(StepState::Pending, |s| s.state)
 }
 
-/// The claim that this ladder supports.
+/// Rungs that must hold before an answer of the sealed lane may be called agreed on.
+const SEALED_CORE: [StepId; 6] = [
+    StepId::RequestEscrowed,
+    StepId::HeaderFinal,
+    StepId::ShardsDrawn,
+    StepId::EnvelopesSealed,
+    StepId::ReplicasAgreed,
+    StepId::TracesEqual,
+];
+
+/// The claim that this ladder supports. Green means another thing in each lane, and the words say which.
 pub fn claim(job: JobState, ladder: &[Step]) -> Claim {
+    match lane(ladder) {
+        Lane::Masked => masked(job, ladder),
+        Lane::Sealed => sealed(job, ladder),
+    }
+}
+
+fn sealed(job: JobState, ladder: &[Step]) -> Claim {
+    let core = SEALED_CORE.map(|id| state_of(ladder, id));
+    let agreed = state_of(ladder, StepId::ReplicasAgreed);
+    let traces = state_of(ladder, StepId::TracesEqual);
+    let (state, text) = match job {
+        _ if agreed == StepState::Failed || traces == StepState::Failed => {
+            (StepState::Failed, "The nodes contradict each other. Do not rely on this text.")
+        }
+        _ if core.contains(&StepState::Failed) => {
+            (StepState::Failed, "A check failed. Do not rely on this answer.")
+        }
+        JobState::Running => {
+            (StepState::Pending, "Not yet verified. The nodes are compared as they answer.")
+        }
+        JobState::Answered if core.iter().all(|s| *s == StepState::Verified) => (
+            StepState::Verified,
+            "Agreed: every node computed the same and stands by it. They have read it.",
+        ),
+        JobState::Answered if agreed == StepState::Verified && traces == StepState::NotChecked => {
+            (StepState::NotChecked, "Not verified: not every node published its trace.")
+        }
+        JobState::Answered if core.contains(&StepState::NotChecked) => {
+            (StepState::NotChecked, "Not verified by this device.")
+        }
+        JobState::Answered if agreed == StepState::Verified => (
+            StepState::Pending,
+            "Not yet verified. All nodes agree so far; their traces are still to come.",
+        ),
+        JobState::Answered => (StepState::Pending, "Not yet verified."),
+        JobState::Cancelled => {
+            (StepState::NotChecked, "Stopped, and not verified. What was not spent comes back.")
+        }
+        JobState::Interrupted => (
+            StepState::NotChecked,
+            "The page closed in the middle. What is shown was never verified.",
+        ),
+        JobState::Failed => (StepState::NotChecked, "Not verified."),
+    };
+    Claim { state, text }
+}
+
+fn masked(job: JobState, ladder: &[Step]) -> Claim {
     let core = CORE.map(|id| state_of(ladder, id));
     let settled = state_of(ladder, StepId::Settled);
     let failed = core.contains(&StepState::Failed) || settled == StepState::Failed;
@@ -67,6 +125,38 @@ mod tests {
             change(step);
         }
         steps
+    }
+
+    #[test]
+    fn a_sealed_text_is_green_only_with_every_rung_and_never_called_private_or_right() {
+        let ladder = |change: &dyn Fn(&mut Step)| {
+            let mut steps = Step::ladder_of(Lane::Sealed);
+            for step in &mut steps {
+                step.state = StepState::Verified;
+                change(step);
+            }
+            steps
+        };
+        let all = claim(JobState::Answered, &ladder(&|_| {}));
+        assert_eq!(all.state, StepState::Verified);
+        assert!(all.text.contains("have read it") && !all.text.contains("Private"), "{}", all.text);
+        assert!(!all.text.contains("right") && !all.text.contains("checked"), "{}", all.text);
+        for missing in SEALED_CORE {
+            for state in [StepState::Pending, StepState::Failed, StepState::NotChecked] {
+                let steps = ladder(&|s: &mut Step| {
+                    if s.id == missing {
+                        s.state = state;
+                    }
+                });
+                let said = claim(JobState::Answered, &steps);
+                assert_ne!(said.state, StepState::Verified, "{missing:?} {state:?}");
+                assert!(!said.text.starts_with("Agreed"), "{missing:?} {state:?}");
+            }
+        }
+        for job in [JobState::Running, JobState::Cancelled, JobState::Interrupted, JobState::Failed]
+        {
+            assert_ne!(claim(job, &ladder(&|_| {})).state, StepState::Verified, "{job:?}");
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdapterReport, BlockDetail, BlockRow, ConflictView, Conversation, ConversationItem, DonateView,
-    Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView, Problem, Progress, Quote,
-    ReceiptReport, RequestId, Status, WalletView, WrittenView,
+    Draft, HistoryItem, JobId, JobView, ModelOffer, NetworkView, OddsView, OnlineView, Problem,
+    Progress, Quote, ReceiptReport, RequestId, Status, WalletView, WrittenView,
 };
 
 /// One report. Sent as `[json, Uint8Array?]`.
@@ -73,6 +73,16 @@ pub enum FromWorker {
         /// Replaces the previous ones.
         models: Vec<ModelOffer>,
     },
+    /// Who serves a model's shards at this moment.
+    Online {
+        /// Replaces the previous one of the same model.
+        online: OnlineView,
+    },
+    /// How likely a committee fails.
+    Odds {
+        /// For these replicas and shards.
+        odds: OddsView,
+    },
     /// The conversations kept on this device, latest first.
     Conversations {
         /// Replaces the previous ones.
@@ -132,8 +142,8 @@ pub enum FromWorker {
 mod tests {
     use super::*;
     use crate::{
-        ChatMessage, ChatRole, ChatSampling, JobOptions, StopReason, Task, TaskKind, ToWorker,
-        Unes, WalletCommand,
+        ChatMessage, ChatRole, ChatSampling, JobOptions, Lane, LaneChoice, StopReason, Task,
+        TaskKind, ToWorker, Unes, WalletCommand,
     };
 
     #[test]
@@ -168,6 +178,7 @@ mod tests {
                 messages: turns.map(|(role, text)| ChatMessage::new(role, text)).to_vec(),
                 sampling: ChatSampling { temperature: 0.8, seed: Some(7), ..Default::default() },
                 conversation: Some(3),
+                lane: LaneChoice { lane: Lane::Sealed, replicas: 5, ..LaneChoice::default() },
             },
             options: JobOptions::default(),
         };
@@ -175,6 +186,7 @@ mod tests {
         assert_eq!(json["task"]["kind"], "chat");
         assert_eq!(json["task"]["messages"][0]["role"], "system");
         assert_eq!(json["task"]["sampling"]["maxTokens"], 128);
+        assert_eq!(json["task"]["lane"]["lane"], "sealed");
         assert_eq!(serde_json::from_value::<ToWorker>(json).unwrap(), run);
     }
 
@@ -182,6 +194,10 @@ mod tests {
     fn jobs_of_earlier_versions_are_searches_without_a_text() {
         let job: JobView = serde_json::from_str(r#"{"id":3,"question":"q"}"#).unwrap();
         assert_eq!((job.kind, job.written), (TaskKind::Search, None));
+        let old = r#"{"kind":"chat","model":"ab","messages":[],"sampling":{}}"#;
+        let Task::Chat { lane, .. } = serde_json::from_str(old).unwrap() else { panic!("chat") };
+        assert_eq!(lane, LaneChoice::default(), "a chat is masked unless it says otherwise");
+        assert!(!lane.disclose);
         let written = r#"{"t":"written","job":4,"written":{"text":"a","stop":"end"}}"#;
         let FromWorker::Written { written, .. } = serde_json::from_str(written).unwrap() else {
             panic!("written")

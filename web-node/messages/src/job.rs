@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChatDraft, ChatMessage, ChatSampling, Collusion, ConversationId, DigitView, JobId, Problem,
-    RequestId, Step, Unes, WrittenView,
+    ChatDraft, ChatMessage, ChatSampling, Collusion, ConversationId, DigitView, JobId, LaneChoice,
+    Problem, RequestId, SealedQuote, SealedView, Step, Unes, WrittenView,
 };
 
 /// A document as the user added it.
@@ -47,6 +47,9 @@ pub enum Task {
         /// Where it is kept; `None` keeps the job alone.
         #[serde(default)]
         conversation: Option<ConversationId>,
+        /// How it reaches the nodes.
+        #[serde(default)]
+        lane: LaneChoice,
     },
     /// The class of an image.
     Digit {
@@ -156,6 +159,8 @@ pub struct Quote {
     pub candidates: u32,
     /// Odds of a colluding pair.
     pub collusion: Option<Collusion>,
+    /// The committee, in the sealed lane. Bytes, round trips and padding are not told there.
+    pub sealed: Option<SealedQuote>,
 }
 
 /// Where a running query stands.
@@ -252,9 +257,9 @@ pub struct JobView {
     pub state: JobState,
     /// Phase and progress.
     pub progress: Progress,
-    /// Lane: `masked`.
+    /// Lane: `masked` or `sealed`.
     pub lane: String,
-    /// Verification: `freivalds`.
+    /// Verification: `freivalds` or `committee`.
     pub verification: String,
     /// Model digest.
     pub model: String,
@@ -280,6 +285,8 @@ pub struct JobView {
     pub sampling: Option<ChatSampling>,
     /// The answer as far as it is written (chat).
     pub written: Option<WrittenView>,
+    /// What became of it in the sealed lane (chat).
+    pub sealed: Option<SealedView>,
     /// The class found (digit).
     pub digit: Option<DigitView>,
     /// Texts cut at the model's limit.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Lane;
+
 /// One rung.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -49,6 +51,11 @@ impl Step {
     pub fn ladder() -> Vec<Self> {
         StepId::ALL.into_iter().map(Self::pending).collect()
     }
+
+    /// The whole ladder at the start of a query of this lane.
+    pub fn ladder_of(lane: Lane) -> Vec<Self> {
+        StepId::of(lane).iter().copied().map(Self::pending).collect()
+    }
 }
 
 /// The state of one rung, block or receipt line.
@@ -66,7 +73,7 @@ pub enum StepState {
     NotChecked,
 }
 
-/// The rungs, first to last.
+/// The rungs, those of the masked lane first to last, then what the sealed lane has instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepId {
@@ -86,10 +93,38 @@ pub enum StepId {
     Settled,
     /// Origin and digest of this page's code; never checked by itself.
     PageCode,
+    /// The nodes of each shard follow from the seed of the view fixed at inclusion.
+    ShardsDrawn,
+    /// Each node got an envelope of its own, to a key that it signed.
+    EnvelopesSealed,
+    /// All nodes of every shard gave this device the same numbers.
+    ReplicasAgreed,
+    /// All of them published equal traces of all they computed.
+    TracesEqual,
 }
 
 impl StepId {
-    /// All rungs in order.
+    /// The rungs of the sealed lane, in order.
+    pub const SEALED: [Self; 8] = [
+        Self::RequestEscrowed,
+        Self::HeaderFinal,
+        Self::ShardsDrawn,
+        Self::EnvelopesSealed,
+        Self::ReplicasAgreed,
+        Self::TracesEqual,
+        Self::Settled,
+        Self::PageCode,
+    ];
+
+    /// The rungs of a lane, in order.
+    pub const fn of(lane: Lane) -> &'static [Self; 8] {
+        match lane {
+            Lane::Masked => &Self::ALL,
+            Lane::Sealed => &Self::SEALED,
+        }
+    }
+
+    /// The rungs of the masked lane, in order.
     pub const ALL: [Self; 8] = [
         Self::RequestEscrowed,
         Self::HeaderFinal,
@@ -112,6 +147,10 @@ impl StepId {
             Self::OutputBound => "What you read is what was checked",
             Self::Settled => "Everyone was paid, the rest came back",
             Self::PageCode => "The page itself",
+            Self::ShardsDrawn => "The nodes were drawn, not chosen by anyone",
+            Self::EnvelopesSealed => "Only the drawn nodes can open what was sent",
+            Self::ReplicasAgreed => "All nodes with the same part computed the same",
+            Self::TracesEqual => "They stand by it: all published equal traces",
         }
     }
 
@@ -130,6 +169,16 @@ impl StepId {
             Self::OutputBound => "embedding digest of the displayed bytes",
             Self::Settled => "vouchers claimed, shares by on-chain ratios, state proof",
             Self::PageCode => "origin and build digest",
+            Self::ShardsDrawn => {
+                "VRF seed of the fixed view, bond-weighted, different operators in each shard"
+            }
+            Self::EnvelopesSealed => {
+                "HPKE (X-Wing, ChaCha20-Poly1305) to a prekey each node signed"
+            }
+            Self::ReplicasAgreed => "digests of every row of every token, compared by this device",
+            Self::TracesEqual => {
+                "blinded commitments revealed on chain, equal trace roots per shard"
+            }
         }
     }
 }
@@ -144,9 +193,39 @@ pub const NOT_PROVEN: [&str; 6] = [
     "That this page's code is honest. It cannot check itself: compare the digest, or run your own node.",
 ];
 
+/// The same for the sealed lane.
+pub const NOT_PROVEN_SEALED: [&str; 7] = [
+    "That the answer is right. If all nodes of one shard lie alike, nothing here shows it; the odds are beside the choice of lane.",
+    "That nobody read it. Every drawn node that computes reads your text, or rows from which it can be told. It may keep and pass on what it read.",
+    "That the operators of one shard are different people.",
+    "That nobody learned the model used, the number of tokens or the time.",
+    "That the network's dealer destroyed its key. On a local network its dealer could forge headers.",
+    "That past validators erased their shares of the group key.",
+    "That this page's code is honest. It cannot check itself: compare the digest, or run your own node.",
+];
+
+/// The lane that a ladder is of.
+pub(crate) fn lane(ladder: &[Step]) -> Lane {
+    let sealed = ladder.iter().any(|step| step.id == StepId::TracesEqual);
+    if sealed { Lane::Sealed } else { Lane::Masked }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ladder_knows_its_lane_and_the_sealed_one_promises_no_layer() {
+        for of in [Lane::Masked, Lane::Sealed] {
+            assert_eq!(lane(&Step::ladder_of(of)), of);
+        }
+        assert_eq!(Step::ladder(), Step::ladder_of(Lane::Masked));
+        let sealed = StepId::SEALED;
+        for masked in [StepId::SharesSent, StepId::LayersChecked, StepId::OutputBound] {
+            assert!(!sealed.contains(&masked), "{masked:?}");
+        }
+        assert!(NOT_PROVEN_SEALED.iter().any(|line| line.contains("reads your text")));
+    }
 
     #[test]
     fn ids_are_the_names_the_native_client_uses() {

@@ -29,6 +29,7 @@ mod donate;
 mod from_worker;
 mod job;
 mod ladder;
+mod lane;
 mod model;
 mod problem;
 mod receipt;
@@ -49,7 +50,11 @@ pub use job::{
     Caught, Cost, Document, Draft, HistoryItem, JobOptions, JobPhase, JobState, JobView, LifeEvent,
     NamedNode, NodeRef, Passage, Progress, Quote, Side, Task, TaskKind, Timings,
 };
-pub use ladder::{NOT_PROVEN, Step, StepId, StepState};
+pub use ladder::{NOT_PROVEN, NOT_PROVEN_SEALED, Step, StepId, StepState};
+pub use lane::{
+    Lane, LaneChoice, OddsRow, OddsView, OnlineView, PreparationChoice, SealedDispute, SealedNode,
+    SealedQuote, SealedReplaced, SealedView, ShardRow, Standing,
+};
 pub use model::{DigitView, ImageShape, ModelFamily, ModelOffer};
 pub use problem::Problem;
 pub use receipt::{ReceiptCheck, ReceiptKind, ReceiptReport};

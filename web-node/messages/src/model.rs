@@ -38,6 +38,10 @@ pub struct ModelOffer {
     pub denom: u32,
     /// Bytes of the compiled file.
     pub bytes: u64,
+    /// Bytes of it that a thin preparation downloads: everything but the weights that nodes compute with.
+    pub thin_bytes: u64,
+    /// Layers, of a decoder: a shard has at least one.
+    pub layers: u32,
     /// Nodes in the snapshot that serve it.
     pub nodes: u32,
     /// Operators behind them: at least two are needed.

@@ -90,6 +90,9 @@ pub enum ModelPhase {
         cached: bool,
         /// How long the way here took.
         took_ms: f64,
+        /// True when two other nodes prepared, and no weights were downloaded.
+        #[serde(default)]
+        thin: bool,
     },
     /// A chunk did not match, or no peer has the model.
     Failed {

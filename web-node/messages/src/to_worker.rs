@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Conversation, ConversationId, DonateLimits, Draft, JobId, JobOptions, RequestId, Task, Unes,
+    Conversation, ConversationId, DonateLimits, Draft, JobId, JobOptions, PreparationChoice,
+    RequestId, Task, Unes,
 };
 
 /// One request. Sent as `[json, Uint8Array?]`.
@@ -41,6 +42,23 @@ pub enum ToWorker {
     PrepareModel {
         /// Its digest, hex.
         model: String,
+        /// Who prepares; `None` takes what is there already, and this device otherwise.
+        #[serde(default)]
+        preparation: Option<PreparationChoice>,
+    },
+    /// Ask the nodes registered for a model whether they serve its shards now. Answered by `Online`.
+    Online {
+        /// Its digest, hex.
+        model: String,
+        /// How many shards it would be cut into.
+        shards: u8,
+    },
+    /// How likely would a committee fail? Answered by `Odds`.
+    Odds {
+        /// Nodes for each shard.
+        replicas: u8,
+        /// Shards.
+        shards: u8,
     },
 
     /// What would this cost and expose? Answered by `Quote`, or `Failed` with the same request: with

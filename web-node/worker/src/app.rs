@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
 };
@@ -65,6 +65,8 @@ pub(crate) struct App {
     pub(crate) wallet_view: RefCell<WalletView>,
     pub(crate) activity: RefCell<VecDeque<Activity>>,
     pub(crate) running: RefCell<BTreeMap<JobId, AbortHandle>>,
+    /// Queries of the sealed lane whose traces and money are being followed.
+    pub(crate) following: RefCell<BTreeSet<JobId>>,
     pub(crate) views: RefCell<BTreeMap<JobId, JobView>>,
     pub(crate) conversations: RefCell<BTreeMap<ConversationId, Conversation>>,
     pub(crate) donation: RefCell<Option<Donation>>,
@@ -81,6 +83,7 @@ impl App {
                 protocols: vec![
                     "/nesa/chain/1".to_owned(),
                     "/nesa/masked/1".to_owned(),
+                    "/nesa/shard/1".to_owned(),
                     "/nesa/chunks/1".to_owned(),
                 ],
                 kernel: "wasm simd128".to_owned(),
@@ -106,6 +109,7 @@ impl App {
             wallet_view: RefCell::default(),
             activity: RefCell::default(),
             running: RefCell::default(),
+            following: RefCell::default(),
             views: RefCell::default(),
             conversations: RefCell::default(),
             donation: RefCell::default(),
@@ -202,9 +206,13 @@ impl App {
             ToWorker::Models => {
                 Self::run(self, |app| async move { app.look_at_models().await });
             }
-            ToWorker::PrepareModel { model } => {
-                Self::run(self, |app| async move { app.prepare_model(model).await });
+            ToWorker::PrepareModel { model, preparation } => {
+                Self::run(self, |app| async move { app.prepare_model(model, preparation).await });
             }
+            ToWorker::Online { model, shards } => {
+                Self::run(self, |app| async move { app.online(model, shards).await });
+            }
+            ToWorker::Odds { replicas, shards } => self.odds(replicas, shards),
             ToWorker::Conversations => self.send_conversations(),
             ToWorker::OpenConversation { conversation } => self.open_conversation(conversation),
             ToWorker::SaveConversation { conversation } => {

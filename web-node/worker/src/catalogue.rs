@@ -10,8 +10,13 @@ use nesa_chain::{
     keys,
     record::{ModelRecord, NodeSet},
 };
-use nesa_light::models::{LoadProgress, Prepared};
-use nesa_messages::{FromWorker, ImageShape, ModelFamily, ModelOffer, ModelPhase, Problem, Unes};
+use nesa_light::{
+    models::{LoadProgress, Prepared},
+    query::report::PreparationUsed,
+};
+use nesa_messages::{
+    FromWorker, ImageShape, ModelFamily, ModelOffer, ModelPhase, PreparationChoice, Problem, Unes,
+};
 use nesa_model::{Header, manifest::Manifest};
 use nesa_primitives::{Hash, decode_exact};
 
@@ -41,6 +46,8 @@ fn lanes(bits: u32) -> Vec<String> {
 fn describe(offer: &mut ModelOffer, header: &Header) {
     let manifest = header.manifest();
     offer.stages = manifest.stages().len() as u32;
+    let local = (0..header.local_pieces()).filter_map(|piece| header.piece_len(piece));
+    offer.thin_bytes = local.map(|bytes| bytes as u64).sum();
     match manifest {
         Manifest::Encoder(encoder) => {
             offer.family = ModelFamily::Encoder;
@@ -49,6 +56,7 @@ fn describe(offer: &mut ModelOffer, header: &Header) {
         Manifest::Decoder(decoder) => {
             offer.family = ModelFamily::Decoder;
             offer.context = decoder.config.max_tokens;
+            offer.layers = decoder.config.layers.into();
             offer.chat_template = decoder.config.template_bytes > 0;
         }
         Manifest::Classifier(classifier) => {
@@ -130,7 +138,7 @@ impl App {
     /// Where a model's preparation stands in this worker.
     fn phase_of(&self, digest: &Hash) -> ModelPhase {
         if let Some(ready) = self.ready.borrow().get(digest) {
-            return ModelPhase::Ready { cached: ready.cached, took_ms: ready.ms };
+            return ready_phase(ready);
         }
         let digest = digest.to_string();
         let catalogue = self.catalogue.borrow();
@@ -142,8 +150,7 @@ impl App {
     pub(crate) fn keep_ready(&self, prepared: &Prepared) {
         let digest = prepared.model.digest();
         self.ready.borrow_mut().insert(digest, prepared.clone());
-        let phase = ModelPhase::Ready { cached: prepared.cached, took_ms: prepared.ms };
-        self.set_phase(&digest, phase);
+        self.set_phase(&digest, ready_phase(prepared));
     }
 
     fn set_phase(&self, digest: &Hash, phase: ModelPhase) {
@@ -152,8 +159,8 @@ impl App {
         for offer in self.catalogue.borrow_mut().iter_mut().filter(|offer| offer.digest == name) {
             changed |= offer.phase != phase;
             offer.phase = phase.clone();
-            if matches!(phase, ModelPhase::Ready { .. }) {
-                offer.prepared = true;
+            if let ModelPhase::Ready { thin, .. } = phase {
+                offer.prepared |= !thin;
                 self.count_classes(digest, offer);
             }
         }
@@ -167,34 +174,48 @@ impl App {
         Ok(self.ready.borrow().get(&parse(digest)?).cloned())
     }
 
-    pub(crate) async fn prepare_model(self: Rc<Self>, digest: String) {
+    pub(crate) async fn prepare_model(
+        self: Rc<Self>,
+        digest: String,
+        preparation: Option<PreparationChoice>,
+    ) {
         // What went wrong is in the model's phase, and told besides.
-        if let Err(problem) = self.clone().ready_or_prepare(&digest).await {
+        if let Err(problem) = self.clone().ready_or_prepare(&digest, preparation).await {
             self.port.fail(None, None, problem);
         }
     }
 
-    /// A model, made ready first if it is not.
+    /// The model of this digest, if the network offers it.
+    pub(crate) fn offered(&self, chain: &Chain, digest: &str) -> Result<Hash, Problem> {
+        let model = parse(digest)?;
+        if chain.offered.contains(&model) {
+            return Ok(model);
+        }
+        Err(Problem::new(
+            "unknown-model",
+            "This network does not offer that model.",
+            "Choose one of the models offered.",
+        )
+        .with(digest.chars().take(80).collect::<String>(), "a model of the list"))
+    }
+
+    /// A model, made ready first if it is not, or not in the way that was chosen.
     pub(crate) async fn ready_or_prepare(
         self: Rc<Self>,
         digest: &str,
+        preparation: Option<PreparationChoice>,
     ) -> Result<Prepared, Problem> {
-        let model = parse(digest)?;
         let chain = self.chain().ok_or_else(not_ready)?;
-        if !chain.offered.contains(&model) {
-            return Err(Problem::new(
-                "unknown-model",
-                "This network does not offer that model.",
-                "Choose one of the models offered.",
-            )
-            .with(digest.chars().take(80).collect::<String>(), "a model of the list"));
-        }
+        let model = self.offered(&chain, digest)?;
         // One at a time: two would share the line and the processor.
         let _turn = self.preparing.lock().await;
-        if let Some(ready) = self.ready.borrow().get(&model) {
+        if let Some(ready) = self.ready.borrow().get(&model)
+            && preparation.is_none_or(|wanted| wanted == preparation_of(ready))
+        {
             return Ok(ready.clone());
         }
-        match self.clone().fetch(&chain, model).await {
+        let thin = preparation == Some(PreparationChoice::Thin);
+        match self.clone().fetch(&chain, model, thin).await {
             Ok(prepared) => {
                 self.keep_ready(&prepared);
                 Ok(prepared)
@@ -206,7 +227,12 @@ impl App {
         }
     }
 
-    async fn fetch(self: Rc<Self>, chain: &Chain, model: Hash) -> Result<Prepared, Problem> {
+    async fn fetch(
+        self: Rc<Self>,
+        chain: &Chain,
+        model: Hash,
+        thin: bool,
+    ) -> Result<Prepared, Problem> {
         let (record, _) = chain
             .light
             .record::<ModelRecord>(keys::model(&model), "model", 0)
@@ -237,13 +263,27 @@ impl App {
                 app.set_phase(&model, phase);
             }
         };
-        chain
-            .queries
-            .models()
-            .prepare(&model, chain.queries.sources(), &listener)
-            .await
-            .map_err(|error| error.problem())
+        let queries = &chain.queries;
+        if thin {
+            let prepared = queries.prepare_thin(&model, &listener).await;
+            return prepared.map_err(|error| error.problem());
+        }
+        let prepared = queries.models().prepare(&model, queries.sources(), &listener).await;
+        prepared.map_err(|error| error.problem())
     }
+}
+
+/// Who prepared a model.
+fn preparation_of(prepared: &Prepared) -> PreparationChoice {
+    match PreparationUsed::of(&prepared.preparation) {
+        PreparationUsed::Local => PreparationChoice::Local,
+        PreparationUsed::Thin { .. } => PreparationChoice::Thin,
+    }
+}
+
+fn ready_phase(prepared: &Prepared) -> ModelPhase {
+    let thin = preparation_of(prepared) == PreparationChoice::Thin;
+    ModelPhase::Ready { cached: prepared.cached, took_ms: prepared.ms, thin }
 }
 
 fn parse(digest: &str) -> Result<Hash, Problem> {

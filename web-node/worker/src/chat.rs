@@ -44,7 +44,7 @@ pub(crate) fn drawn(sampling: &ChatSampling) -> ChatSampling {
 }
 
 /// The prompt of a task.
-fn prompt(messages: &[ChatMessage], how: &ChatSampling) -> Result<Prompt, Problem> {
+pub(crate) fn prompt(messages: &[ChatMessage], how: &ChatSampling) -> Result<Prompt, Problem> {
     let bad = |what: &str, got: String, expected: &str| {
         let next = "Change the conversation or its parameters, and ask again.";
         Problem::new("prompt", what, next).with(got, expected)
@@ -95,15 +95,34 @@ pub(crate) async fn fitted(
 }
 
 /// The pace of an answer, by this device's clock.
-struct Pace {
+pub(crate) struct Pace {
     start: Instant,
     first_ms: Cell<Option<f64>>,
     told_ms: Cell<f64>,
 }
 
 impl Pace {
+    /// From now on.
+    pub(crate) fn new(start: Instant) -> Self {
+        Self { start, first_ms: Cell::new(None), told_ms: Cell::new(f64::NEG_INFINITY) }
+    }
+
+    pub(crate) fn elapsed_ms(&self) -> f64 {
+        self.start.elapsed().as_secs_f64() * 1000.0
+    }
+
+    /// Notes the pace of what is written, and whether it is time to tell the page.
+    pub(crate) fn due(&self, written: &mut WrittenView) -> bool {
+        let now = self.note(written);
+        let due = now - self.told_ms.get() >= WRITTEN_EVERY_MS;
+        if due {
+            self.told_ms.set(now);
+        }
+        due
+    }
+
     fn note(&self, written: &mut WrittenView) -> f64 {
-        let now = self.start.elapsed().as_secs_f64() * 1000.0;
+        let now = self.elapsed_ms();
         let first = self.first_ms.get().unwrap_or(now);
         self.first_ms.set(Some(first));
         written.first_token_ms = Some(first);
@@ -117,7 +136,7 @@ impl Pace {
 
 /// One writer at a time, and never an old state over a new one.
 #[derive(Default)]
-struct Writer {
+pub(crate) struct Writer {
     busy: Cell<bool>,
     dirty: Cell<bool>,
 }
@@ -131,10 +150,10 @@ impl App {
         task: &Task,
         choices: &nesa_messages::JobOptions,
     ) -> Result<(QueryOutcome, Listener), Problem> {
-        let Task::Chat { model, messages, .. } = task else { return Err(not_ready()) };
+        let Task::Chat { model, messages, lane, .. } = task else { return Err(not_ready()) };
         let start = Instant::now();
         let wallet = self.open_wallet()?;
-        let prepared = self.clone().ready_or_prepare(model).await?;
+        let prepared = self.clone().ready_or_prepare(model, lane.preparation).await?;
         let how = self.views.borrow().get(&id).and_then(|view| view.sampling.clone());
         let how = how.unwrap_or_else(|| drawn(&ChatSampling::default()));
         let fitted = fitted(chain, &prepared, messages, &how).await?;
@@ -160,7 +179,7 @@ impl App {
 
     /// Takes the text as it comes, and passes everything on.
     fn text_listener(self: Rc<Self>, id: JobId, start: Instant, next: Listener) -> Listener {
-        let pace = Pace { start, first_ms: Cell::new(None), told_ms: Cell::new(f64::NEG_INFINITY) };
+        let pace = Pace::new(start);
         let writer = Rc::new(Writer::default());
         Listener::new(move |event: LightProgress| {
             if let LightProgress::Text { piece, tokens } = &event {
@@ -170,13 +189,7 @@ impl App {
                     let written = view.written.get_or_insert_default();
                     written.text.push_str(piece);
                     written.tokens = *tokens as u32;
-                    let now = pace.note(written);
-                    if now - pace.told_ms.get() < WRITTEN_EVERY_MS {
-                        None
-                    } else {
-                        pace.told_ms.set(now);
-                        Some(written.clone())
-                    }
+                    pace.due(written).then(|| written.clone())
                 };
                 if let Some(written) = written {
                     self.port.send(&FromWorker::Written { job: id, written });
@@ -189,7 +202,7 @@ impl App {
     }
 
     /// Keeps what is written of an answer, now or right after the write under way.
-    fn keep_written(self: &Rc<Self>, id: JobId, writer: Rc<Writer>) {
+    pub(crate) fn keep_written(self: &Rc<Self>, id: JobId, writer: Rc<Writer>) {
         writer.dirty.set(true);
         if writer.busy.replace(true) {
             return;

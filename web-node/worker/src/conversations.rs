@@ -108,7 +108,9 @@ impl App {
 
     /// Writes the turns that a job was sent with, and an answer to come.
     pub(crate) async fn begin_turn(&self, job: JobId, task: &Task) {
-        let Task::Chat { model, messages, sampling, conversation: Some(id) } = task else { return };
+        let Task::Chat { model, messages, sampling, conversation: Some(id), lane } = task else {
+            return;
+        };
         let now = time::now_ms() as f64;
         let known = self.conversations.borrow().get(id).cloned();
         let mut conversation =
@@ -116,6 +118,7 @@ impl App {
         conversation.asked(messages, job);
         conversation.model = model.clone();
         conversation.sampling = sampling.clone();
+        conversation.lane = *lane;
         conversation.updated_ms = now;
         self.change_conversation(conversation).await;
     }

@@ -48,7 +48,7 @@ impl App {
     ) -> Result<(QueryOutcome, Listener), Problem> {
         let Task::Digit { model, image } = task else { return Err(not_ready()) };
         let wallet = self.open_wallet()?;
-        let prepared = self.clone().ready_or_prepare(model).await?;
+        let prepared = self.clone().ready_or_prepare(model, None).await?;
         let listener = self.clone().listener(id, prepared.lane.stages().len() as u32);
         let options = options(choices, listener.clone())?;
         let outcome = chain

@@ -153,6 +153,7 @@ impl App {
     pub(crate) async fn after_connect(self: Rc<Self>) {
         self.loaded().await;
         self.refresh_wallet().await;
+        self.follow_open();
         for _ in 0..LOOKS {
             self.look_up_interrupted().await;
             if !self.has_open_ends() {

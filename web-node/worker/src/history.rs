@@ -229,6 +229,7 @@ impl App {
             .borrow()
             .values()
             .filter(|view| view.state == JobState::Answered && !returned(view) && !view.imported)
+            .filter(|view| view.sealed.is_none())
             .map(|view| view.id)
             .filter(|id| !self.running.borrow().contains_key(id))
             .collect();
@@ -347,7 +348,8 @@ impl App {
     pub(crate) fn has_open_ends(&self) -> bool {
         let running = self.running.borrow();
         let views = self.views.borrow();
-        let own = views.values().filter(|view| !view.imported);
+        // Those of the sealed lane are followed one by one.
+        let own = views.values().filter(|view| !view.imported && view.sealed.is_none());
         own.filter(|view| !running.contains_key(&view.id)).any(|view| match view.state {
             JobState::Answered => !returned(view),
             JobState::Interrupted | JobState::Cancelled => view.query.is_some() && !returned(view),
@@ -367,7 +369,7 @@ impl App {
             .borrow()
             .values()
             .filter(|view| matches!(view.state, JobState::Interrupted | JobState::Cancelled))
-            .filter(|view| !returned(view) && !view.imported)
+            .filter(|view| !returned(view) && !view.imported && view.sealed.is_none())
             .filter_map(|view| Some((view.id, view.query.as_ref()?.parse().ok()?)))
             .collect();
         for (id, query) in open {

@@ -9,8 +9,8 @@ use nesa_light::{
     search::SearchPlan,
 };
 use nesa_messages::{
-    ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Passage, Problem, Step, Task,
-    TaskKind,
+    ActivityKind, JobId, JobOptions, JobPhase, JobState, JobView, Lane, Passage, Problem, Step,
+    Task, TaskKind,
 };
 use nesa_platform::time;
 
@@ -22,7 +22,7 @@ use crate::{
     problem::{Shown as _, not_ready},
     progress::life,
     quote::{documents, options},
-    view,
+    sealed, view,
 };
 
 impl App {
@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    async fn cancelled(&self, id: JobId) {
+    async fn cancelled(self: &Rc<Self>, id: JobId) {
         self.change_job(id, |view| {
             // After the answer there is nothing left to stop but the wait for the payment.
             if view.state == JobState::Running {
@@ -72,6 +72,7 @@ impl App {
             }
         })
         .await;
+        self.follow_open();
     }
 
     async fn job(
@@ -84,7 +85,8 @@ impl App {
             Task::Search { documents, .. } => documents.iter().map(|d| d.title.clone()).collect(),
             _ => Vec::new(),
         };
-        let mut ladder = Step::ladder();
+        let lane = sealed::lane(&task);
+        let mut ladder = Step::ladder_of(lane.lane);
         if let Some(bottom) = ladder.last_mut() {
             *bottom = view::page_code(&self.origin.borrow(), &self.build.borrow());
         }
@@ -94,13 +96,14 @@ impl App {
             started_ms: time::now_ms() as f64,
             question: called(&task),
             documents: titles,
-            lane: "masked".to_owned(),
-            verification: "freivalds".to_owned(),
+            lane: lane.lane.name().to_owned(),
+            verification: sealed::verification(lane.lane).to_owned(),
+            sealed: (lane.lane == Lane::Sealed).then(|| sealed::begun(&lane)),
             attempts: 1,
             ladder,
             ..JobView::default()
         };
-        if let Task::Chat { messages, sampling, conversation, model } = &task {
+        if let Task::Chat { messages, sampling, conversation, model, .. } = &task {
             view.messages = messages.clone();
             view.sampling = Some(chat::drawn(sampling));
             view.conversation = *conversation;
@@ -118,6 +121,9 @@ impl App {
         let chain = self.chain().ok_or_else(not_ready)?;
         match &task {
             Task::Search { .. } | Task::Embed { .. } => {}
+            Task::Chat { .. } if lane.lane == Lane::Sealed => {
+                return self.sealed_job(&chain, id, &task, &choices).await;
+            }
             Task::Chat { .. } | Task::Digit { .. } => {
                 let (mut outcome, listener) = match task.kind() {
                     TaskKind::Chat => self.chat_job(&chain, id, &task, &choices).await?,

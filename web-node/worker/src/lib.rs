@@ -36,6 +36,8 @@ mod problem;
 mod progress;
 mod quote;
 mod recheck;
+mod sealed;
+mod shards;
 pub mod text;
 mod transfer;
 mod verify;

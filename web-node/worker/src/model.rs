@@ -110,7 +110,7 @@ impl App {
         self.prepared.replace(Some(prepared));
         self.set_status(|status| {
             status.model = Some(info);
-            status.model_phase = ModelPhase::Ready { cached, took_ms };
+            status.model_phase = ModelPhase::Ready { cached, took_ms, thin: false };
         });
         task::yield_now().await;
         Ok(())

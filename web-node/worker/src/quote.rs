@@ -8,14 +8,14 @@ use nesa_light::{
     query::report::Listener,
     search::{Document as LightDocument, SearchPlan},
 };
-use nesa_messages::{FromWorker, JobOptions, Problem, Quote, RequestId, Side, Task, Unes};
+use nesa_messages::{FromWorker, JobOptions, Lane, Problem, Quote, RequestId, Side, Task, Unes};
 use nesa_primitives::{Address, Amount, Denom};
 
 use crate::{
-    app::App,
+    app::{App, Chain},
     chat, digits,
     problem::{Shown as _, not_prepared, not_ready},
-    view,
+    sealed, view,
 };
 
 /// What the page chose, as the query client takes it.
@@ -73,6 +73,9 @@ impl App {
         choices: &JobOptions,
     ) -> Result<Quote, Problem> {
         let chain = self.chain().ok_or_else(not_ready)?;
+        if sealed::lane(task).lane == Lane::Sealed {
+            return self.sealed_price(&chain, request, task, choices).await;
+        }
         let prepared = match task {
             Task::Search { .. } | Task::Embed { .. } => self.prepared().ok_or_else(not_ready)?,
             // A model is not downloaded because somebody types.
@@ -121,24 +124,10 @@ impl App {
                 (quote, texts.clone(), texts.len(), 0)
             }
         };
-        let (set, _) = chain
-            .light
-            .record::<NodeSet>(keys::nodes(), "nodes", 0)
-            .await
-            .map_err(|e| e.problem())?;
-        let set = set.unwrap_or_default();
         let model = prepared.model.digest();
         let fees = Amount(quote.draw_fee.0.saturating_add(quote.tx_fee.0));
         let needed = quote.max_fee.checked_add(fees).unwrap_or(quote.max_fee);
-        let address = self.wallet.borrow().as_ref().map(|wallet| wallet.address());
-        let affordable = match address {
-            Some(address) => {
-                let account =
-                    chain.accounts.account(&address).await.map_err(|e| e.problem())?.account;
-                account.balance(Denom::NES) >= needed
-            }
-            None => false,
-        };
+        let (affordable, set) = self.means(&chain, needed).await?;
         Ok(Quote {
             request,
             passages: passages as u32,
@@ -157,6 +146,26 @@ impl App {
             affordable,
             candidates: set.serving(&model).count() as u32,
             collusion: Some(view::collusion(set.serving(&model))),
+            sealed: None,
         })
+    }
+
+    /// Whether the wallet covers `needed`, and the nodes that could be drawn.
+    pub(crate) async fn means(
+        &self,
+        chain: &Chain,
+        needed: Amount,
+    ) -> Result<(bool, NodeSet), Problem> {
+        let set = chain.light.record::<NodeSet>(keys::nodes(), "nodes", 0).await;
+        let (set, _) = set.map_err(|e| e.problem())?;
+        let address = self.wallet.borrow().as_ref().map(|wallet| wallet.address());
+        let affordable = match address {
+            Some(address) => {
+                let account = chain.accounts.account(&address).await.map_err(|e| e.problem())?;
+                account.account.balance(Denom::NES) >= needed
+            }
+            None => false,
+        };
+        Ok((affordable, set.unwrap_or_default()))
     }
 }

@@ -15,7 +15,12 @@ use crate::{
 impl App {
     /// Checks everything stored about a job again, from the stored bytes and a fresh state proof.
     pub(crate) async fn recheck(self: Rc<Self>, job: JobId) {
-        match self.check_again(job).await {
+        let sealed = self.views.borrow().get(&job).is_some_and(|view| view.sealed.is_some());
+        let checked = match sealed {
+            true => self.recheck_sealed(job).await,
+            false => self.check_again(job).await,
+        };
+        match checked {
             Ok(()) => {}
             Err(problem) => self.port.fail(None, Some(job), problem),
         }

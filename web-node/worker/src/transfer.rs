@@ -9,8 +9,8 @@ use std::{collections::BTreeMap, rc::Rc};
 use nesa_chain::trust::TrustRoot;
 use nesa_light::receipt::OpenedReceipt;
 use nesa_messages::{
-    Conversation, ConversationId, FromWorker, JobId, JobState, JobView, Problem, RequestId, Step,
-    StepId, StepState, TaskKind,
+    Conversation, ConversationId, FromWorker, JobId, JobState, JobView, Lane, Problem, RequestId,
+    Standing, Step, StepId, StepState, TaskKind,
 };
 use nesa_platform::{random, time};
 use nesa_verify::receipt::PaymentReceipt;
@@ -181,7 +181,14 @@ impl App {
             view.state = JobState::Interrupted;
         }
         chat::stop_as(&mut view);
-        view.ladder = ladder(verified, &self.origin.borrow(), &self.build.borrow());
+        let lane = if view.sealed.is_some() { Lane::Sealed } else { Lane::Masked };
+        view.ladder = ladder(lane, verified, &self.origin.borrow(), &self.build.borrow());
+        view.lane = lane.name().to_owned();
+        if let Some(sealed) = &mut view.sealed {
+            // What nodes revealed to somebody else was not seen here.
+            (sealed.standing, sealed.revealed) = (Standing::Unrevealed, 0);
+            sealed.roots.clear();
+        }
         view.has_payment_receipt = verified.is_some();
         view.has_opening = opened.is_some();
         let payment = payment.filter(|_| verified.is_some());
@@ -209,8 +216,8 @@ impl App {
 }
 
 /// The ladder of an imported answer: what its payment receipt shows, and nothing else.
-fn ladder(verified: Option<f64>, origin: &str, build: &str) -> Vec<Step> {
-    let mut steps = Step::ladder();
+fn ladder(lane: Lane, verified: Option<f64>, origin: &str, build: &str) -> Vec<Step> {
+    let mut steps = Step::ladder_of(lane);
     for step in &mut steps {
         step.state = StepState::NotChecked;
         step.who = "a file".to_owned();

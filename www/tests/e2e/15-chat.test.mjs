@@ -46,7 +46,7 @@ const text = (on) => on.locator(hook('answer-text')).last().innerText();
 
 test('a model answers privately, word by word, and every rung is checked by this device', async () => {
   await go(page, network, '#/chat');
-  await page.locator(`${hook('model')} input:checked`).waitFor({ timeout: 60_000 });
+  await page.locator(`${hook('model')} input[name="model"]:checked`).waitFor({ timeout: 60_000 });
   await page.locator(hook('message')).fill(QUESTION);
   await page.locator(hook('quote')).waitFor({ timeout: 120_000 });
   await say(page, QUESTION);

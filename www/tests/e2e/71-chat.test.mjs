@@ -161,7 +161,7 @@ test('each model shows lanes, price, size, digest and nodes; one that cannot be 
   const page = await chat();
   const model = page.locator(hook('model')).filter({ hasText: 'dictionary' });
   const said = await model.innerText();
-  for (const words of ['0.000009 NES a token', '8.4 MB', '4 nodes of 3 operators', 'masked, committee', '256 tokens']) assert.ok(said.includes(words), `${words}: ${said}`);
+  for (const words of ['0.000009 NES a token', '8.4 MB', '4 nodes of 3 operators', 'masked, sealed', '256 tokens']) assert.ok(said.includes(words), `${words}: ${said}`);
   assert.equal(await model.getByRole('button', { name: 'Copy the model’s digest' }).count(), 1);
   assert.equal(await page.locator(hook('model')).count(), 3, 'encoders and classifiers are not offered for a chat');
   assert.ok(await page.getByLabel('open-lane').isDisabled());

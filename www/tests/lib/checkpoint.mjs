@@ -26,15 +26,17 @@ function tokenizer(normalizer) {
   };
 }
 
-function weights() {
-  const shapes = {
-    'model.embed_tokens.weight': [VOCAB, WIDTH], 'model.norm.weight': [WIDTH],
-    'model.layers.0.input_layernorm.weight': [WIDTH], 'model.layers.0.post_attention_layernorm.weight': [WIDTH],
-    'model.layers.0.self_attn.q_proj.weight': [16, WIDTH], 'model.layers.0.self_attn.k_proj.weight': [8, WIDTH],
-    'model.layers.0.self_attn.v_proj.weight': [8, WIDTH], 'model.layers.0.self_attn.o_proj.weight': [WIDTH, 16],
-    'model.layers.0.mlp.gate_proj.weight': [24, WIDTH], 'model.layers.0.mlp.up_proj.weight': [24, WIDTH],
-    'model.layers.0.mlp.down_proj.weight': [WIDTH, 24],
+function weights(layers) {
+  const layer = {
+    'input_layernorm.weight': [WIDTH], 'post_attention_layernorm.weight': [WIDTH],
+    'self_attn.q_proj.weight': [16, WIDTH], 'self_attn.k_proj.weight': [8, WIDTH],
+    'self_attn.v_proj.weight': [8, WIDTH], 'self_attn.o_proj.weight': [WIDTH, 16],
+    'mlp.gate_proj.weight': [24, WIDTH], 'mlp.up_proj.weight': [24, WIDTH], 'mlp.down_proj.weight': [WIDTH, 24],
   };
+  const shapes = { 'model.embed_tokens.weight': [VOCAB, WIDTH], 'model.norm.weight': [WIDTH] };
+  for (let i = 0; i < layers; i++) {
+    for (const [name, shape] of Object.entries(layer)) shapes[`model.layers.${i}.${name}`] = shape;
+  }
   let state = 7, at = 0;
   const header = {}, values = [];
   for (const [name, shape] of Object.entries(shapes)) {
@@ -53,14 +55,14 @@ function weights() {
 }
 
 /**
- * Writes a decoder of one layer into `folder` and compiles it; resolves with the file's path.
- * @param {{template?: string, normalizer?: object}} parts
+ * Writes a decoder into `folder` and compiles it; resolves with the file's path.
+ * @param {{template?: string, normalizer?: object, layers?: number}} parts
  */
-export async function compile(folder, name, { template, normalizer = null } = {}) {
+export async function compile(folder, name, { template, normalizer = null, layers = 1 } = {}) {
   const dir = join(folder, name), file = join(folder, `${name}.nesa`);
   await mkdir(dir, { recursive: true });
   const config = {
-    model_type: 'llama', hidden_size: WIDTH, intermediate_size: 24, num_hidden_layers: 1,
+    model_type: 'llama', hidden_size: WIDTH, intermediate_size: 24, num_hidden_layers: layers,
     num_attention_heads: 2, num_key_value_heads: 1, vocab_size: VOCAB, max_position_embeddings: 300,
     rms_norm_eps: 1e-6, tie_word_embeddings: true, bos_token_id: 0, eos_token_id: 1,
   };
@@ -68,7 +70,7 @@ export async function compile(folder, name, { template, normalizer = null } = {}
   await writeFile(join(dir, 'tokenizer.json'), JSON.stringify(tokenizer(normalizer)));
   const settings = { bos_token: '<s>', eos_token: '</s>', ...(template ? { chat_template: template } : {}) };
   await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify(settings));
-  await writeFile(join(dir, 'model.safetensors'), weights());
+  await writeFile(join(dir, 'model.safetensors'), weights(layers));
   const { code, err } = await nesa(['model', 'compile', dir, '--out', file], { dir: folder });
   if (code !== 0) throw new Error(`compiling ${name}: ${err}`);
   return file;

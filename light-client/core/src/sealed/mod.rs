@@ -12,11 +12,15 @@
 //! The links tell the relay what arrives and what breaks; clocks live here. Dropping the future closes
 //! every stream, which cancels what the nodes compute.
 
+mod online;
 mod query;
 mod receipt;
 mod rulings;
 
-pub use query::{SealedOptions, SealedOutcome, SealedQueryError, Standing};
+pub use online::{Online, OnlineNode};
+pub use query::{
+    Looked, SealedOptions, SealedOutcome, SealedQueryError, SealedQuote, Standing, Told,
+};
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -47,6 +51,13 @@ pub enum SealedEvent {
         query: Hash,
         /// What was escrowed.
         escrow: Amount,
+    },
+    /// Who may serve: recomputed here from the draw view's seed and an older snapshot, both proven.
+    Drawn {
+        /// The view whose seed drew them.
+        view: u64,
+        /// The candidates of each shard, in the order in which they are asked.
+        seats: Vec<Vec<Candidate>>,
     },
     /// A token, from the fastest replicas: not yet verified.
     Token(u32),

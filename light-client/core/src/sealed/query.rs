@@ -8,6 +8,12 @@
 //!        └─▶ deadline ─▶ reveals, proven in state ─▶ verified: all roots of a shard equal
 //! ```
 
+mod quote;
+mod traces;
+
+pub use quote::SealedQuote;
+pub use traces::{Looked, Told};
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -21,7 +27,7 @@ use nesa_chain::{
     committee::{self, ShardCommittee, Terms, Windows},
     fees, keys,
     params::Params,
-    query::{Agreement, QueryRecord, Sealed},
+    query::{QueryRecord, Sealed},
     record::{ModelRecord, NodeRecord, Snapshot},
     tx::SignedTx,
 };
@@ -164,6 +170,7 @@ struct Planned {
     terms: Terms,
     params: Params,
     denom: Denom,
+    price_per_token: Amount,
     max_tokens: u32,
     escrow: Amount,
     deadline: Duration,
@@ -311,6 +318,7 @@ impl QueryClient {
             terms,
             params,
             denom: record.denom,
+            price_per_token: record.price_per_token,
             max_tokens,
             escrow,
             deadline,
@@ -423,6 +431,7 @@ impl QueryClient {
                 shard.seats.iter().map(seat).collect()
             })
             .collect();
+        options.listener.take(SealedEvent::Drawn { view: record.draw_view, seats: seats.clone() });
         let DecoderManifest { config, special, .. } = &planned.manifest;
         let config = Config {
             chain: self.light().chain(),
@@ -577,39 +586,7 @@ fn standing(record: &QueryRecord, outcome: &SealedOutcome) -> Standing {
     if let Standing::Disputed(dispute) = &outcome.standing {
         return Standing::Disputed(dispute.clone());
     }
-    let Some(sealed) = &record.sealed else {
-        return Standing::Disputed(None);
-    };
-    let expected = sealed.terms.seats();
-    let mut roots = Vec::new();
-    let mut revealed = 0;
-    for shard in 0..sealed.terms.shards() {
-        let shard = u8::try_from(shard).unwrap_or(u8::MAX);
-        for replica in 0..sealed.terms.replicas {
-            let Some(commit) = sealed.commit(shard, replica) else { continue };
-            // What a node put on chain must be what it told this device.
-            let told =
-                outcome.transcript.served.iter().find(|served| {
-                    served.link.shard == shard && served.candidate.node == commit.node
-                });
-            let commitment = told.and_then(|served| served.commitment);
-            if commitment.is_some_and(|told| told.blinded_root != commit.blinded_root) {
-                return Standing::Disputed(None);
-            }
-            revealed += usize::from(commit.root.is_some());
-        }
-        match sealed.agreement(shard) {
-            Agreement::Agreed(root) => roots.push(root),
-            Agreement::Mismatch | Agreement::ClientLied => return Standing::Disputed(None),
-            Agreement::Few { .. } => {}
-        }
-    }
-    let whole = outcome.transcript.agreed == outcome.transcript.tokens.len();
-    if revealed == expected && roots.len() == sealed.terms.shards() && whole {
-        Standing::Verified(roots)
-    } else {
-        Standing::Agreed { revealed, expected }
-    }
+    traces::judge(record, &outcome.told(), outcome.is_whole())
 }
 
 /// Passes on what happens, and tokens to whoever makes text of them.

@@ -87,7 +87,11 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
             <Show when=move || again.get() fallback=move || view! {
                 <label for=FIELD class:sr=move || !first && !editing.get()>{label}</label>
             }>
-                <p>"The last question is answered again, under new masks. The answer that stands there is kept beside it."</p>
+                <p>{move || if app.sealed() {
+                    "The last question is answered again, by nodes drawn anew. The answer that stands there is kept beside it."
+                } else {
+                    "The last question is answered again, under new masks. The answer that stands there is kept beside it."
+                }}</p>
             </Show>
             <div class="ask">
                 <Show when=move || !again.get()>
@@ -108,7 +112,11 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                         </Show>
                         <button type="submit" id="send" class="btn main" data-test="ask"
                             disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                            {icon("send")} {move || if again.get() { "Write again" } else { "Ask privately" }}
+                            {icon("send")} {move || match (again.get(), app.sealed()) {
+                                (true, _) => "Write again",
+                                (false, false) => "Ask privately",
+                                (false, true) => "Ask the committee",
+                            }}
                         </button>
                     </div>
                 </div>

@@ -1,8 +1,11 @@
 //! Chat: begin, ask, read as it is written, check, go on.
 
 mod composer;
+mod lane;
 mod models;
+mod online;
 mod settings;
+mod standing;
 mod title;
 mod turn;
 
@@ -23,6 +26,14 @@ use crate::{
 const CHECKED_FIRST: &str =
     "A token appears only after this device has checked every layer that made it.";
 
+/// The same for the sealed lane, where nothing is checked first.
+const MARKED_FIRST: &str = "Words appear as the fastest nodes write them, marked “not yet verified” until all nodes agree and stand by it.";
+
+/// What is said of how words appear in the lane of this page.
+fn streamed(app: App) -> &'static str {
+    if app.sealed() { MARKED_FIRST } else { CHECKED_FIRST }
+}
+
 /// Questions that the demo model, a dictionary, can answer.
 const EXAMPLES: [&str; 3] = ["What is a lighthouse?", "What is a violin?", "What is a bicycle?"];
 
@@ -38,8 +49,16 @@ pub(crate) fn NewChat() -> impl IntoView {
             <div class="page">
                 <Tasks/>
                 <header>
-                    <h1>"Ask a model. Nobody else reads along."</h1>
-                    <p class="lede">"Two strangers’ computers run it, each on a half that is noise to it. " {CHECKED_FIRST}</p>
+                    <h1>{move || if app.sealed() {
+                        "Ask a model. Only its committee reads along."
+                    } else {
+                        "Ask a model. Nobody else reads along."
+                    }}</h1>
+                    <p class="lede">{move || if app.sealed() {
+                        "Nodes that the chain draws run it on your text, and must agree. "
+                    } else {
+                        "Two strangers’ computers run it, each on a half that is noise to it. "
+                    }} {move || streamed(app)}</p>
                 </header>
                 <composer::Composer first=true/>
                 <div class="stack">
@@ -53,9 +72,10 @@ pub(crate) fn NewChat() -> impl IntoView {
                         }).collect_view()}
                     </div>
                 </div>
+                <lane::Lanes/>
                 <Models/>
             </div>
-            <settings::Settings/>
+            <settings::Settings lanes=false/>
         </div>
     }
 }
@@ -103,7 +123,7 @@ pub(crate) fn Talk(id: ConversationId) -> impl IntoView {
                 {move || if known.get() {
                     view! {
                         <title::Title id=id/>
-                        <p class="small muted">{CHECKED_FIRST}</p>
+                        <p class="small muted">{move || streamed(app)}</p>
                         <div class="turns">
                             <For each=move || 0..count.get() key=|i| *i let(i)>
                                 {
@@ -139,7 +159,7 @@ pub(crate) fn Talk(id: ConversationId) -> impl IntoView {
                     <Ladder steps=steps/>
                 </Show>
             </aside>
-            <settings::Settings/>
+            <settings::Settings lanes=true/>
         </div>
     }
 }

@@ -1,7 +1,7 @@
 //! Which model answers: what each costs, how large it is, who serves it, and its digest.
 
 use leptos::prelude::*;
-use nesa_messages::{ModelFamily, ModelOffer, ModelPhase, TaskKind};
+use nesa_messages::{Lane, ModelFamily, ModelOffer, ModelPhase, PreparationChoice, TaskKind, Unes};
 
 use crate::{
     format::{bytes, plural, thousands},
@@ -42,8 +42,8 @@ pub(super) fn ModelLine() -> impl IntoView {
     view! {
         <details class="model-line">
             <summary class="small">{move || match name.get() {
-                Some((name, price, nodes)) => format!(
-                    "{name} · {price} NES a token on each side · {}", plural(u64::from(nodes), "node")),
+                Some((name, each, nodes)) => format!(
+                    "{name} · {} · {}", price(app, each, "token"), plural(u64::from(nodes), "node")),
                 None => "Model".to_owned(),
             }}</summary>
             <div class="inset"><Models/></div>
@@ -64,11 +64,17 @@ fn Nothing() -> impl IntoView {
 
 fn offer(m: ModelOffer) -> impl IntoView {
     let app = App::get();
-    let masked = m.lanes.iter().any(|l| l == "masked");
+    let lane = {
+        let lanes = m.lanes.clone();
+        // In the lane chosen, whichever that is at the moment.
+        Memo::new(move |_| lanes.iter().any(|l| l == app.lane().lane.name()))
+    };
     let served = m.operators >= 2;
-    let usable = masked && served;
+    let usable = move || lane.get() && (served || app.sealed());
     let digest = m.digest.clone();
-    let again = m.digest.clone();
+    let digest_there = m.digest.clone();
+    let again = m.clone();
+    let prepares = m.clone();
     let chosen = {
         let digest = m.digest.clone();
         Memo::new(move |_| app.model().is_some_and(|m| m.digest == digest))
@@ -78,7 +84,7 @@ fn offer(m: ModelOffer) -> impl IntoView {
         Memo::new(move |_| {
             app.models.with(|all| {
                 let same = all.iter().flatten().find(|m| m.digest == digest);
-                same.map(|m| (m.phase.clone(), m.prepared)).unwrap_or_default()
+                same.map(|m| (app.phase_of(m), m.prepared)).unwrap_or_default()
             })
         })
     };
@@ -86,11 +92,12 @@ fn offer(m: ModelOffer) -> impl IntoView {
     let id = format!("model-{}", m.digest);
     // What an image is cut into for a layer is billed as a text's tokens are.
     let unit = if m.family == ModelFamily::Classifier { "row" } else { "token" };
+    let each = m.price_per_token;
+    let price = move || price(app, each, unit);
     let mut facts = vec![
-        ("Price", format!("{} NES a {unit}, on each side", m.price_per_token)),
         ("Size", bytes(m.bytes)),
         (
-            "Online",
+            "Registered",
             format!(
                 "{} of {}",
                 plural(u64::from(m.nodes), "node"),
@@ -102,31 +109,100 @@ fn offer(m: ModelOffer) -> impl IntoView {
     if m.context > 0 {
         facts.push(("Context", format!("{} tokens", thousands(u64::from(m.context)))));
     }
-    let refused = match (masked, served) {
-        (false, _) => Some("Its owner does not offer the private lane."),
-        (true, false) => Some("Two operators are needed; fewer serve it now."),
+    let refused = move || match (lane.get(), app.sealed(), served) {
+        (false, false, _) => Some("Its owner does not offer the private lane."),
+        (false, true, _) => Some("Its owner does not offer the sealed lane."),
+        (true, false, false) => Some("Two operators are needed; fewer serve it now."),
         _ => None,
     };
+    // Only a chat's model is prepared by others, and only there the choice is worth the space.
+    let choice =
+        Memo::new(move |_| chosen.get() && app.mode.get() == TaskKind::Chat && !app.sealed());
     view! {
         <div class="model" class:chosen=chosen data-test="model">
             <label class="check" for=id.clone()>
-                <input type="radio" name="model" id=id.clone() prop:checked=chosen disabled=!usable
+                <input type="radio" name="model" id=id.clone() prop:checked=chosen disabled=move || !usable()
                     on:change=move |_| choose(app, digest.clone())/>
                 <strong>{m.name}</strong>
-                <span class="small muted" data-test="model-phase">{move || ready(&phase.get())}</span>
+                <span class="small muted" data-test="model-phase">{move || match (app.sealed(), lane.get()) {
+                    (true, true) => "needs no download".to_owned(),
+                    (true, false) => String::new(),
+                    (false, _) => ready(&phase.get()),
+                }}</span>
             </label>
             <dl class="facts">
+                <div><dt>"Price"</dt><dd>{price}</dd></div>
                 {facts.into_iter().map(|(term, fact)| view! { <div><dt>{term}</dt><dd>{fact}</dd></div> }).collect_view()}
+                {move || there(app, &digest_there).map(|words| view! { <div data-test="model-online"><dt>"Online shards"</dt><dd>{words}</dd></div> })}
                 <div><dt>"Digest"</dt><dd><HashText hash=m.digest name="the model’s digest"/></dd></div>
             </dl>
             <Show when=move || matches!(phase.get().0, ModelPhase::Failed { .. })>
                 <div class="row"><button type="button" class="btn tiny" on:click={
                     let again = again.clone();
-                    move |_| app.prepare_again(again.clone())
+                    move |_| app.prepare_again(&again)
                 }>"Fetch and check it again"</button></div>
             </Show>
-            {refused.map(|why| view! { <p class="small muted">{why}</p> })}
+            <Show when=move || choice.get()><Preparation model=prepares.clone()/></Show>
+            {move || refused().map(|why| view! { <p class="small muted">{why}</p> })}
         </div>
+    }
+}
+
+/// What a token costs in the lane of this page.
+fn price(app: App, each: Unes, unit: &str) -> String {
+    let lane = app.lane();
+    match (lane.lane, lane.replicas) {
+        (Lane::Masked, _) => format!("{each} NES a {unit}, on each side"),
+        // A part's nodes are paid its share of the price each; together that is once for each of k.
+        (Lane::Sealed, k) => format!("{each} NES a {unit}, times {}", plural(k.into(), "node")),
+    }
+}
+
+/// Who serves a model's shards, where its nodes were asked.
+fn there(app: App, digest: &str) -> Option<String> {
+    app.online.with(|all| {
+        let online = all.get(digest)?;
+        let shards = plural(online.shards.len() as u64, "shard");
+        Some(format!("{shards}, each on {}", plural(u64::from(online.online), "node")))
+    })
+}
+
+/// Who makes what the answers are checked with: the download it costs, and what it assumes.
+#[component]
+fn Preparation(model: ModelOffer) -> impl IntoView {
+    let app = App::get();
+    let few = model.operators < 4;
+    let here = model.clone();
+    let now = Memo::new(move |_| app.preparation(&here));
+    let choices = [
+        (
+            PreparationChoice::Local,
+            "local",
+            format!("This device prepares. It downloads the model once: {}.", bytes(model.bytes)),
+            "The checks then hold whoever colludes.",
+        ),
+        (
+            PreparationChoice::Thin,
+            "thin",
+            format!("Two more nodes prepare. {} are downloaded.", bytes(model.thin_bytes)),
+            "The checks then hold unless both of them and a computing node collude, or all four serve the same \
+             wrong weights. Tested on random inputs before anything of yours is sent.",
+        ),
+    ];
+    view! {
+        <fieldset class="preparation stack" data-test="preparation">
+            <legend class="small">"Who prepares the checks"</legend>
+            {choices.map(|(choice, name, words, assumes)| view! {
+                <label class="check small">
+                    <input type="radio" name="preparation" data-test=format!("prepare-{name}")
+                        prop:checked=move || now.get() == choice
+                        disabled=few && choice == PreparationChoice::Thin
+                        on:change=move |_| app.set_lane(|lane| lane.preparation = Some(choice))/>
+                    <span>{words} <span class="muted">" " {assumes}</span></span>
+                </label>
+            }).collect_view()}
+            {few.then(|| view! { <p class="small muted">"Four operators are needed for that; fewer serve this model."</p> })}
+        </fieldset>
     }
 }
 

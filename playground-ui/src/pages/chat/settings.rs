@@ -3,7 +3,7 @@
 use leptos::{html, prelude::*};
 use nesa_messages::ChatSampling;
 
-use super::super::playground::preflight::Options;
+use super::{super::playground::preflight::Options, lane::Lanes};
 use crate::state::App;
 
 /// Most tokens one may ask for here; the worker lowers it to what the model's context leaves.
@@ -11,7 +11,10 @@ const MOST_TOKENS: u32 = 4_096;
 
 /// A modal drawer at the side; Esc closes it.
 #[component]
-pub(super) fn Settings() -> impl IntoView {
+pub(super) fn Settings(
+    /// Whether the choice of lane is here; a new chat has it on its page.
+    lanes: bool,
+) -> impl IntoView {
     let app = App::get();
     let dialog = NodeRef::<html::Dialog>::new();
     Effect::new(move |_| {
@@ -35,9 +38,10 @@ pub(super) fn Settings() -> impl IntoView {
                         <button type="button" class="btn tiny" data-test="settings-close"
                             on:click=move |_| app.settings.set(false)>"Done"</button>
                     </div>
+                    <Show when=move || lanes><Lanes/></Show>
                     <System/>
                     <Sampling/>
-                    <Options/>
+                    <Show when=move || !app.sealed()><Options/></Show>
                 </div>
             </Show>
         </dialog>
@@ -61,7 +65,7 @@ fn System() -> impl IntoView {
             <p class="small" id="system-note">{move || if deaf.get() {
                 "This model has no chat template, so it would not read one."
             } else {
-                "Sent before the conversation, masked like everything else."
+                "Sent before the conversation, in the same lane."
             }}</p>
         </div>
     }

@@ -2,16 +2,16 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    ConversationId, JobId, JobState, JobView, StepState, StopReason, ToWorker, WrittenView, claim,
+    ConversationId, JobId, JobState, JobView, SealedView, StepState, ToWorker, WrittenView, claim,
 };
-use nesa_page::transcript::Turn;
+use nesa_page::{sealed::ended, transcript::Turn};
 
 use super::{
     super::playground::{
         answer::{Seal, caught_node, details, state_name},
         progress::Running,
     },
-    composer,
+    composer, standing,
 };
 use crate::{
     bridge,
@@ -82,19 +82,33 @@ pub(super) fn Answered(talk: ConversationId, turn: Memo<Option<Turn>>) -> impl I
     });
     let caught =
         Memo::new(move |_| job.with(|j| j.as_ref().map(|j| j.caught.clone()).unwrap_or_default()));
+    let sealed = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.sealed.clone())));
+    let mark = Memo::new(move |_| job.with(|j| j.as_ref().and_then(standing::mark)));
+    let label = StoredValue::new(format!(
+        "standing-{talk}-{}",
+        turn.with_untracked(|t| t.as_ref().map_or(0, |t| t.index))
+    ));
     view! {
         <article class="turn answer" data-test="answer" aria-label="Answer"
             data-state=move || state_name(state.get()) aria-busy=move || running.get().to_string()>
             {move || caught.get().into_iter().map(caught_node).collect_view()}
+            {move || sealed.with(|s| s.as_ref().map(standing::replaced))}
+            {move || sealed.with(|s| s.as_ref().map(standing::dispute))}
             <Show when=move || running.get() && !some.get()>
                 {move || id.get().map(|id| view! { <Running id=id/> })}
             </Show>
             <Show when=move || some.get()>
-                <div data-test="answer-text"><Markdown text=text/></div>
+                <div class="marked" data-standing=move || mark.get().map(|m| m.name)>
+                    <Show when=move || mark.with(Option::is_some)>
+                        <standing::Label id=label.get_value() mark=mark job=job written=written/>
+                    </Show>
+                    <div data-test="answer-text"
+                        aria-describedby=move || mark.with(Option::is_some).then(|| label.get_value())><Markdown text=text/></div>
+                </div>
             </Show>
             <Show when=move || running.get() && some.get()><Writing id=id written=written/></Show>
-            {move || job.with(|j| j.as_ref().and_then(|j| j.problem.clone())).map(|p| view! { <ProblemNote problem=p/> })}
-            <Ended state=state written=written/>
+            {move || job.with(|j| j.as_ref().filter(|j| !standing::told(j)).and_then(|j| j.problem.clone())).map(|p| view! { <ProblemNote problem=p/> })}
+            <Ended state=state written=written sealed=sealed/>
             <Show when=move || known.get() && some.get() && claims.get()><Seal job=job/></Show>
             <Show when=move || !running.get()>
                 <Figures job=job written=written/>
@@ -144,22 +158,14 @@ fn Writing(id: Memo<Option<JobId>>, written: Memo<Option<WrittenView>>) -> impl 
 
 /// Why the answer is no longer, where that is not simply its end.
 #[component]
-fn Ended(state: Memo<JobState>, written: Memo<Option<WrittenView>>) -> impl IntoView {
+fn Ended(
+    state: Memo<JobState>,
+    written: Memo<Option<WrittenView>>,
+    sealed: Memo<Option<SealedView>>,
+) -> impl IntoView {
     move || {
         let stop = written.with(|w| w.as_ref().and_then(|w| w.stop));
-        let text = match (stop, state.get()) {
-            (Some(StopReason::Length), _) => {
-                "It reached the most tokens you allowed. Ask it to go on, or allow more in the settings."
-            }
-            (Some(StopReason::Stopped), _) | (None, JobState::Cancelled) => {
-                "You stopped it. What is shown was checked."
-            }
-            (Some(StopReason::Interrupted), _) | (None, JobState::Interrupted) => {
-                "The page closed in the middle. What is shown was checked."
-            }
-            (Some(StopReason::Failed), _) => "It broke off here. What is shown was checked.",
-            _ => return None,
-        };
+        let text = ended(stop, state.get(), sealed.with(Option::is_some))?;
         Some(view! { <p class="small muted" data-test="ended">{text}</p> })
     }
 }
@@ -237,6 +243,7 @@ fn Records(id: Memo<Option<JobId>>, job: Memo<Option<JobView>>) -> impl IntoView
     let payment =
         Memo::new(move |_| job.with(|j| j.as_ref().is_some_and(|j| j.has_payment_receipt)));
     let opening = Memo::new(move |_| job.with(|j| j.as_ref().is_some_and(|j| j.has_opening)));
+    let sealed = Memo::new(move |_| job.with(|j| j.as_ref().is_some_and(|j| j.sealed.is_some())));
     let busy = Memo::new(move |_| id.get().is_some() && app.rechecking.get() == id.get());
     let with = move |act: fn(App, JobId)| {
         move |_| {
@@ -247,19 +254,22 @@ fn Records(id: Memo<Option<JobId>>, job: Memo<Option<JobView>>) -> impl IntoView
     };
     view! {
         <details class="records">
-            <summary class="small">"Receipts, time and money"</summary>
+            <summary class="small">{move || if sealed.get() { "Nodes, traces, time and money" } else { "Receipts, time and money" }}</summary>
             <div class="stack inset">
                 <div class="row">
                     <button type="button" class="btn tiny" data-test="recheck" disabled=move || busy.get()
                         on:click=with(App::recheck)>
                         {move || if busy.get() { "Checking again…" } else { "Check again" }}</button>
-                    <button type="button" class="btn tiny" data-test="export-payment" disabled=move || !payment.get()
-                        on:click=with(|_, job| bridge::send(&ToWorker::ExportPayment { job }))>"Export payment receipt"</button>
+                    <Show when=move || !sealed.get() || payment.get()>
+                        <button type="button" class="btn tiny" data-test="export-payment" disabled=move || !payment.get()
+                            on:click=with(|_, job| bridge::send(&ToWorker::ExportPayment { job }))>"Export payment receipt"</button>
+                    </Show>
                     <Show when=move || opening.get()>
                         <button type="button" class="btn tiny" data-test="export-opened"
                             on:click=with(|app, job| app.intent.set(Some(Intent::ExportOpened(job))))>"Export opened receipt…"</button>
                     </Show>
                 </div>
+                {move || job.with(|j| j.as_ref().and_then(standing::record))}
                 {move || job.with(|j| j.as_ref().map(|j| details(j).into_any()))}
             </div>
         </details>

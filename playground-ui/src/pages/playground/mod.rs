@@ -1,6 +1,7 @@
 //! Private search: compose, see the price, send, read, check.
 
 pub(crate) mod answer;
+mod committee;
 mod compose;
 pub(crate) mod preflight;
 pub(crate) mod price;

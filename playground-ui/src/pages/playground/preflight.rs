@@ -27,7 +27,7 @@ pub(crate) fn Preflight(
             QuoteState::Nothing => ().into_any(),
             QuoteState::Asking => view! { <p class="small muted" role="status">"Working out the price on this device…"</p> }.into_any(),
             QuoteState::Failed(problem) => view! { <ProblemNote problem=problem/> }.into_any(),
-            QuoteState::Ready(quote) => view! { <Price quote=quote open=open/> }.into_any(),
+            QuoteState::Ready(quote) => priced_view(quote, open),
         }}
         <Show when=move || options && priced.get()><Options/></Show>
     }
@@ -64,9 +64,20 @@ pub(crate) fn PreflightLine() -> impl IntoView {
             </Show>
         </div>
         {move || match app.quote.get() {
-            QuoteState::Ready(quote) if open.get() => Some(view! { <Price quote=quote open=true/> }),
+            QuoteState::Ready(quote) if open.get() => Some(priced_view(quote, true)),
             _ => None,
         }}
+    }
+}
+
+/// The price in the words of its lane.
+fn priced_view(quote: Quote, open: bool) -> AnyView {
+    match quote.sealed.clone() {
+        Some(sealed) => {
+            view! { <super::committee::CommitteePrice quote=quote sealed=sealed open=open/> }
+                .into_any()
+        }
+        None => view! { <Price quote=quote open=open/> }.into_any(),
     }
 }
 

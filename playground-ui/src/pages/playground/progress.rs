@@ -9,6 +9,15 @@ use crate::{
     state::App,
 };
 
+const SEALED: [(JobPhase, &str); 6] = [
+    (JobPhase::Tokenizing, "Count tokens on this device"),
+    (JobPhase::Escrowing, "Hold the fee"),
+    (JobPhase::Drawing, "Draw the nodes"),
+    (JobPhase::Connecting, "Seal an envelope to each"),
+    (JobPhase::Computing, "Write and compare"),
+    (JobPhase::Settling, "Publish traces"),
+];
+
 const PHASES: [(JobPhase, &str); 7] = [
     (JobPhase::Tokenizing, "Split on this device"),
     (JobPhase::Escrowing, "Hold the fee"),
@@ -19,8 +28,8 @@ const PHASES: [(JobPhase, &str); 7] = [
     (JobPhase::Settling, "Pay"),
 ];
 
-fn order(phase: JobPhase) -> usize {
-    PHASES.iter().position(|(p, _)| *p == phase).unwrap_or(PHASES.len())
+fn order(phases: &[(JobPhase, &str)], phase: JobPhase) -> usize {
+    phases.iter().position(|(p, _)| *p == phase).unwrap_or(phases.len())
 }
 
 /// The panel.
@@ -29,6 +38,8 @@ pub(crate) fn Running(id: JobId) -> impl IntoView {
     let app = App::get();
     let progress =
         Memo::new(move |_| app.progress.with(|all| all.get(&id).cloned().unwrap_or_default()));
+    let sealed = app.jobs.with_untracked(|all| all.get(&id).is_some_and(|j| j.sealed.is_some()));
+    let phases: &'static [(JobPhase, &str)] = if sealed { &SEALED } else { &PHASES };
     let words = move || {
         let p = progress.get();
         match p.phase {
@@ -40,7 +51,7 @@ pub(crate) fn Running(id: JobId) -> impl IntoView {
                 p.layers
             ),
             phase => {
-                PHASES.iter().find(|(p, _)| *p == phase).map_or("Finishing", |(_, w)| w).to_owned()
+                phases.iter().find(|(p, _)| *p == phase).map_or("Finishing", |(_, w)| w).to_owned()
             }
         }
     };
@@ -52,10 +63,14 @@ pub(crate) fn Running(id: JobId) -> impl IntoView {
                     {icon("stop")} "Stop" <kbd>"Esc"</kbd></button>
             </div>
             <progress aria-labelledby="progress-words" max="1000"
-                value=move || progress.get().permille().to_string()></progress>
+                value=move || if sealed {
+                    (order(phases, progress.get().phase) * 1000 / phases.len()).to_string()
+                } else {
+                    progress.get().permille().to_string()
+                }></progress>
             <ol class="phases">
-                {PHASES.into_iter().map(|(phase, name)| view! {
-                    <li class={move || if order(progress.get().phase) > order(phase) { "done" } else { "" }}
+                {phases.iter().copied().map(|(phase, name)| view! {
+                    <li class={move || if order(phases, progress.get().phase) > order(phases, phase) { "done" } else { "" }}
                         aria-current=move || (progress.get().phase == phase).then_some("step")>{name}</li>
                 }).collect_view()}
             </ol>

@@ -1,0 +1,546 @@
+//! Chats of the sealed lane: asked, compared while the nodes answer, and followed until their traces
+//! are published and the escrow has ended, over reloads too.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use nesa_light::{
+    QueryError,
+    sealed::{
+        Looked, SealedError, SealedEvent, SealedListener, SealedOptions, SealedOutcome,
+        SealedQueryError, Standing as LightStanding, Told,
+    },
+};
+use nesa_messages::{
+    ActivityKind, ChatSampling, FromWorker, JobId, JobOptions, JobPhase, JobState, JobView, Lane,
+    LaneChoice, Problem, SealedDispute, SealedNode, SealedReplaced, SealedView, Standing, Step,
+    StepId, StepState, StopReason, Task, Timings, Unes, WrittenView,
+};
+use nesa_platform::time::{self, Instant};
+use nesa_primitives::{Amount, Hash};
+use nesa_sealed::client::{Dispute, RelayError};
+use serde_json::json;
+
+use crate::{
+    app::{App, Chain},
+    chat::{self, Pace, Writer},
+    problem::{Shown, not_ready},
+    progress::life,
+    view,
+};
+
+/// How often the chain is looked at while traces or the end of an escrow are awaited.
+const LOOK_EVERY: Duration = Duration::from_millis(900);
+/// Blocks after a window in which its last transactions are seen, in ms.
+const AFTER_MS: u64 = 6_000;
+/// A settlement that does not come is given up on, ms after it was due.
+const GIVE_UP_MS: u64 = 60_000;
+
+impl Shown for SealedQueryError {
+    fn problem(&self) -> Problem {
+        let failed = |code: &str, next: &str| Problem::new(code, format!("{self}."), next);
+        match self {
+            Self::Query(error) => error.problem(),
+            Self::Plan(_) => failed("plan", "Choose fewer shards, or another model."),
+            Self::Start(_) => failed("committee", "Choose fewer nodes, or ask something shorter."),
+            Self::Nodes(SealedError::Relay(RelayError::Disputed(_))) => disagree(),
+            Self::Nodes(SealedError::Relay(RelayError::NoSpare { .. })) => failed(
+                "no-node",
+                "What was not spent comes back. Ask again: other nodes are drawn.",
+            ),
+            Self::Nodes(SealedError::Deadline) => {
+                failed("deadline", "What was not spent comes back. Ask again.")
+            }
+        }
+    }
+}
+
+/// Two nodes with the same part gave different numbers.
+fn disagree() -> Problem {
+    Problem::new(
+        "nodes-disagree",
+        "Nodes that had the same part gave different numbers. At least one of them lied, and nobody can tell here which.",
+        "Do not rely on this text. Ask again: other nodes are drawn; or ask in the masked lane, which catches the liar.",
+    )
+}
+
+/// What the page chose, as the query client takes it.
+pub(crate) fn options(
+    lane: &LaneChoice,
+    choices: &JobOptions,
+    listener: Arc<dyn SealedListener>,
+) -> SealedOptions {
+    SealedOptions {
+        shards: lane.shards.into(),
+        replicas: lane.replicas,
+        disclose: lane.disclose,
+        max_fee: choices.max_fee.map(|fee| Amount(fee.0)),
+        deadline: None,
+        // The page shows the text before the chain has the traces.
+        answer_only: true,
+        listener,
+    }
+}
+
+/// Sets one rung of a view.
+fn rung(view: &mut JobView, step: Step) {
+    if let Some(slot) = view.ladder.iter_mut().find(|slot| slot.id == step.id) {
+        *slot = step;
+    }
+}
+
+fn verified(id: StepId, who: &str, detail: String, evidence: serde_json::Value) -> Step {
+    let (who, state) = (who.to_owned(), StepState::Verified);
+    Step { who, state, detail, evidence, ..Step::pending(id) }
+}
+
+/// The lane's part of a view that begins.
+pub(crate) fn begun(lane: &LaneChoice) -> SealedView {
+    SealedView { replicas: lane.replicas, disclose: lane.disclose, ..SealedView::default() }
+}
+
+impl App {
+    /// Asks, and shows the text as it comes; then follows its traces.
+    pub(crate) async fn sealed_job(
+        self: &Rc<Self>,
+        chain: &Chain,
+        id: JobId,
+        task: &Task,
+        choices: &JobOptions,
+    ) -> Result<(), Problem> {
+        let Task::Chat { model, messages, lane, .. } = task else { return Err(not_ready()) };
+        let start = Instant::now();
+        let wallet = self.open_wallet()?;
+        let model = self.offered(chain, model)?;
+        let how = self.views.borrow().get(&id).and_then(|view| view.sampling.clone());
+        let how = how.unwrap_or_else(|| chat::drawn(&ChatSampling::default()));
+        let prompt = chat::prompt(messages, &how)?;
+        let listener: Arc<dyn SealedListener> = self.clone().sealed_listener(id, start);
+        let options = options(lane, choices, listener);
+        let quote = chain.queries.sealed_quote(&model, prompt, &options).await;
+        let quote = quote.map_err(|error| error.problem())?;
+        let fees = quote.draw_fee.checked_add(quote.tx_fee).unwrap_or_default();
+        self.change_job(id, |view| {
+            let prompt_tokens = quote.fitted.prompt_tokens as u32;
+            view.written = Some(WrittenView { prompt_tokens, ..WrittenView::default() });
+            let max_tokens = quote.fitted.prompt.tokens as u32;
+            view.sampling = Some(ChatSampling { max_tokens, ..how });
+            view.progress.phase = JobPhase::Escrowing;
+            let sealed = view.sealed.get_or_insert_with(|| begun(lane));
+            let layers = (0..quote.plan.len()).filter_map(|shard| quote.plan.layers(shard));
+            sealed.shards = layers.map(|l| (l.start as u32, l.end as u32)).collect();
+            view.cost.get_or_insert_default().fees = Unes(fees.0);
+        })
+        .await;
+        let written =
+            chain.queries.write_sealed(&model, wallet.key(), &quote.fitted.prompt, &options).await;
+        match written {
+            Ok(outcome) => {
+                let problem = self.sealed_answered(id, &outcome, start).await;
+                self.follow_later(id);
+                problem.map_or(Ok(()), Err)
+            }
+            Err(error) => {
+                if let SealedQueryError::Nodes(SealedError::Relay(RelayError::Disputed(dispute))) =
+                    &error
+                {
+                    self.change_job(id, |view| disputed(view, Some(dispute))).await;
+                }
+                self.follow_later(id);
+                Err(error.problem())
+            }
+        }
+    }
+
+    fn sealed_listener(self: Rc<Self>, id: JobId, start: Instant) -> Arc<dyn SealedListener> {
+        let pace = Pace::new(start);
+        let writer = Rc::new(Writer::default());
+        Arc::new(move |event: SealedEvent| self.heard(id, &pace, &writer, event))
+    }
+
+    /// Takes what a running query tells.
+    fn heard(self: &Rc<Self>, id: JobId, pace: &Pace, writer: &Rc<Writer>, event: SealedEvent) {
+        let mut streamed = None;
+        {
+            let mut views = self.views.borrow_mut();
+            let Some(view) = views.get_mut(&id) else { return };
+            view.progress.elapsed_ms = pace.elapsed_ms();
+            match event {
+                SealedEvent::Paid { query, escrow } => {
+                    paid(view, &query, escrow);
+                    let app = self.clone();
+                    let what = format!("Escrow of query {}…", view::short(&query));
+                    wasm_bindgen_futures::spawn_local(async move {
+                        let change = format!("-{escrow}");
+                        app.note(query, ActivityKind::Escrow, what, change, None).await;
+                    });
+                }
+                SealedEvent::Drawn { view: drawn, seats } => {
+                    let count: usize = seats.iter().map(Vec::len).sum();
+                    let named: Vec<Vec<_>> = seats
+                        .iter()
+                        .map(|seats| seats.iter().map(|seat| seat.node.to_string()).collect())
+                        .collect();
+                    let detail = format!("{count} candidates, spares included");
+                    let evidence = json!({ "draw_view": drawn, "candidates": named });
+                    rung(view, verified(StepId::ShardsDrawn, "the chain", detail, evidence));
+                    life(view, "nodes drawn for every shard", None);
+                    view.progress.phase = JobPhase::Connecting;
+                }
+                SealedEvent::Token(_) => {
+                    view.progress.phase = JobPhase::Computing;
+                    let written = view.written.get_or_insert_default();
+                    written.tokens += 1;
+                    streamed = pace.due(written).then(|| written.clone());
+                }
+                SealedEvent::Text(piece) => {
+                    let written = view.written.get_or_insert_default();
+                    written.text.push_str(&piece);
+                    streamed = pace.due(written).then(|| written.clone());
+                    self.keep_written(id, writer.clone());
+                }
+                SealedEvent::Agreed(tokens) => {
+                    let written = view.written.get_or_insert_default();
+                    written.agreed = tokens as u32;
+                    streamed = pace.due(written).then(|| written.clone());
+                }
+                SealedEvent::Replaced { link, candidate, reason } => {
+                    let tokens = view.written.as_ref().map_or(0, |written| written.tokens);
+                    let at = u32::from(link.shard) + 1;
+                    life(view, &format!("a node of shard {at} was replaced: {reason}"), None);
+                    view.sealed.get_or_insert_default().replaced.push(SealedReplaced {
+                        shard: link.shard,
+                        node: candidate.node.to_string(),
+                        operator: candidate.operator.to_string(),
+                        reason,
+                        tokens,
+                    });
+                }
+            }
+            if matches!(view.progress.phase, JobPhase::Computing) && streamed.is_none() {
+                // Hundreds of tokens: what is new comes with the next message.
+                if view.sealed.as_ref().is_none_or(|s| s.replaced.is_empty()) {
+                    return;
+                }
+            }
+        }
+        match streamed {
+            Some(written) => self.port.send(&FromWorker::Written { job: id, written }),
+            None => self.send_job(id),
+        }
+    }
+
+    /// Shows the whole text. `Some` when nodes disagree about it.
+    async fn sealed_answered(
+        self: &Rc<Self>,
+        id: JobId,
+        outcome: &SealedOutcome,
+        start: Instant,
+    ) -> Option<Problem> {
+        let transcript = &outcome.transcript;
+        self.change_job(id, |view| {
+            let written = view.written.get_or_insert_default();
+            written.text.clone_from(&outcome.text);
+            written.tokens = transcript.tokens.len() as u32;
+            written.agreed = transcript.agreed as u32;
+            let sealed = view.sealed.get_or_insert_default();
+            sealed.expected = u32::from(sealed.replicas) * sealed.shards.len() as u32;
+            sealed.nodes = nodes(outcome);
+            let cost = view.cost.get_or_insert_default();
+            cost.held = Unes(outcome.escrowed.0);
+            view.progress.bytes_up = outcome.timings.bytes_up;
+            view.progress.bytes_down = outcome.timings.bytes_down;
+            let total_ms = start.elapsed().as_secs_f64() * 1000.0;
+            view.timings = Some(Timings {
+                total_ms,
+                network_ms: outcome.timings.total_ms,
+                chain_ms: (total_ms - outcome.timings.total_ms).max(0.0),
+                ..Timings::default()
+            });
+        })
+        .await;
+        if !matches!(outcome.standing, LightStanding::Agreed { .. }) || !outcome.is_whole() {
+            self.change_job(id, |view| disputed(view, transcript.dispute.as_ref())).await;
+            return Some(disagree());
+        }
+        self.change_job(id, |view| {
+            let written = view.written.get_or_insert_default();
+            written.stop =
+                Some(if transcript.ended { StopReason::End } else { StopReason::Length });
+            view.state = JobState::Answered;
+            view.progress.phase = JobPhase::Settling;
+            agreed(view, outcome);
+            life(view, "all nodes agree; their traces are awaited", None);
+        })
+        .await;
+        self.end_chat(id).await;
+        self.send_history().await;
+        self.refresh_wallet().await;
+        None
+    }
+
+    /// Follows a query of the sealed lane beside everything else.
+    pub(crate) fn follow_later(self: &Rc<Self>, id: JobId) {
+        if self.following.borrow_mut().insert(id) {
+            Self::run(self, move |app| async move {
+                app.follow_sealed(id).await;
+                app.following.borrow_mut().remove(&id);
+                app.send_history().await;
+                app.refresh_wallet().await;
+            });
+        }
+    }
+
+    /// Takes up every query of an earlier visit whose traces or settlement are still to come.
+    pub(crate) fn follow_open(self: &Rc<Self>) {
+        let open: Vec<JobId> = {
+            let running = self.running.borrow();
+            let views = self.views.borrow();
+            let open = views.values().filter(|view| is_open(view));
+            open.map(|view| view.id).filter(|id| !running.contains_key(id)).collect()
+        };
+        for id in open {
+            self.follow_later(id);
+        }
+    }
+
+    async fn follow_sealed(&self, id: JobId) {
+        loop {
+            let asked = self.views.borrow().get(&id).filter(|view| is_open(view)).map(known);
+            let Some((Some(query), told, whole)) = asked else { return };
+            let Some(chain) = self.chain() else { return };
+            match chain.queries.look_at_traces(&query, &told, whole).await {
+                Ok(Some(looked)) => {
+                    self.take_look(id, &query, &looked).await;
+                    let due = looked.windows.close_ms.saturating_add(GIVE_UP_MS);
+                    if time::now_ms() > due {
+                        return;
+                    }
+                }
+                // Nobody can be asked just now.
+                Ok(None) | Err(QueryError::Chain(_)) => {}
+                Err(error) => {
+                    let what = error.problem().what;
+                    self.change_job(id, |view| life(view, &what, None)).await;
+                    return;
+                }
+            }
+            time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Looks once, for whoever asks to have it checked again.
+    pub(crate) async fn recheck_sealed(&self, id: JobId) -> Result<(), Problem> {
+        let chain = self.chain().ok_or_else(not_ready)?;
+        let asked = self.views.borrow().get(&id).map(known);
+        let none = || {
+            let what = "There is nothing on the chain to check this text with.";
+            Problem::new("no-query", what, "It was not paid for, or comes from a file.")
+        };
+        let Some((Some(query), told, whole)) = asked else { return Err(none()) };
+        let looked = chain.queries.look_at_traces(&query, &told, whole).await;
+        let looked = looked.map_err(|error| error.problem())?.ok_or_else(none)?;
+        self.take_look(id, &query, &looked).await;
+        let height = Some(looked.height);
+        self.change_job(id, |view| life(view, "checked again by this device", height)).await;
+        Ok(())
+    }
+
+    async fn take_look(&self, id: JobId, query: &Hash, looked: &Looked) {
+        let Some(before) = self.views.borrow().get(&id).cloned() else { return };
+        let mut after = before.clone();
+        let now = time::now_ms();
+        traces(&mut after, looked, now);
+        money(&mut after, looked);
+        if after != before {
+            self.change_job(id, |view| *view = after).await;
+        }
+        let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
+        if let (None, Some(settlement)) = (returned(&before), &looked.settlement) {
+            let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
+            self.note(*query, ActivityKind::Refund, what, change, Some(settlement.height)).await;
+        }
+    }
+}
+
+/// Whether something is still to be learnt about a query of this device in the sealed lane.
+fn is_open(view: &JobView) -> bool {
+    let returned = view.cost.as_ref().is_some_and(|cost| cost.returned.is_some());
+    view.sealed.is_some() && !view.imported && view.query.is_some() && !returned
+}
+
+/// The query of a view, what its nodes told, and whether they agreed on all of it.
+fn known(view: &JobView) -> (Option<Hash>, Vec<Told>, bool) {
+    let query = view.query.as_ref().filter(|_| !view.imported);
+    let query = query.and_then(|query| query.parse().ok());
+    let nodes = view.sealed.iter().flat_map(|sealed| &sealed.nodes);
+    let told = nodes.filter_map(|node| {
+        Some(Told {
+            shard: node.shard,
+            node: node.node.parse().ok()?,
+            blinded_root: node.blinded_root.as_ref().and_then(|root| root.parse().ok()),
+        })
+    });
+    let whole = view.written.as_ref().is_some_and(|w| w.tokens == w.agreed);
+    (query, told.collect(), whole)
+}
+
+fn paid(view: &mut JobView, query: &Hash, escrow: Amount) {
+    view.query = Some(query.to_string());
+    let evidence = json!({ "query": query, "escrow": escrow });
+    let detail = format!("{} NES held for this query", Unes(escrow.0));
+    rung(view, verified(StepId::RequestEscrowed, "the chain", detail, evidence.clone()));
+    let detail = "its certificate holds under the group key".to_owned();
+    rung(view, verified(StepId::HeaderFinal, "the validators", detail, evidence));
+    view.cost.get_or_insert_default().escrowed = Unes(escrow.0);
+    view.progress.phase = JobPhase::Drawing;
+    life(view, "payment signed, sent and final", None);
+}
+
+fn nodes(outcome: &SealedOutcome) -> Vec<SealedNode> {
+    let served = outcome.transcript.served.iter();
+    served
+        .map(|served| SealedNode {
+            shard: served.link.shard,
+            replica: served.replica,
+            node: served.candidate.node.to_string(),
+            operator: served.candidate.operator.to_string(),
+            blinded_root: served.commitment.map(|c| c.blinded_root.to_string()),
+            promised: Unes(served.paid.0),
+        })
+        .collect()
+}
+
+/// All replicas of every shard gave this device the same.
+fn agreed(view: &mut JobView, outcome: &SealedOutcome) {
+    let count = outcome.transcript.served.len();
+    let sealed = view.sealed.get_or_insert_default();
+    sealed.standing = Standing::Agreed;
+    let shards = sealed.shards.len();
+    let evidence = json!({ "nodes": sealed.nodes, "layers": sealed.shards });
+    let detail = format!("{count} envelopes, each under a key that its node signed");
+    let envelopes = verified(StepId::EnvelopesSealed, "this device", detail, evidence.clone());
+    let detail = format!(
+        "{} tokens, the same from {count} nodes over {shards} shards",
+        outcome.transcript.tokens.len()
+    );
+    let same = verified(StepId::ReplicasAgreed, "the nodes", detail, evidence);
+    rung(view, envelopes);
+    rung(view, same);
+}
+
+/// Nodes contradict each other, towards this device or on the chain.
+fn disputed(view: &mut JobView, dispute: Option<&Dispute>) {
+    let sealed = view.sealed.get_or_insert_default();
+    sealed.standing = Standing::Disputed;
+    sealed.dispute = dispute.map(|dispute| SealedDispute {
+        shard: dispute.shard,
+        step: dispute.step as u32,
+        node: dispute.node.to_string(),
+        said: dispute.said.to_string(),
+        others: dispute.others.to_string(),
+    });
+    let mut step = Step::pending(StepId::ReplicasAgreed);
+    step.state = StepState::Failed;
+    step.who = "the nodes".to_owned();
+    if let Some(dispute) = &sealed.dispute {
+        let at = u32::from(dispute.shard) + 1;
+        step.detail = format!("nodes of shard {at} differ at step {}", dispute.step + 1);
+        step.got = Some(dispute.said.clone());
+        step.expected = Some(dispute.others.clone());
+    } else {
+        step.detail = "nodes with the same part differ".to_owned();
+    }
+    rung(view, step);
+}
+
+/// What the chain shows of the traces.
+fn traces(view: &mut JobView, looked: &Looked, now_ms: u64) {
+    let Some(sealed) = &mut view.sealed else { return };
+    if sealed.standing == Standing::Provisional || sealed.standing == Standing::Disputed {
+        return;
+    }
+    sealed.reveal_until_ms = Some(looked.windows.reveal_ms as f64);
+    let mut step = Step::pending(StepId::TracesEqual);
+    step.who = "the nodes".to_owned();
+    let said = match &looked.standing {
+        LightStanding::Verified(roots) => {
+            sealed.standing = Standing::Verified;
+            sealed.revealed = sealed.expected;
+            sealed.roots = roots.iter().map(Hash::to_string).collect();
+            step.state = StepState::Verified;
+            step.detail = format!("{} traces published, equal for each shard", sealed.expected);
+            step.evidence = json!({ "roots": roots, "height": looked.height });
+            "all traces are published and equal"
+        }
+        LightStanding::Agreed { revealed, expected } => {
+            (sealed.revealed, sealed.expected) = (*revealed as u32, *expected as u32);
+            step.detail = format!("{revealed} of {expected} traces published so far");
+            if now_ms <= looked.windows.reveal_ms.saturating_add(AFTER_MS) {
+                rung(view, step);
+                return;
+            }
+            sealed.standing = Standing::Unrevealed;
+            step.state = StepState::NotChecked;
+            step.detail = format!("only {revealed} of {expected} traces were published in time");
+            "not all traces were published in time"
+        }
+        LightStanding::Disputed(_) => {
+            sealed.standing = Standing::Disputed;
+            step.state = StepState::Failed;
+            step.detail = "the traces published are not equal, or not those told here".to_owned();
+            view.problem = Some(disagree());
+            "the published traces contradict each other"
+        }
+    };
+    let known = view.ladder.iter().find(|slot| slot.id == step.id).map(|slot| slot.state);
+    if known != Some(step.state) {
+        life(view, said, Some(looked.height));
+    }
+    rung(view, step);
+}
+
+/// What the chain shows of the money.
+fn money(view: &mut JobView, looked: &Looked) {
+    let cost = view.cost.get_or_insert_default();
+    cost.escrowed = Unes(looked.escrow.0);
+    cost.paid = Unes(looked.claimed.0);
+    cost.held = Unes(looked.escrow.0.saturating_sub(looked.claimed.0));
+    cost.returns_ms = Some(looked.windows.close_ms as f64);
+    let Some(settlement) = &looked.settlement else { return };
+    if cost.returned.is_some() {
+        return;
+    }
+    cost.held = Unes(0);
+    cost.burned = Unes(settlement.burned.0);
+    cost.returned = Some(Unes(settlement.returned.0));
+    view.progress.phase = JobPhase::Finished;
+    let detail = format!(
+        "{} paid, {} returned, {} burned",
+        looked.claimed.in_nes(),
+        settlement.returned.in_nes(),
+        settlement.burned.in_nes()
+    );
+    let evidence = json!({
+        "claimed": looked.claimed, "returned": settlement.returned, "burned": settlement.burned,
+        "height": settlement.height,
+    });
+    rung(view, verified(StepId::Settled, "the chain", detail, evidence));
+    let what = format!("settled: {} returned", settlement.returned.in_nes());
+    life(view, &what, Some(settlement.height));
+}
+
+/// The lane of a task.
+pub(crate) fn lane(task: &Task) -> LaneChoice {
+    match task {
+        Task::Chat { lane, .. } => *lane,
+        _ => LaneChoice::default(),
+    }
+}
+
+/// What is said of who checks what in a lane.
+pub(crate) const fn verification(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Masked => "freivalds",
+        Lane::Sealed => "committee",
+    }
+}
