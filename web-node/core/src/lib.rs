@@ -27,6 +27,7 @@
 mod admission;
 pub mod chunks;
 mod fault;
+mod float;
 mod journal;
 mod limits;
 mod metrics;
@@ -39,6 +40,7 @@ pub mod shard;
 mod terms;
 
 pub use fault::Fault;
+pub use float::FloatEngine;
 pub use limits::Limits;
 pub use metrics::{Metrics, Phase};
 pub use node::{ComputeNode, NodeConfig, StartError};

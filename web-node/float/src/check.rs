@@ -6,7 +6,7 @@ use tract_onnx::{
     Onnx,
     pb::{
         AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto,
-        tensor_proto::DataLocation,
+        tensor_proto::{DataLocation, DataType},
     },
 };
 
@@ -64,6 +64,7 @@ impl Check<'_> {
             return Err(self.sparse(sparse));
         }
         graph.initializer.iter().try_for_each(|tensor| self.tensor(tensor))?;
+        self.sizes(graph)?;
         let names = graph.input.iter().chain(&graph.output).map(|value| value.name.as_str());
         for name in names {
             if name.is_empty() || name.len() > 256 {
@@ -79,6 +80,42 @@ impl Check<'_> {
                 return Err(FloatError::Nodes { max: self.limits.nodes });
             }
             self.node(node, depth)?;
+        }
+        Ok(())
+    }
+
+    /// Shapes that stand in the file as numbers: tract sets such tensors aside while it reads the graph.
+    fn sizes(&self, graph: &GraphProto) -> Result<(), FloatError> {
+        let constant = |name: &str| -> Option<Vec<i64>> {
+            let tensor =
+                graph.initializer.iter().find(|tensor| tensor.name == name).or_else(|| {
+                    let node = graph.node.iter().find(|node| {
+                        node.op_type == "Constant"
+                            && node.output.iter().any(|output| output == name)
+                    })?;
+                    node.attribute.iter().find_map(|attribute| attribute.t.as_ref())
+                })?;
+            let raw = tensor.raw_data.chunks_exact(8);
+            let raw =
+                raw.map(|b| i64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]));
+            let listed = tensor.int64_data.iter().copied();
+            (tensor.data_type == DataType::Int64 as i32).then(|| raw.chain(listed).collect())
+        };
+        for node in &graph.node {
+            let place = match node.op_type.as_str() {
+                "ConstantOfShape" => 0,
+                "Expand" | "Tile" => 1,
+                _ => continue,
+            };
+            let Some(shape) = node.input.get(place).and_then(|name| constant(name)) else {
+                continue;
+            };
+            let size = |all: usize, &v: &i64| all.checked_mul(usize::try_from(v.max(1)).ok()?);
+            let volume = shape.iter().try_fold(1usize, size);
+            let max = self.limits.tensor;
+            if volume.is_none_or(|volume| volume > max) {
+                return Err(FloatError::Tensor { name: name_of(node), shape, max });
+            }
         }
         Ok(())
     }

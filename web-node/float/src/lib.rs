@@ -8,11 +8,13 @@
 //!
 //! One crate natively and in the browser, where it is a module of its own ([`web`]): only who runs
 //! float models loads tract. The bits of a run depend on the machine; what that means for agreement is
-//! in `nesa-fingerprint` and `docs/float-lane.md`. [`perturb`] makes the models that a calibration must
-//! be able to tell apart, [`inputs`] what they are tried on.
+//! in `nesa-fingerprint` and `docs/float-lane.md`. [`calibrate`] measures how far
+//! machines are apart, [`perturb`] makes the models it must tell from the original, [`inputs`] what they
+//! are tried on.
 
 #![deny(missing_docs)]
 
+pub mod calibrate;
 mod check;
 mod error;
 mod graph;

@@ -17,6 +17,8 @@ pub enum Deviation {
     F16,
     /// Other weights of the same mean and spread: a model of the same architecture.
     Swapped,
+    /// Every weight moved by a last bit or left alone, by chance: as small as a deviation can be.
+    LastBit,
     /// Every weight moved by a normal share of the tensor's spread: `1` is a thousandth. What a short
     /// fine-tuning does, or an adversary that wants to stay near.
     Moved {
@@ -44,6 +46,7 @@ impl Deviation {
             Self::Bf16 => "bf16 weights".to_owned(),
             Self::F16 => "f16 weights".to_owned(),
             Self::Swapped => "swapped model".to_owned(),
+            Self::LastBit => "weights moved by a last bit".to_owned(),
             Self::Moved { thousandths } => format!("weights moved by {thousandths} ‰"),
         }
     }
@@ -111,6 +114,10 @@ fn deviating(values: &[f32], rows: usize, deviation: Deviation, draw: &mut Draw)
         Deviation::Bf16 => values.iter().map(|&v| cut(v, 16)).collect(),
         Deviation::F16 => values.iter().map(|&v| cut(v, 13)).collect(),
         Deviation::Swapped => values.iter().map(|_| mean + spread * draw.normal()).collect(),
+        Deviation::LastBit => {
+            let moved = |&v: &f32| f32::from_bits(v.to_bits() ^ (draw.word() & 1) as u32);
+            values.iter().map(moved).collect()
+        }
         Deviation::Moved { thousandths } => {
             let share = spread * thousandths as f32 / 1000.0;
             values.iter().map(|v| v + share * draw.normal()).collect()

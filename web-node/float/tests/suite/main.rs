@@ -1,5 +1,6 @@
 //! Graphs that run, graphs that are refused, and runs that are told apart.
 
+mod calibration;
 mod codec;
 mod deviations;
 mod hostile;
