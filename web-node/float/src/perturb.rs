@@ -19,23 +19,26 @@ pub enum Deviation {
     Swapped,
     /// Every weight moved by a last bit or left alone, by chance: as small as a deviation can be.
     LastBit,
-    /// Every weight moved by a normal share of the tensor's spread: `1` is a thousandth. What a short
-    /// fine-tuning does, or an adversary that wants to stay near.
+    /// Every weight moved by a normal share of the tensor's spread. What a short fine-tuning does, or an
+    /// adversary that wants to stay near.
     Moved {
-        /// The share, in thousandths.
-        thousandths: u32,
+        /// The share, in millionths.
+        ppm: u32,
     },
 }
 
 impl Deviation {
-    /// All that a calibration tries unless asked otherwise, the coarsest first.
-    pub const USUAL: [Self; 6] = [
+    /// All that a calibration tries unless asked otherwise, the coarsest first. The last ones are there to
+    /// show what passes.
+    pub const USUAL: [Self; 8] = [
         Self::Swapped,
         Self::Int4,
         Self::Int8,
         Self::Bf16,
         Self::F16,
-        Self::Moved { thousandths: 1 },
+        Self::Moved { ppm: 1000 },
+        Self::Moved { ppm: 10 },
+        Self::Moved { ppm: 1 },
     ];
 
     /// The name in calibrations.
@@ -47,7 +50,7 @@ impl Deviation {
             Self::F16 => "f16 weights".to_owned(),
             Self::Swapped => "swapped model".to_owned(),
             Self::LastBit => "weights moved by a last bit".to_owned(),
-            Self::Moved { thousandths } => format!("weights moved by {thousandths} ‰"),
+            Self::Moved { ppm } => format!("weights moved by {ppm} ppm"),
         }
     }
 }
@@ -118,8 +121,8 @@ fn deviating(values: &[f32], rows: usize, deviation: Deviation, draw: &mut Draw)
             let moved = |&v: &f32| f32::from_bits(v.to_bits() ^ (draw.word() & 1) as u32);
             values.iter().map(moved).collect()
         }
-        Deviation::Moved { thousandths } => {
-            let share = spread * thousandths as f32 / 1000.0;
+        Deviation::Moved { ppm } => {
+            let share = spread * ppm as f32 / 1e6;
             values.iter().map(|v| v + share * draw.normal()).collect()
         }
     }

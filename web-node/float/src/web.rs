@@ -54,6 +54,7 @@ pub fn decode_answer(bytes: &[u8], limits: &Limits) -> Result<Answer, ModuleErro
 }
 
 #[cfg(target_family = "wasm")]
+#[allow(unreachable_pub, reason = "JavaScript reaches it")]
 mod module {
     use super::run;
     use crate::{Graph, Limits};
