@@ -303,7 +303,7 @@ impl QueryClient {
         inputs: Bytes,
     ) -> Result<Link, String> {
         let node = purpose.node;
-        let opening = time::timeout(OPEN_LIMIT, self.reach(node, &addresses));
+        let opening = time::timeout(OPEN_LIMIT, self.reach_replica(node, &addresses));
         let mut stream = opening.await.map_err(|elapsed| elapsed.to_string())??;
         // How long a run may take is the query's business.
         stream.set_idle(Duration::from_secs(3600));
@@ -325,7 +325,7 @@ impl QueryClient {
         }
     }
 
-    async fn reach(&self, node: Address, addresses: &[String]) -> Result<Stream, String> {
+    async fn reach_replica(&self, node: Address, addresses: &[String]) -> Result<Stream, String> {
         let mut reason = "the node has no address".to_owned();
         for address in addresses {
             // The record's addresses are its operator's word; the handshake proves the key.
