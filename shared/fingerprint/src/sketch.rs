@@ -117,7 +117,7 @@ pub enum SketchError {
 /// Whoever checks such a proof must know the indices, hence run the model. Here a client compares the
 /// sketches of several replicas and has run nothing, so the places are listed: gaps between ascending
 /// indices as variable-length integers and three bytes a value, together four to five bytes an entry.
-/// The polynomial takes two an entry for `bfloat16` values, and would take three for values of 24 bits.
+/// The polynomial takes two an entry for `bfloat16` values, and would take three to four for values of 24 bits.
 /// The longer mantissa is what tells `bfloat16` weights from the full ones.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sketch {

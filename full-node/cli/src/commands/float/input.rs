@@ -92,3 +92,44 @@ fn flatten<'a>(
 fn wrong(what: String) -> anyhow::Error {
     Failure::new(Code::Usage, what, "`nesa float info MODEL.onnx` shows the inputs").into()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+    use nesa_float::{Data, Limits};
+
+    use super::*;
+
+    fn graph() -> Graph {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/float/encoder.onnx");
+        Graph::open(&std::fs::read(file).unwrap(), Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn nesting_is_the_shape() {
+        let text = r#"{"attention_mask": [[1, 1, 0]], "input_ids": [[5, 6, 7]]}"#;
+        let inputs = parse(text, &graph()).unwrap();
+        assert_eq!(inputs.len(), 2);
+        let ids = inputs.iter().find(|t| t.name.as_str() == "input_ids").unwrap();
+        assert_eq!((&ids.shape[..], &ids.data), (&[1, 3][..], &Data::I64(vec![5, 6, 7])));
+        let empty = parse(r#"{"input_ids": [[]]}"#, &graph()).unwrap();
+        assert_eq!(empty[0].shape, [1, 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, words) in [
+            ("[1]", "one object"),
+            ("{", "EOF"),
+            (r#"{"ids": [[1]]}"#, "no input \"ids\"; the model has input_ids, attention_mask"),
+            (r#"{"input_ids": [[1, 2], [3]]}"#, "different lengths"),
+            (r#"{"input_ids": [1, [3]]}"#, "different lengths"),
+            (r#"{"input_ids": [[1.5]]}"#, "whole numbers"),
+            (r#"{"input_ids": [["1"]]}"#, "whole numbers"),
+        ] {
+            let error = parse(text, &graph()).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}
