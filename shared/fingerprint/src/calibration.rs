@@ -1,6 +1,6 @@
 //! What was measured before anything is decided.
 
-use crate::{rate::Rate, sketch::MAX_ENTRIES, statistics::Statistics};
+use crate::{rate::Rate, statistics::Statistics};
 use commonware_codec::{Encode as _, RangeCfg};
 use nesa_primitives::{Hash, Text, codec_struct, domain};
 use serde::{Deserialize, Serialize};
@@ -229,8 +229,7 @@ impl Calibration {
         let Rate { trials, errors } = self.false_positive;
         let (_, upper) = self.false_positive.interval();
         let allowed = demand.false_positive;
-        // Not `>`: a demand that is no number is not met.
-        if !(upper <= allowed) {
+        if exceeds(upper, allowed) {
             return Err(Weakness::FalsePositive { upper, errors, trials, allowed });
         }
         for class in &demand.classes {
@@ -242,7 +241,7 @@ impl Calibration {
             let (_, upper) = rate.interval();
             let Rate { trials, errors } = rate;
             let allowed = demand.false_negative;
-            if !(upper <= allowed) {
+            if exceeds(upper, allowed) {
                 let class = class.clone();
                 return Err(Weakness::FalseNegative { class, upper, errors, trials, allowed });
             }
@@ -258,4 +257,7 @@ impl Calibration {
     }
 }
 
-const _: () = assert!(MAX_ENTRIES <= u16::MAX as usize);
+/// Whether a rate is more than is allowed; a demand that is no number is not met.
+fn exceeds(rate: f64, allowed: f64) -> bool {
+    allowed.is_nan() || rate > allowed
+}

@@ -13,6 +13,7 @@ pub const MANTISSA_BITS: u32 = 15;
 /// Bits of the exponent: all that an `f32` has.
 pub const EXPONENT_BITS: u32 = 8;
 
+const _: () = assert!(MAX_ENTRIES <= u16::MAX as usize);
 const CUT: u32 = 23 - MANTISSA_BITS;
 const MANTISSA: u32 = (1 << MANTISSA_BITS) - 1;
 const EXPONENT: u32 = (1 << EXPONENT_BITS) - 1;

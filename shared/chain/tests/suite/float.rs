@@ -8,14 +8,6 @@ use nesa_chain::{
 };
 use nesa_primitives::{Amount, Hash};
 
-/// A chain whose third model is also offered in the float lane.
-fn world() -> World {
-    let mut genesis = sealed_genesis();
-    let model = genesis.models.iter_mut().find(|m| m.digest == toy_model()).unwrap();
-    model.lanes = Lane::Sealed.bit() | Lane::Float.bit();
-    World::of(genesis)
-}
-
 fn payment(world: &World, replicas: u8) -> PayForQuery {
     PayForQuery {
         lane: Lane::Float,
@@ -43,7 +35,7 @@ fn revealed(world: &mut World, which: &[usize]) -> Hash {
 
 #[test]
 fn replicas_whose_roots_differ_are_paid_on_the_clients_word() {
-    let mut world = world();
+    let mut world = World::sealed();
     let before = world.balance(ALICE);
     let id = revealed(&mut world, &[0, 1, 2]);
     // 30 served at 7 each. The client pays the two that agree by its calibration.
@@ -60,7 +52,7 @@ fn replicas_whose_roots_differ_are_paid_on_the_clients_word() {
 
 #[test]
 fn nobody_can_claim_without_commit_reveal_and_voucher() {
-    let mut world = world();
+    let mut world = World::sealed();
     let pay = payment(&world, 3);
     let tx = world.tx(ALICE, Action::PayForQuery(pay));
     let id = tx.id();
@@ -79,7 +71,7 @@ fn nobody_can_claim_without_commit_reveal_and_voucher() {
 
 #[test]
 fn honest_replicas_that_differ_cannot_be_disputed() {
-    let mut world = world();
+    let mut world = World::sealed();
     let id = revealed(&mut world, &[0, 1, 0]);
     let pair = Pair { query: id, shard: 0, left: 0, right: 1 };
     assert_eq!(world.open_dispute(pair, 0), Err(TxError::NotDisclosed));
@@ -87,7 +79,7 @@ fn honest_replicas_that_differ_cannot_be_disputed() {
 
 #[test]
 fn only_its_own_terms_are_taken() {
-    let mut world = world();
+    let mut world = World::sealed();
     let good = payment(&world, 3);
     let mut refused = |pay: PayForQuery| {
         let tx = world.tx(ALICE, Action::PayForQuery(pay));
