@@ -6,6 +6,7 @@
 
 mod bench;
 mod bundle;
+mod float;
 mod licences;
 mod prerequisites;
 mod test;
@@ -49,6 +50,9 @@ enum Task {
         #[arg(long)]
         list: bool,
     },
+    /// Build the float lane's module for vector and for plain wasm into target/float, for
+    /// `nesa float calibrate`.
+    Float,
     /// The page alone, without its worker, into target/www-page; for work on its looks.
     #[command(hide = true)]
     Page,
@@ -75,6 +79,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Up { args } => up(&args),
         Task::Build => bundle::build().map(|_| ()),
+        Task::Float => float::build().map(|_| ()),
         Task::Page => bundle::page(),
         Task::Test { only, filter } => test::run(&only, filter.as_deref()),
         Task::Bench { name, list } => bench::run(name.as_deref(), list),

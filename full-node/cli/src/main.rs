@@ -47,6 +47,7 @@ enum Command {
     Query(Box<commands::query::Query>),
     Receipt(commands::receipt::Receipt),
     Model(commands::model::Model),
+    Float(commands::float::Float),
     Faucet(commands::faucet::Faucet),
 }
 
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Query(command) => (command.json(), command.run()),
         Command::Receipt(command) => (command.json(), command.run()),
         Command::Model(command) => (command.json(), command.run()),
+        Command::Float(command) => (command.json(), command.run()),
         Command::Faucet(command) => (command.json(), command.run()),
     };
     match result {

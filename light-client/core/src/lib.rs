@@ -18,6 +18,7 @@
 pub mod accounts;
 pub mod checkpoint;
 pub mod client;
+pub mod float;
 pub mod ladder;
 pub mod models;
 pub mod network_peer;

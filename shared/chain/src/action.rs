@@ -63,9 +63,11 @@ pub enum Lane {
     Masked,
     /// Encrypted to each node of the committee, which reads it.
     Sealed,
+    /// Likewise, for models that run in floats: what replicas compute is near, not equal.
+    Float,
 }
 
-codec_tag!(Lane { Masked = 1, Sealed = 2 });
+codec_tag!(Lane { Masked = 1, Sealed = 2, Float = 3 });
 
 impl Lane {
     /// The lane's bit in a model's `lanes`.
@@ -73,12 +75,13 @@ impl Lane {
         match self {
             Self::Masked => 1,
             Self::Sealed => 2,
+            Self::Float => 4,
         }
     }
 }
 
 /// All lanes that exist, as bits.
-pub const ALL_LANES: u32 = Lane::Masked.bit() | Lane::Sealed.bit();
+pub const ALL_LANES: u32 = Lane::Masked.bit() | Lane::Sealed.bit() | Lane::Float.bit();
 
 /// How a query's answer is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,9 +91,11 @@ pub enum Verification {
     Freivalds,
     /// Replicas of every shard that commit to traces, which must be equal.
     Committee,
+    /// Replicas of a float model, whose fingerprints the client compares by calibrated error rates.
+    Statistical,
 }
 
-codec_tag!(Verification { Freivalds = 1, Committee = 2 });
+codec_tag!(Verification { Freivalds = 1, Committee = 2, Statistical = 3 });
 
 /// Moves money.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -27,6 +27,7 @@
 
 pub mod activation;
 pub mod client;
+pub mod float;
 pub mod message;
 pub mod opening;
 pub mod receipts;

@@ -9,6 +9,8 @@ pub enum Protocol {
     Masked,
     /// The sealed lane; one stream per (query, shard, replica).
     Shard,
+    /// The float lane; one stream per (query, replica).
+    Float,
     /// Model weights by digest and index: [`crate::chunks`].
     Chunks,
     /// Thin preparation: shares of r up, shares of rᵀW down; one stream per preparation.
@@ -19,10 +21,11 @@ pub enum Protocol {
 
 impl Protocol {
     /// Every protocol, in a fixed order.
-    pub const ALL: [Protocol; 6] = [
+    pub const ALL: [Protocol; 7] = [
         Protocol::Chain,
         Protocol::Masked,
         Protocol::Shard,
+        Protocol::Float,
         Protocol::Chunks,
         Protocol::Prepare,
         Protocol::Echo,
@@ -34,6 +37,7 @@ impl Protocol {
             Protocol::Chain => "/nesa/chain/1",
             Protocol::Masked => "/nesa/masked/1",
             Protocol::Shard => "/nesa/shard/1",
+            Protocol::Float => "/nesa/float/1",
             Protocol::Chunks => "/nesa/chunks/1",
             Protocol::Prepare => "/nesa/prepare/1",
             Protocol::Echo => "/nesa/echo/1",
@@ -44,13 +48,15 @@ impl Protocol {
     ///
     /// Chain answers hold at most [`crate::chain::MAX_KEYS`] large records with their proofs; a masked stage of the widest
     /// supported batch (a few hundred tokens by a few thousand columns of packed shares) fits in
-    /// 16 MiB; a shard's step has at most 256 rows of at most 2^14 values, padded by an eighth; a weight chunk with its proof stays below 2 MiB;
+    /// 16 MiB; a shard's step has at most 256 rows of at most 2^14 values, padded by an eighth; a float model's
+    /// inputs and answers hold at most four million values; a weight chunk with its proof stays below 2 MiB;
     /// a preparation sends 128 KiB of residues at a time.
     pub const fn max_frame(self) -> usize {
         match self {
             Protocol::Chain => 10 << 20,
             Protocol::Masked => 16 << 20,
             Protocol::Shard => 20 << 20,
+            Protocol::Float => 20 << 20,
             Protocol::Chunks => 2 << 20,
             Protocol::Prepare => 256 << 10,
             Protocol::Echo => 1 << 20,

@@ -33,6 +33,9 @@ pub enum Fault {
         /// The coordinate, in every stage that has it.
         column: usize,
     },
+    /// Runs float models with weights rounded to 8 bits, and says that it runs the real ones. The engine
+    /// that the node is given does it.
+    Quantise,
 }
 
 impl Fault {

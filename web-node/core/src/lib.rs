@@ -29,6 +29,7 @@ mod admission;
 pub mod chunks;
 mod compute;
 mod fault;
+mod float;
 mod journal;
 mod limits;
 mod metrics;
@@ -42,6 +43,7 @@ mod terms;
 
 pub use compute::{Accelerator, Beside, Failed, Product, Standing};
 pub use fault::Fault;
+pub use float::FloatEngine;
 pub use limits::Limits;
 pub use metrics::{Computed, Metrics, Phase};
 pub use node::{ComputeNode, NodeConfig, StartError};

@@ -5,6 +5,7 @@ use crate::{
     chunks,
     compute::{Beside, Processors},
     fault::Fault,
+    float::{FloatEngine, FloatService},
     journal::Journal,
     limits::Limits,
     metrics::{Counters, Metrics, Phase},
@@ -15,9 +16,10 @@ use crate::{
     shard::{self, Evidence, OnChain, ShardNode, Shelf},
 };
 use futures::StreamExt as _;
+use nesa_chain::action::Lane;
 use nesa_crypto::SecretKey;
 use nesa_light::{LightClient, accounts::Accounts};
-use nesa_masked::{Lane, spec::SpecError};
+use nesa_masked::{Lane as MaskedLane, spec::SpecError};
 use nesa_model::{Artifact, ExactModel, ModelError, manifest::Manifest};
 use nesa_platform::{
     net::{AcceptError, Event, Incoming, Network, StreamLimits},
@@ -60,6 +62,8 @@ pub struct NodeConfig {
     pub node: SecretKey,
     /// The models served, weights included.
     pub models: Vec<Artifact>,
+    /// What runs float models, if any are served.
+    pub floats: Option<Arc<dyn FloatEngine>>,
     /// Bond to post, in unes.
     pub bond: Amount,
     /// Relays to be reached through: multiaddresses ending in `/p2p/…`.
@@ -131,17 +135,19 @@ impl ComputeNode {
         if network.address() != address {
             return Err(StartError::Identity { got: network.address(), expected: address });
         }
-        if config.models.is_empty() {
+        let floats = config.floats.as_ref().map(|engine| engine.models()).unwrap_or_default();
+        if config.models.is_empty() && floats.is_empty() {
             return Err(StartError::NoModel);
         }
         let mut models = HashMap::new();
         for artifact in &config.models {
             let opening = artifact.clone();
             let model = task::compute(move || ExactModel::open(&opening)).await?;
-            let lane = Lane::of_model(model.served_stages())?;
+            let lane = MaskedLane::of_model(model.served_stages())?;
             models.insert(artifact.digest(), (model, lane));
         }
-        let digests: Vec<Hash> = config.models.iter().map(Artifact::digest).collect();
+        let exact = config.models.iter().map(Artifact::digest);
+        let digests: Vec<Hash> = exact.chain(floats.iter().copied()).collect();
         let counters = Arc::new(Counters::default());
         let admission = Admission::new(config.limits, counters.clone());
         let journal = Journal::new(config.store.clone());
@@ -155,24 +161,34 @@ impl ComputeNode {
         let is_decoder =
             |artifact: &&Artifact| matches!(artifact.header().manifest(), Manifest::Decoder(_));
         let decoders: Vec<Artifact> = config.models.iter().filter(is_decoder).cloned().collect();
-        if !decoders.is_empty() {
-            let shelf = Shelf::new(decoders, Vec::new(), config.store.clone(), Vec::new());
-            let shelf = Arc::new(shelf);
-            let evidence = Evidence::new(config.store.clone(), config.limits.evidence_bytes);
-            let ledger = OnChain {
-                accounts: accounts.clone(),
-                operator: operator.clone(),
-                node: address,
-                store: config.store.clone(),
-                counters: counters.clone(),
-                margin: config.limits.margin,
-                shelf: shelf.clone(),
-                evidence: Arc::new(evidence),
-                defending: Arc::default(),
-                fault: config.fault,
-            };
+        let shelf = Shelf::new(decoders.clone(), Vec::new(), config.store.clone(), Vec::new());
+        let shelf = Arc::new(shelf);
+        let evidence = Evidence::new(config.store.clone(), config.limits.evidence_bytes);
+        let ledger = OnChain {
+            accounts: accounts.clone(),
+            operator: operator.clone(),
+            node: address,
+            store: config.store.clone(),
+            counters: counters.clone(),
+            margin: config.limits.margin,
+            lane: Lane::Sealed,
+            shelf: shelf.clone(),
+            evidence: Arc::new(evidence),
+            defending: Arc::default(),
+            fault: config.fault,
+        };
+        if !decoders.is_empty() || !floats.is_empty() {
             let recovering = ledger.clone();
             tasks.push(task::spawn(async move { recovering.recover().await }).abort_on_drop());
+        }
+        if let Some(engine) = config.floats.filter(|_| !floats.is_empty()) {
+            let ledger = OnChain { lane: Lane::Float, ..ledger.clone() };
+            let identity = (light.chain(), node.clone());
+            let admission = admission.clone();
+            let service = FloatService::new(identity, engine, ledger, config.limits, admission);
+            tasks.push(service.serve(&network)?);
+        }
+        if !decoders.is_empty() {
             let shards = ShardNode {
                 chain: light.chain(),
                 key: node.clone(),

@@ -37,6 +37,7 @@ fn lanes(bits: u32) -> Vec<String> {
         .map(|bit| match bit {
             bit if bit == Lane::Masked.bit() => "masked".to_owned(),
             bit if bit == Lane::Sealed.bit() => "sealed".to_owned(),
+            bit if bit == Lane::Float.bit() => "float".to_owned(),
             bit => format!("lane {bit}"),
         })
         .collect()

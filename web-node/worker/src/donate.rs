@@ -140,6 +140,7 @@ impl App {
             operator: wallet.key().clone(),
             node: key,
             models: vec![artifact],
+            floats: None,
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
             announce: Vec::new(),

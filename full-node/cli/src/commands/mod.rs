@@ -1,6 +1,7 @@
 //! One module per subcommand.
 
 pub(crate) mod faucet;
+pub(crate) mod float;
 pub(crate) mod keys;
 pub(crate) mod model;
 pub(crate) mod node;

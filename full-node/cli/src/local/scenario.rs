@@ -26,6 +26,9 @@ pub(crate) enum Scenario {
     /// Node c0 adds one to a coordinate of every thin preparation that it has part in; its bond makes
     /// it drawn first.
     Preparer,
+    /// Node c0 runs float models with weights rounded to 8 bits and says that it runs the real ones; its
+    /// bond makes it drawn first.
+    Quantised,
     /// Three of the four validators lie to light clients: v0 forges headers, v1 gives certificates
     /// of another group, v2 swaps seeds. They are honest in consensus, and v3 in everything.
     Forger,
@@ -43,6 +46,7 @@ impl Scenario {
             Self::Silent => "silent",
             Self::Crash => "crash",
             Self::Preparer => "preparer",
+            Self::Quantised => "quantised",
             Self::Forger => "forger",
             Self::Volunteers => "volunteers",
         }
@@ -50,7 +54,15 @@ impl Scenario {
 
     /// True when node c0 misbehaves, and so must be drawn for sure.
     pub(crate) fn favours_first_node(self) -> bool {
-        matches!(self, Self::Liar | Self::Hush | Self::Silent | Self::Crash | Self::Preparer)
+        matches!(
+            self,
+            Self::Liar
+                | Self::Hush
+                | Self::Silent
+                | Self::Crash
+                | Self::Preparer
+                | Self::Quantised
+        )
     }
 
     /// How validator number `index` lies to light clients, if it does.

@@ -21,7 +21,7 @@ use nesa_consensus::dealer;
 use nesa_crypto::sign::SecretKey;
 use nesa_model::{Artifact, manifest::Manifest};
 use nesa_platform::{random, time};
-use nesa_primitives::{Address, Amount, ChainId, Denom, Text};
+use nesa_primitives::{Address, Amount, ChainId, Denom, Hash, Text};
 
 use super::{
     layout::{ModelEntry, Network, NodeEntry, ValidatorEntry, websocket_address},
@@ -31,7 +31,7 @@ use super::{
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
-    node::model,
+    node::{float, model},
 };
 
 /// Validators of a local network: one may fail.
@@ -52,6 +52,8 @@ const CERTAIN_BOND_NES: u64 = 1_000_000_000;
 const LOCAL_STABLECOIN: Denom = Denom(1);
 /// Price of one padded token on one side, in unes.
 const PRICE_PER_TOKEN: u64 = 20;
+/// Price of one run of a float model on one replica, in unes.
+const PRICE_PER_RUN: u64 = 2_000;
 
 /// What was asked for.
 pub(crate) struct Options {
@@ -86,16 +88,16 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
     discard_unfinished(dir)?;
     let files = if options.models.is_empty() { model::find_all()? } else { options.models.clone() };
     let mut models = Vec::with_capacity(files.len());
-    let mut artifacts: Vec<Artifact> = Vec::with_capacity(files.len());
+    let mut offered: Vec<Offered> = Vec::with_capacity(files.len());
     for file in &files {
-        let artifact = model::open(file)?;
-        if artifacts.iter().any(|other| other.digest() == artifact.digest()) {
+        let offer = Offered::open(file)?;
+        if offered.iter().any(|other| other.digest == offer.digest) {
             continue;
         }
         let file =
             file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
-        models.push(ModelEntry { digest: artifact.digest(), name: model_name(&artifact), file });
-        artifacts.push(artifact);
+        models.push(ModelEntry { digest: offer.digest, name: offer.name.clone(), file });
+        offered.push(offer);
     }
 
     let mut rng = random::rng();
@@ -155,7 +157,7 @@ pub(crate) fn create(dir: &Path, options: &Options) -> Result<Network> {
     let plan = Plan {
         scenario: options.scenario,
         listen: options.listen,
-        artifacts: &artifacts,
+        offered: &offered,
         chain_id,
         faucet: faucet.public(),
     };
@@ -204,7 +206,7 @@ pub(crate) fn load_genesis(dir: &Path, network: &Network) -> Result<(Genesis, Tr
 pub(crate) fn resolve_models(entries: &mut [ModelEntry], asked: &[PathBuf]) -> Result<()> {
     let mut known = Vec::new();
     for file in asked {
-        known.push((model::open(file)?.digest(), file.canonicalize()?));
+        known.push((Offered::open(file)?.digest, file.canonicalize()?));
     }
     if let Some((digest, file)) = known.iter().find(|(d, _)| entries.iter().all(|e| e.digest != *d))
     {
@@ -216,7 +218,7 @@ pub(crate) fn resolve_models(entries: &mut [ModelEntry], asked: &[PathBuf]) -> R
         .into());
     }
     for entry in entries {
-        let is_it = |file: &PathBuf| model::open(file).is_ok_and(|a| a.digest() == entry.digest);
+        let is_it = |file: &PathBuf| Offered::open(file).is_ok_and(|o| o.digest == entry.digest);
         if let Some((_, file)) = known.iter().find(|(digest, _)| *digest == entry.digest) {
             entry.file.clone_from(file);
         } else if !is_it(&entry.file) {
@@ -261,11 +263,38 @@ fn model_name(artifact: &Artifact) -> String {
     name.chars().take(32).collect()
 }
 
+/// A model's file, as the chain knows it.
+struct Offered {
+    digest: Hash,
+    name: String,
+    bytes: u64,
+    lanes: u32,
+}
+
+impl Offered {
+    /// Reads a compiled model, or an ONNX file for the float lane.
+    fn open(file: &Path) -> Result<Self> {
+        if float::is_float(file) {
+            let (bytes, digest) = float::open(file)?;
+            let name = file.file_stem().unwrap_or_default().to_string_lossy();
+            let (name, lanes) = (name.chars().take(32).collect(), Lane::Float.bit());
+            return Ok(Self { digest, name, bytes: u64::try_from(bytes.len())?, lanes });
+        }
+        let artifact = model::open(file)?;
+        Ok(Self {
+            digest: artifact.digest(),
+            name: model_name(&artifact),
+            bytes: u64::try_from(artifact.file_len())?,
+            lanes: lanes(&artifact),
+        })
+    }
+}
+
 /// What the genesis is made of.
 struct Plan<'a> {
     scenario: Scenario,
     listen: IpAddr,
-    artifacts: &'a [Artifact],
+    offered: &'a [Offered],
     chain_id: ChainId,
     faucet: Address,
 }
@@ -299,18 +328,19 @@ impl Plan<'_> {
                 .push(GenesisAccount { address: operator, balances: vec![coin(OPERATOR_NES)?] });
         }
         let owner = nodes.first().context("a network needs compute nodes")?.operator;
-        let model = |artifact: &Artifact| {
+        let model = |offer: &Offered| {
+            let float = offer.lanes == Lane::Float.bit();
             anyhow::Ok(ModelRecord {
-                digest: artifact.digest(),
+                digest: offer.digest,
                 owner,
-                name: ModelName::new(model_name(artifact))?,
-                bytes: u64::try_from(artifact.file_len())?,
+                name: ModelName::new(offer.name.clone())?,
+                bytes: offer.bytes,
                 denom: Denom::NES,
-                price_per_token: Amount(PRICE_PER_TOKEN),
-                lanes: lanes(artifact),
+                price_per_token: Amount(if float { PRICE_PER_RUN } else { PRICE_PER_TOKEN }),
+                lanes: offer.lanes,
             })
         };
-        let models: Vec<_> = self.artifacts.iter().map(model).collect::<Result<_>>()?;
+        let models: Vec<_> = self.offered.iter().map(model).collect::<Result<_>>()?;
         let digests: Vec<_> = models.iter().map(|model| model.digest).collect();
         let node = |(index, entry): (usize, &NodeEntry)| {
             let bond = match self.scenario {

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
+use nesa_float::perturb::Deviation;
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
 use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase};
 use nesa_platform::{
@@ -11,7 +12,7 @@ use nesa_platform::{
 };
 use nesa_primitives::Address;
 
-use super::{gpu, model, supervised};
+use super::{float, gpu, model, supervised};
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
@@ -92,8 +93,8 @@ async fn serve(
     }
     let checkpoints = CheckpointStore::new(store.clone(), trust.digest());
     let light = LightClient::start(trust, Some(checkpoints), peers).await?;
-    let models = network.models.iter().map(|entry| model::open(&entry.file));
-    let models = models.collect::<Result<_>>()?;
+    let exact = network.models.iter().filter(|entry| !float::is_float(&entry.file));
+    let models = exact.map(|entry| model::open(&entry.file)).collect::<Result<_>>()?;
     let bond = genesis
         .nodes
         .iter()
@@ -108,6 +109,9 @@ async fn serve(
         Some(wish) => Some(gpu::open(wish).await?),
         None => None,
     };
+    let deviation = (fault == Some(Fault::Quantise)).then_some(Deviation::Int8);
+    let files = network.models.iter().map(|entry| entry.file.as_path());
+    let engine = float::Engine::open(files, deviation)?;
     let node = ComputeNode::start(NodeConfig {
         network: swarm.clone(),
         accounts: Accounts::new(light.clone()),
@@ -116,6 +120,7 @@ async fn serve(
         operator,
         node: key,
         models,
+        floats: Some(Arc::new(engine)),
         bond,
         relays: Vec::new(),
         announce,
@@ -212,6 +217,7 @@ fn fault(scenario: Scenario, index: usize) -> Option<Fault> {
         Scenario::Silent => Some(Fault::NeverAnswer),
         Scenario::Crash => Some(Fault::DieMidQuery { after: FAULTY_PRODUCT }),
         Scenario::Preparer => Some(Fault::BendPreparation { column: 0 }),
+        Scenario::Quantised => Some(Fault::Quantise),
     }
 }
 

@@ -20,6 +20,7 @@ use nesa_wire::Protocol;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
+    float,
     model::{self, ServedModels},
     services::{
         chain::{self, ChainService},
@@ -122,7 +123,9 @@ async fn serve(
         tracing::warn!(?forgery, "lies to light clients on purpose: the network is a rehearsal");
     }
     let forger = forger.map(|forgery| Forger::new(forgery, trust.clone())).transpose()?;
-    let artifacts = network.models.iter().map(|entry| model::open(&entry.file));
+    // Float models are run where their file is: nobody fetches them in pieces.
+    let exact = network.models.iter().filter(|entry| !float::is_float(&entry.file));
+    let artifacts = exact.map(|entry| model::open(&entry.file));
     let served = Arc::new(ServedModels::new(artifacts.collect::<Result<Vec<_>>>()?));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(

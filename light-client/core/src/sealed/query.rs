@@ -177,17 +177,17 @@ struct Planned {
 }
 
 /// A payment that is final, with what shows it.
-struct PaidFor {
-    record: QueryRecord,
+pub(crate) struct PaidFor {
+    pub(crate) record: QueryRecord,
     signed: SignedTx,
     included: Included,
     before: Proven,
 }
 
 /// Who was drawn, how they are reached, and what shows it.
-struct Drawn {
-    drawn: ShardCommittee,
-    addresses: BTreeMap<Address, Vec<String>>,
+pub(crate) struct Drawn {
+    pub(crate) drawn: ShardCommittee,
+    pub(crate) addresses: BTreeMap<Address, Vec<String>>,
     seed: Bytes,
     snapshot: Proven,
 }
@@ -333,16 +333,6 @@ impl QueryClient {
         planned: &Planned,
         client_key: &SecretKey,
     ) -> Result<(PaidFor, Entry), SealedQueryError> {
-        let Params { draw_fee, min_tx_fee, .. } = planned.params;
-        let account = self.accounts().account(&wallet.public()).await?;
-        let mut needed = planned.escrow;
-        if planned.denom == Denom::NES {
-            needed = sum(needed, sum(draw_fee, min_tx_fee));
-        }
-        let balance = account.account.balance(planned.denom);
-        if balance < needed {
-            return Err(QueryError::Funds { balance, needed }.into());
-        }
         let chain = self.light().chain();
         let head_ms = self.light().head().map_or(0, |head| head.timestamp_ms());
         let now_ms = time::now_ms().max(head_ms);
@@ -360,23 +350,43 @@ impl QueryClient {
             named: None,
             terms: Some(planned.terms.clone()),
         };
+        Ok(self.escrow_with_terms(wallet, payment, &planned.params).await?)
+    }
+
+    /// Escrows a query of replicas, and waits until it is final: its record, and what the journal holds.
+    pub(crate) async fn escrow_with_terms(
+        &self,
+        wallet: &SecretKey,
+        payment: PayForQuery,
+        params: &Params,
+    ) -> Result<(PaidFor, Entry), QueryError> {
+        let Params { draw_fee, min_tx_fee, .. } = *params;
+        let account = self.accounts().account(&wallet.public()).await?;
+        let mut needed = payment.max_fee;
+        if payment.denom == Denom::NES {
+            needed = sum(needed, sum(draw_fee, min_tx_fee));
+        }
+        let balance = account.account.balance(payment.denom);
+        if balance < needed {
+            return Err(QueryError::Funds { balance, needed });
+        }
         let action = ChainAction::PayForQuery(payment.clone());
         let outgoing = self.accounts().sign(wallet, action, min_tx_fee).await?;
         let query = outgoing.signed().id();
         let entry = Entry {
             query,
-            chain,
+            chain: self.light().chain(),
             started_ms: time::now_ms(),
             deadline_ms: payment.deadline_ms,
-            max_fee: planned.escrow,
+            max_fee: payment.max_fee,
             fate: Fate::Running,
         };
         // Written before it leaves: a reload at any later point finds it.
-        self.journal().put(&entry).await.map_err(QueryError::from)?;
+        self.journal().put(&entry).await?;
         let signed = match outgoing.submit().await {
             Ok(signed) => signed,
             Err(error) => {
-                self.journal().delete(&query).await.map_err(QueryError::from)?;
+                self.journal().delete(&query).await?;
                 return Err(error.into());
             }
         };
@@ -393,9 +403,9 @@ impl QueryClient {
         let record = record.ok_or(AskError::Undecided { missing: "the query's record".into() })?;
         pay::check_record(&record, &signed, &payment, height)?;
         let terms = record.sealed.as_ref().map(|sealed| &sealed.terms);
-        if terms != Some(&planned.terms) {
-            let (got, expected) = (format!("{terms:?}"), format!("{:?}", planned.terms));
-            return Err(QueryError::Record { what: "terms", got, expected }.into());
+        if terms != payment.terms.as_ref() {
+            let (got, expected) = (format!("{terms:?}"), format!("{:?}", payment.terms));
+            return Err(QueryError::Record { what: "terms", got, expected });
         }
         Ok((PaidFor { record, signed, included, before }, entry))
     }
@@ -504,7 +514,8 @@ impl QueryClient {
         Ok((outcome, evidence))
     }
 
-    async fn draw_sealed(
+    /// The nodes that the chain drew, and where they can be reached.
+    pub(crate) async fn draw_sealed(
         &self,
         record: &QueryRecord,
         terms: &Terms,

@@ -44,6 +44,23 @@ pub(super) fn terms(pay: &PayForQuery) -> Result<Option<&Terms>, TxError> {
             }
             Ok(Some(terms))
         }
+        (Lane::Float, Verification::Statistical) => {
+            let none = TxError::Terms { got: "no", expected: "some" };
+            let terms = pay.terms.as_ref().ok_or(none)?;
+            terms.check()?;
+            if pay.named.is_some() {
+                return Err(TxError::NamedReplica);
+            }
+            // Nothing can be disputed where honest replicas differ, and no model is cut.
+            if terms.disclose || !terms.cuts.is_empty() {
+                let (got, expected) = ("cuts or disclosure", "one shard without disclosure");
+                return Err(TxError::Terms { got, expected });
+            }
+            if terms.replicas < 2 {
+                return Err(TxError::Terms { got: "one replica", expected: "two at least" });
+            }
+            Ok(Some(terms))
+        }
         _ => Err(TxError::Pair { lane, verification }),
     }
 }
@@ -265,7 +282,11 @@ fn check_claim(
     if commit.liar {
         return Err(TxError::Liar { shard, replica });
     }
+    // Float replicas reveal roots that differ in honest runs too: the client's voucher alone says that
+    // it counted this one among those that agree. What it withholds is burned, not returned.
+    let compared = record.verification == Verification::Committee;
     match sealed.agreement(shard) {
+        _ if !compared => {}
         Agreement::Agreed(_) | Agreement::ClientLied => {}
         Agreement::Few { revealed, needed } => {
             return Err(TxError::FewReveals { shard, revealed, needed });

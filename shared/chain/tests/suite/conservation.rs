@@ -5,8 +5,8 @@ use crate::{traces::*, world::*};
 use nesa_chain::{
     Action, SignedTx,
     action::{
-        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, Named, OpenDispute, Pair,
-        PayForQuery, Reveal, Side, Unbond,
+        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, Lane, Named, OpenDispute, Pair,
+        PayForQuery, Reveal, Side, Unbond, Verification,
     },
     query::QueryRecord,
 };
@@ -229,6 +229,10 @@ impl World {
                 let cuts: &[u16] = if *cut { &[1] } else { &[] };
                 let mut pay = self.sealed_payment(terms(cuts, *replicas, *disclose));
                 pay.max_fee = Amount(pay.max_fee.0 + extra);
+                // Where its terms allow it, half of the time in the float lane.
+                if !cut && !disclose && *replicas > 1 && extra % 2 == 0 {
+                    (pay.lane, pay.verification) = (Lane::Float, Verification::Statistical);
+                }
                 Some(self.tx(PEOPLE[*payer], Action::PayForQuery(pay)))
             }
             Op::Sealed { query, shard, replica, which, what } => {

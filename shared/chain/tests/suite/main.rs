@@ -7,6 +7,7 @@ mod committees;
 mod conformance;
 mod conservation;
 mod disputes;
+mod float;
 mod genesis;
 mod nodes;
 mod payments;

@@ -115,7 +115,7 @@ pub(crate) fn sealed_genesis() -> Genesis {
     genesis.models.push(ModelRecord {
         digest: toy_model(),
         name: "toy".parse().unwrap(),
-        lanes: Lane::Sealed.bit(),
+        lanes: Lane::Sealed.bit() | Lane::Float.bit(),
         ..genesis.models[0].clone()
     });
     for node in &mut genesis.nodes {

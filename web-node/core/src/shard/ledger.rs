@@ -131,6 +131,8 @@ pub(crate) struct OnChain {
     /// One session at a time is computed again for a dispute.
     pub(crate) defending: Arc<AsyncMutex<()>>,
     pub(crate) fault: Option<Fault>,
+    /// Which lane's queries are proven: those of the sealed lane, or of the float lane.
+    pub(crate) lane: Lane,
 }
 
 /// What to do next about a session.
@@ -146,41 +148,11 @@ impl ShardChain for OnChain {
         binding: &'a Binding,
         opening: &'a Opening,
     ) -> BoxFuture<'a, Result<ProvenShard, Refusal>> {
-        Box::pin(async move {
-            // A session is served once: a second one would need a second commitment.
-            let place = place(&binding.query, binding.role.shard, opening.replica);
-            if self.store.get(SPACE, &place).await.map_err(|_| Refusal::Unavailable)?.is_some() {
-                return Err(Refusal::Unavailable);
-            }
-            let looked = time::timeout(CATCH_UP, async {
-                loop {
-                    let seen = self.light().height();
-                    match self.look(binding, opening.replica).await {
-                        Err(AskError::Undecided { .. } | AskError::NoPeer { .. }) => {
-                            self.light().head_or(seen, LOOK).await;
-                        }
-                        decided => return decided,
-                    }
-                }
-            });
-            match looked.await {
-                Ok(Ok(Some(proven))) => Ok(proven),
-                Ok(Ok(None)) | Err(_) => Err(Refusal::NotDrawn),
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, query = %binding.query, "the chain cannot be asked");
-                    Err(Refusal::Unavailable)
-                }
-            }
-        })
+        Box::pin(self.prove_place(binding, opening.replica))
     }
 
     fn checkpoint<'a>(&'a self, proven: &'a ProvenShard, outcome: Outcome) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let entry = Entry::new(proven, self.node, outcome);
-            if let Err(error) = self.put(&entry).await {
-                self.counters.problem(&error);
-            }
-        })
+        Box::pin(self.note(proven, outcome))
     }
 
     fn reserve(&self, proven: &ProvenShard, bytes: usize) -> bool {
@@ -200,20 +172,63 @@ impl ShardChain for OnChain {
         proven: &'a ProvenShard,
         outcome: Option<Outcome>,
     ) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let Some(outcome) = outcome else {
-                return self.bring_kept(&place_of(proven)).await;
-            };
-            let entry = Entry::new(proven, self.node, outcome);
-            if let Err(error) = self.put(&entry).await {
-                self.counters.problem(&error);
-            }
-            self.bring(entry);
-        })
+        Box::pin(self.conclude(proven, outcome))
     }
 }
 
 impl OnChain {
+    /// [`ShardChain::prove`] for the place of `replica`.
+    pub(crate) async fn prove_place(
+        &self,
+        binding: &Binding,
+        replica: u8,
+    ) -> Result<ProvenShard, Refusal> {
+        // A session is served once: a second one would need a second commitment.
+        let place = place(&binding.query, binding.role.shard, replica);
+        if self.store.get(SPACE, &place).await.map_err(|_| Refusal::Unavailable)?.is_some() {
+            return Err(Refusal::Unavailable);
+        }
+        let looked = time::timeout(CATCH_UP, async {
+            loop {
+                let seen = self.light().height();
+                match self.look(binding, replica).await {
+                    Err(AskError::Undecided { .. } | AskError::NoPeer { .. }) => {
+                        self.light().head_or(seen, LOOK).await;
+                    }
+                    decided => return decided,
+                }
+            }
+        });
+        match looked.await {
+            Ok(Ok(Some(proven))) => Ok(proven),
+            Ok(Ok(None)) | Err(_) => Err(Refusal::NotDrawn),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, query = %binding.query, "the chain cannot be asked");
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+
+    /// [`ShardChain::checkpoint`].
+    pub(crate) async fn note(&self, proven: &ProvenShard, outcome: Outcome) {
+        let entry = Entry::new(proven, self.node, outcome);
+        if let Err(error) = self.put(&entry).await {
+            self.counters.problem(&error);
+        }
+    }
+
+    /// [`ShardChain::settle`].
+    pub(crate) async fn conclude(&self, proven: &ProvenShard, outcome: Option<Outcome>) {
+        let Some(outcome) = outcome else {
+            return self.bring_kept(&place_of(proven)).await;
+        };
+        let entry = Entry::new(proven, self.node, outcome);
+        if let Err(error) = self.put(&entry).await {
+            self.counters.problem(&error);
+        }
+        self.bring(entry);
+    }
+
     pub(super) fn light(&self) -> &LightClient {
         self.accounts.light()
     }
@@ -230,7 +245,7 @@ impl OnChain {
         let missing = || AskError::Undecided { missing: format!("query {query}") };
         let record = record.ok_or_else(missing)?;
         let late = time::now_ms().saturating_add(self.margin.as_millis() as u64);
-        let Some(sealed) = record.sealed.as_ref().filter(|_| record.lane == Lane::Sealed) else {
+        let Some(sealed) = record.sealed.as_ref().filter(|_| record.lane == self.lane) else {
             return Ok(None);
         };
         let drawn_later = record.included_view.saturating_add(DRAW_DELAY_VIEWS);
@@ -429,7 +444,9 @@ impl OnChain {
                     let claim = ClaimServed { query, shard, replica };
                     return Ok(Next::Send(Action::ClaimServed(claim)));
                 }
-                let agreed = matches!(agreement, Agreement::Agreed(_)) && !commit.liar;
+                // Float replicas are compared by the client, whose voucher says what it found.
+                let agreed = record.lane == Lane::Float || matches!(agreement, Agreement::Agreed(_));
+                let agreed = agreed && !commit.liar;
                 match &entry.voucher {
                     Some(voucher) if agreed && voucher.total > commit.claimed() => {
                         let voucher = voucher.clone();

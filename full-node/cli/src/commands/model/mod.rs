@@ -211,7 +211,7 @@ impl Model {
 }
 
 /// Prints the fields of an object, one per line.
-fn print(object: &Value) {
+pub(crate) fn print(object: &Value) {
     for (name, value) in object.as_object().into_iter().flatten() {
         match value {
             Value::String(text) => outln!("{name:18} {text}"),

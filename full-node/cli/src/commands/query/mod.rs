@@ -3,6 +3,7 @@
 mod classify;
 mod documents;
 mod embed;
+mod float;
 mod generate;
 mod sealed;
 mod search;
@@ -37,6 +38,7 @@ enum Action {
     Search(search::Search),
     Generate(generate::Generate),
     Classify(classify::Classify),
+    Float(float::Float),
 }
 
 /// Options that every query has.
@@ -111,6 +113,7 @@ impl Query {
             Action::Search(search) => search.common.json,
             Action::Generate(generate) => generate.common.json,
             Action::Classify(classify) => classify.common.json,
+            Action::Float(float) => float.common.json,
         }
     }
 
@@ -126,6 +129,7 @@ impl Query {
                 Action::Search(search) => search.run().await,
                 Action::Generate(generate) => generate.run().await,
                 Action::Classify(classify) => classify.run().await,
+                Action::Float(float) => float.run().await,
             }
         });
         runtime.shutdown_timeout(Duration::from_millis(500));

@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use nesa_chain::action::Lane;
 use nesa_crypto::SecretKey;
 use nesa_light::{
     QueryClient, QueryError, QueryOptions, QueryOutcome,
@@ -155,6 +156,10 @@ pub(super) async fn choose_model(
     }
     let mut fitting = Vec::new();
     for (digest, name) in offered {
+        // Models of the float lane have no header, and commands of their own.
+        if queries.model_lanes(digest).await? == Lane::Float.bit() {
+            continue;
+        }
         let header = queries.models().header(digest, queries.sources()).await;
         let header = header.with_context(|| format!("cannot fetch the header of {name}"))?;
         if header.manifest().family() == family {
