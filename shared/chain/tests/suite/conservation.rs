@@ -324,7 +324,7 @@ proptest! {
 
     #[test]
     fn no_life_of_a_committee_makes_or_loses_money(ops in sealed_life()) {
-        let mut world = World::sealed();
+        let mut world = World::float();
         for op in &ops {
             if let Some(tx) = world.make(op) {
                 world.block(15, &[tx]);

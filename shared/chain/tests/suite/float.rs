@@ -35,7 +35,7 @@ fn revealed(world: &mut World, which: &[usize]) -> Hash {
 
 #[test]
 fn replicas_whose_roots_differ_are_paid_on_the_clients_word() {
-    let mut world = World::sealed();
+    let mut world = World::float();
     let before = world.balance(ALICE);
     let id = revealed(&mut world, &[0, 1, 2]);
     // 30 served at 7 each. The client pays the two that agree by its calibration.
@@ -52,7 +52,7 @@ fn replicas_whose_roots_differ_are_paid_on_the_clients_word() {
 
 #[test]
 fn nobody_can_claim_without_commit_reveal_and_voucher() {
-    let mut world = World::sealed();
+    let mut world = World::float();
     let pay = payment(&world, 3);
     let tx = world.tx(ALICE, Action::PayForQuery(pay));
     let id = tx.id();
@@ -71,7 +71,7 @@ fn nobody_can_claim_without_commit_reveal_and_voucher() {
 
 #[test]
 fn honest_replicas_that_differ_cannot_be_disputed() {
-    let mut world = World::sealed();
+    let mut world = World::float();
     let id = revealed(&mut world, &[0, 1, 0]);
     let pair = Pair { query: id, shard: 0, left: 0, right: 1 };
     assert_eq!(world.open_dispute(pair, 0), Err(TxError::NotDisclosed));
@@ -79,7 +79,7 @@ fn honest_replicas_that_differ_cannot_be_disputed() {
 
 #[test]
 fn only_its_own_terms_are_taken() {
-    let mut world = World::sealed();
+    let mut world = World::float();
     let good = payment(&world, 3);
     let mut refused = |pay: PayForQuery| {
         let tx = world.tx(ALICE, Action::PayForQuery(pay));

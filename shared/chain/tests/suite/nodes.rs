@@ -35,7 +35,7 @@ fn a_model_is_registered_once_for_a_fee() {
     assert_eq!(world.supply().get(Denom::NES).unwrap().treasury, Amount(5_000));
     let thief = world.tx(BOB, Action::RegisterModel(a_model(1)));
     assert_eq!(world.one(thief), Err(TxError::ModelExists { digest: Hash([1; 32]) }));
-    for lanes in [0, 4, u32::MAX] {
+    for lanes in [0, 8, u32::MAX] {
         let tx = world.tx(BOB, Action::RegisterModel(RegisterModel { lanes, ..a_model(2) }));
         assert!(matches!(world.one(tx), Err(TxError::Lanes { .. })));
     }

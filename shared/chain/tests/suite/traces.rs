@@ -115,7 +115,7 @@ pub(crate) fn sealed_genesis() -> Genesis {
     genesis.models.push(ModelRecord {
         digest: toy_model(),
         name: "toy".parse().unwrap(),
-        lanes: Lane::Sealed.bit() | Lane::Float.bit(),
+        lanes: Lane::Sealed.bit(),
         ..genesis.models[0].clone()
     });
     for node in &mut genesis.nodes {
@@ -136,6 +136,15 @@ pub(crate) fn veil(shard: u8, replica: u8) -> Hash {
 impl World {
     pub(crate) fn sealed() -> Self {
         Self::of(sealed_genesis())
+    }
+
+    /// The same, whose third model is also offered in the float lane.
+    pub(crate) fn float() -> Self {
+        let mut genesis = sealed_genesis();
+        for model in genesis.models.iter_mut().filter(|model| model.digest == toy_model()) {
+            model.lanes |= Lane::Float.bit();
+        }
+        Self::of(genesis)
     }
 
     pub(crate) fn sealed_payment(&self, terms: Terms) -> PayForQuery {
