@@ -159,7 +159,8 @@ impl App {
 
     /// Takes what a running query tells.
     fn heard(self: &Rc<Self>, id: JobId, pace: &Pace, writer: &Rc<Writer>, event: SealedEvent) {
-        let mut streamed = None;
+        // What is written streams by itself, a few times a second; everything else changes the view.
+        let (mut streams, mut streamed) = (false, None);
         {
             let mut views = self.views.borrow_mut();
             let Some(view) = views.get_mut(&id) else { return };
@@ -186,21 +187,18 @@ impl App {
                     life(view, "nodes drawn for every shard", None);
                     view.progress.phase = JobPhase::Connecting;
                 }
-                SealedEvent::Token(_) => {
+                SealedEvent::Token(_) | SealedEvent::Text(_) | SealedEvent::Agreed(_) => {
                     view.progress.phase = JobPhase::Computing;
                     let written = view.written.get_or_insert_default();
-                    written.tokens += 1;
-                    streamed = pace.due(written).then(|| written.clone());
-                }
-                SealedEvent::Text(piece) => {
-                    let written = view.written.get_or_insert_default();
-                    written.text.push_str(&piece);
-                    streamed = pace.due(written).then(|| written.clone());
-                    self.keep_written(id, writer.clone());
-                }
-                SealedEvent::Agreed(tokens) => {
-                    let written = view.written.get_or_insert_default();
-                    written.agreed = tokens as u32;
+                    match event {
+                        SealedEvent::Text(piece) => {
+                            written.text.push_str(&piece);
+                            self.keep_written(id, writer.clone());
+                        }
+                        SealedEvent::Agreed(tokens) => written.agreed = tokens as u32,
+                        _ => written.tokens += 1,
+                    }
+                    streams = true;
                     streamed = pace.due(written).then(|| written.clone());
                 }
                 SealedEvent::Replaced { link, candidate, reason } => {
@@ -216,15 +214,10 @@ impl App {
                     });
                 }
             }
-            if matches!(view.progress.phase, JobPhase::Computing) && streamed.is_none() {
-                // Hundreds of tokens: what is new comes with the next message.
-                if view.sealed.as_ref().is_none_or(|s| s.replaced.is_empty()) {
-                    return;
-                }
-            }
         }
         match streamed {
             Some(written) => self.port.send(&FromWorker::Written { job: id, written }),
+            None if streams => {}
             None => self.send_job(id),
         }
     }
