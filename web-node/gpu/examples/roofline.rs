@@ -6,10 +6,17 @@ use futures::executor::block_on;
 use nesa_gpu::bench::{Rate, Shape, figures};
 use nesa_gpu::{Gpu, GpuError, Purpose};
 
+/// The gate and up of a model of 1.1 thousand million parameters; and what software finishes in a minute.
+const USUAL: Shape = Shape { n: 11_264, k: 2048, tokens: 256 };
+const SOFTWARE: Shape = Shape { n: 1024, k: 1024, tokens: 32 };
+
 fn main() -> ExitCode {
-    let mut numbers = std::env::args().skip(1).filter_map(|number| number.parse().ok());
-    let mut next = |usual| numbers.next().unwrap_or(usual);
-    let shape = Shape { n: next(2048), k: next(2048), tokens: next(256) };
+    let numbers: Vec<usize> =
+        std::env::args().skip(1).filter_map(|number| number.parse().ok()).collect();
+    let shape = match numbers[..] {
+        [n, k, tokens] => Some(Shape { n, k, tokens }),
+        _ => None,
+    };
     match block_on(measure(shape)) {
         Ok(json) => {
             println!("{json}");
@@ -22,17 +29,15 @@ fn main() -> ExitCode {
     }
 }
 
-async fn measure(shape: Shape) -> Result<String, GpuError> {
+async fn measure(shape: Option<Shape>) -> Result<String, GpuError> {
     let gpu = Gpu::open(Purpose::Check).await?;
+    let usual = if gpu.info().software { SOFTWARE } else { USUAL };
+    let shape = shape.unwrap_or(usual);
     let info = gpu.info().clone();
     let f = figures(&gpu, shape).await?;
     let rate = |name: &str, unit: &str, peer: &str, Rate { product, peer: bound }: Rate| {
-        let share = product / bound;
-        format!(
-            r#""{name}":{{"{unit}":{:.3},"{peer}":{:.3},"share":{share:.3}}}"#,
-            product / 1e9,
-            bound / 1e9
-        )
+        let [product, bound, share] = [product / 1e9, bound / 1e9, product / bound].map(number);
+        format!(r#""{name}":{{"{unit}":{product},"{peer}":{bound},"share":{share}}}"#)
     };
     let rates = [
         rate("decode, exact row", "gigabytes_per_second", "copy_kernel", f.exact_row),
@@ -47,4 +52,8 @@ async fn measure(shape: Shape) -> Result<String, GpuError> {
         info.software,
         rates.join(",")
     ))
+}
+
+fn number(value: f64) -> String {
+    if value.is_finite() { format!("{value:.3}") } else { "null".to_owned() }
 }

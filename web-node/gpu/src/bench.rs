@@ -13,8 +13,11 @@ use crate::run::Input;
 use crate::self_test::words;
 use crate::weights::Weights;
 
-/// Dispatches in the smaller submit; the larger one has three times as many.
-const FEW: usize = 4;
+/// Dispatches in the smaller submit, at least and at most; the larger one has three times as many.
+const FEW: usize = 2;
+const MANY: usize = 256;
+/// Seconds that the smaller submit should take.
+const LONG: f64 = 0.02;
 /// Turns, of which the fastest counts.
 const TURNS: usize = 5;
 /// Iterations and accumulators of a peak kernel's thread, and products of each step.
@@ -195,7 +198,7 @@ impl Peers {
     }
 }
 
-/// Seconds that one dispatch takes.
+/// Seconds that one dispatch takes; not a number where the clock of a busy machine shows no difference.
 async fn seconds(
     gpu: &Gpu,
     dispatch: impl Fn() -> Result<Dispatch, GpuError>,
@@ -208,10 +211,12 @@ async fn seconds(
         Ok::<_, GpuError>(began.elapsed().as_secs_f64())
     };
     submit(1).await?;
-    let mut best = f64::INFINITY;
+    let once = submit(1).await?;
+    let few = ((LONG / once) as usize).clamp(FEW, MANY);
+    let (mut short, mut long) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..TURNS {
-        let (few, many) = (submit(FEW).await?, submit(3 * FEW).await?);
-        best = best.min(((many - few) / (2 * FEW) as f64).max(1e-9));
+        short = short.min(submit(few).await?);
+        long = long.min(submit(3 * few).await?);
     }
-    Ok(best)
+    Ok(if long > short { (long - short) / (2 * few) as f64 } else { f64::NAN })
 }
