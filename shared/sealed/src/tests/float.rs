@@ -45,6 +45,7 @@ fn terms(seat: u8) -> Terms {
         price_per_token: PRICE,
         budget: PRICE,
         max_tokens: 1,
+        disclose: false,
     }
 }
 
