@@ -206,13 +206,17 @@ fn a_node_that_lies_in_a_shard_is_noticed_and_its_text_is_not_accepted() {
     network.stop();
 }
 
-/// The bonds of the nodes as `nesa status` shows them.
-fn bond(network: &Network, node: &Value) -> u64 {
+/// Whether a node can still be drawn: whoever is slashed leaves the set that `nesa status` shows.
+fn is_listed(network: &Network, node: &Value) -> bool {
     let dir = network.dir();
     let status = network.json(["status", "--dir", dir.to_str().expect("UTF-8"), "--json"]);
-    let nodes = status["nodes"].as_array().expect("a list");
-    let found = nodes.iter().find(|entry| entry["node"] == *node).expect("the node");
-    found["bond"].as_str().and_then(|bond| bond.parse().ok()).expect("a bond")
+    status["nodes"].as_array().expect("a list").iter().any(|entry| entry["node"] == *node)
+}
+
+/// How often a word stands in the logs of the compute nodes.
+fn said(network: &Network, word: &str) -> usize {
+    let logs = (0..5).map(|n| network.dir().join(format!("c{n}")).join("log"));
+    logs.map(|log| std::fs::read_to_string(log).unwrap_or_default().matches(word).count()).sum()
 }
 
 /// Every dispute convicts the culprit, and the others of its shard are paid.
@@ -249,7 +253,7 @@ fn convicted(network: &Network, output: &Output) {
         };
         assert_eq!(dispute["ruling"], ruling, "{answer}");
     }
-    assert_eq!(bond(network, &liar), 0, "slashed");
+    assert!(!is_listed(network, &liar), "slashed");
 }
 
 /// A replica computes one product wrong and all else from it, commits to that, and fits what it says in
@@ -258,8 +262,21 @@ fn convicted(network: &Network, output: &Output) {
 fn a_liar_in_a_shard_is_found_by_the_validators_and_slashed() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("temporary folder");
-    let (network, output, _) = rehearse_sealed_with("liar", folder.path(), &["--disclose"]);
+    let receipt = folder.path().join("receipt.json");
+    let receipt = receipt.to_str().expect("UTF-8");
+    let more = ["--disclose", "--receipt", receipt];
+    let (network, output, _) = rehearse_sealed_with("liar", folder.path(), &more);
     convicted(&network, &output);
+    // An opening in a block has been computed by every validator; nobody was late.
+    assert!(said(&network, "name=\"opening\"") > 0, "judged");
+    assert_eq!(said(&network, "name=\"close-dispute\""), 0, "nobody fell silent");
+    // The receipt says it too, to whoever has the trust root alone.
+    let root = network.field("trust_root");
+    let checked = network.json(["receipt", "verify", receipt, "--trust-root", root, "--json"]);
+    let shards = checked["summary"]["shards"].as_array().expect("a list");
+    let replicas = || shards.iter().flat_map(|shard| shard["replicas"].as_array().expect("a list"));
+    assert!(replicas().any(|replica| replica["liar"] == true));
+    assert!(replicas().all(|replica| (replica["node"] == culprit(&network)) == replica["liar"]));
     network.stop();
 }
 
@@ -269,6 +286,38 @@ fn a_liar_that_falls_silent_loses_by_deadline() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("temporary folder");
     let (network, output, _) = rehearse_sealed_with("hush", folder.path(), &["--disclose"]);
+    convicted(&network, &output);
+    assert!(said(&network, "name=\"close-dispute\"") > 0, "closed by those who waited");
+    assert_eq!(said(&network, "name=\"opening\""), 0, "there was nothing to open");
+    network.stop();
+}
+
+/// An honest node that is killed when the disputes have begun goes on when it is started again: from what
+/// it kept, it answers in time, and is paid.
+#[test]
+fn an_honest_node_that_is_killed_in_a_dispute_goes_on_with_it() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let root = folder.path();
+    let tiny = tiny_decoder(root);
+    let network = Network::start(root, &["--port", "0", "--scenario", "liar", "--model", &tiny]);
+    let dir = network.dir();
+    let dir = dir.to_str().expect("UTF-8");
+    let output = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let what = ["query", "generate", "--dir", dir, "--prompt", "a lighthouse", "--json"];
+            let how = ["--tokens", "12", "--lane", "sealed", "--shards", "2", "--replicas", "3"];
+            network.nesa([&what[..], &how, &["--deadline", "12", "--disclose"]].concat())
+        });
+        support::wait_for("a dispute", || {
+            (said(&network, "name=\"open-dispute\"") > 0).then_some(())
+        });
+        // Two shards on five nodes, one of them the liar in both: this one serves.
+        let pid = network.pids().into_iter().find(|(name, _)| name == "c1").expect("c1").1;
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it runs");
+        asking.join().expect("the query ends")
+    });
     convicted(&network, &output);
     network.stop();
 }

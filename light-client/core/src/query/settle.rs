@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
-use nesa_chain::{keys, query::QueryRecord, trust::TrustRoot, tx::SignedTx};
+use nesa_chain::{
+    keys,
+    query::{QueryRecord, ShardCommit},
+    trust::TrustRoot,
+    tx::SignedTx,
+};
 use nesa_masked::{client::Link, message::SignedCommit};
 use nesa_platform::time::{self, Instant};
 use nesa_primitives::{Address, Amount, Verdict, decode_exact};
@@ -46,18 +51,18 @@ pub enum Until {
 
 /// What a query leaves for its payment and its receipt. Public values only.
 #[derive(Clone)]
-pub(super) struct Evidence {
-    pub(super) trust: TrustRoot,
-    pub(super) signed: SignedTx,
-    pub(super) included: Included,
-    pub(super) before: Proven,
-    pub(super) record: QueryRecord,
-    pub(super) seed: Bytes,
-    pub(super) snapshot: Proven,
-    pub(super) nodes: Proven,
+pub(crate) struct Evidence {
+    pub(crate) trust: TrustRoot,
+    pub(crate) signed: SignedTx,
+    pub(crate) included: Included,
+    pub(crate) before: Proven,
+    pub(crate) record: QueryRecord,
+    pub(crate) seed: Bytes,
+    pub(crate) snapshot: Proven,
+    pub(crate) nodes: Proven,
     /// Node, its signed commitment, and its running total.
-    pub(super) served: Vec<(Address, Option<SignedCommit>, Amount)>,
-    pub(super) links: Vec<Link>,
+    pub(crate) served: Vec<(Address, Option<SignedCommit>, Amount)>,
+    pub(crate) links: Vec<Link>,
 }
 
 /// An answered query that waits for its payment.
@@ -241,7 +246,17 @@ fn follows(then: &QueryRecord, now: &QueryRecord) -> bool {
     let kept = |claimed: &nesa_chain::query::CommitRecord| {
         now.commits.iter().any(|c| c.node == claimed.node && c.claimed() >= claimed.claimed())
     };
-    then == now || (then.status.is_open() && then.id == now.id && then.commits.iter().all(kept))
+    let shards = |record: &QueryRecord| -> Vec<ShardCommit> {
+        record.sealed.iter().flat_map(|sealed| &sealed.commits).cloned().collect()
+    };
+    let (before, after) = (shards(then), shards(now));
+    let kept_shard = |claimed: &ShardCommit| {
+        let place = (claimed.shard, claimed.replica, claimed.node);
+        let same = |c: &&ShardCommit| (c.shard, c.replica, c.node) == place;
+        after.iter().find(same).is_some_and(|c| c.claimed() >= claimed.claimed())
+    };
+    let grown = then.commits.iter().all(kept) && before.iter().all(kept_shard);
+    then == now || (then.status.is_open() && then.id == now.id && grown)
 }
 
 impl Evidence {
@@ -388,7 +403,7 @@ fn state(proven: &Proven) -> StatePart {
 }
 
 /// The public record of a paid query.
-fn build(evidence: &Evidence, paid: &Proven) -> PaymentReceipt {
+pub(crate) fn build(evidence: &Evidence, paid: &Proven) -> PaymentReceipt {
     PaymentReceipt { paid: state(paid), ..unpaid(evidence) }
 }
 

@@ -13,6 +13,7 @@
 //! every stream, which cancels what the nodes compute.
 
 mod query;
+mod receipt;
 mod rulings;
 
 pub use query::{SealedOptions, SealedOutcome, SealedQueryError, Standing};

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{StreamExt as _, channel::mpsc};
 use nesa_chain::{
     action::{Action as ChainAction, Lane, PayForQuery, Verification},
@@ -22,6 +23,7 @@ use nesa_chain::{
     params::Params,
     query::{Agreement, QueryRecord, Sealed},
     record::{ModelRecord, NodeRecord, Snapshot},
+    tx::SignedTx,
 };
 use nesa_crypto::SecretKey;
 use nesa_model::{
@@ -31,14 +33,15 @@ use nesa_model::{
 use nesa_platform::{random, time};
 use nesa_primitives::{Address, Amount, Denom, Hash};
 use nesa_sealed::client::{Candidate, Config, Dispute, Link, Relay, StartError, Transcript};
+use nesa_verify::receipt::PaymentReceipt;
 
 use super::{SealedError, SealedEvent, SealedListener, SealedTimings, drive};
 use crate::{
-    AskError,
+    AskError, Proven,
     accounts::INCLUSION_LIMIT,
-    client::lock,
+    client::{Included, lock},
     query::{
-        Prompt, QueryClient, QueryError,
+        Evidence, Prompt, QueryClient, QueryError,
         engine::{SharedCodec, TextError},
         journal::{Entry, Fate},
         pay, sum,
@@ -148,6 +151,8 @@ pub struct SealedOutcome {
     /// Where nodes disagree and the user agreed to disclosure: what the chain made of it, as last
     /// proven. Who lied is marked there, and who was paid.
     pub on_chain: Option<Sealed>,
+    /// The payment receipt, once somebody is paid: public, without a word of the text.
+    pub receipt: Option<PaymentReceipt>,
 }
 
 /// What is known before the payment.
@@ -162,6 +167,22 @@ struct Planned {
     max_tokens: u32,
     escrow: Amount,
     deadline: Duration,
+}
+
+/// A payment that is final, with what shows it.
+struct PaidFor {
+    record: QueryRecord,
+    signed: SignedTx,
+    included: Included,
+    before: Proven,
+}
+
+/// Who was drawn, how they are reached, and what shows it.
+struct Drawn {
+    drawn: ShardCommittee,
+    addresses: BTreeMap<Address, Vec<String>>,
+    seed: Bytes,
+    snapshot: Proven,
 }
 
 impl QueryClient {
@@ -194,16 +215,17 @@ impl QueryClient {
     ) -> Result<SealedOutcome, SealedQueryError> {
         let planned = self.plan_sealed(model, prompt, options).await?;
         let client_key = SecretKey::generate(&mut random::rng());
-        let (record, mut entry) =
+        let (paid, mut entry) =
             self.pay_sealed(model, wallet, prompt, &planned, &client_key).await?;
+        let record = paid.record.clone();
         options.listener.take(SealedEvent::Paid { query: record.id, escrow: record.escrow });
-        let ran = self.run_sealed(&planned, &record, client_key, options).await;
+        let ran = self.run_sealed(&planned, &paid, client_key, options).await;
         entry.fate = match &ran {
             Ok(_) => Fate::Answered,
             Err(error) => Fate::Failed { reason: error.to_string() },
         };
         self.journal().put(&entry).await.map_err(QueryError::from)?;
-        let mut outcome = ran?;
+        let (mut outcome, evidence) = ran?;
         if !options.answer_only {
             self.await_reveals(&mut outcome, &planned).await?;
             if planned.terms.disclose && matches!(outcome.standing, Standing::Disputed(_)) {
@@ -211,6 +233,7 @@ impl QueryClient {
                     Windows::of(outcome.deadline_ms, planned.terms.disclose, &planned.params);
                 outcome.on_chain = self.await_rulings(&outcome.query, &windows).await?;
             }
+            outcome.receipt = self.sealed_receipt(evidence, &planned.params).await?;
         }
         Ok(outcome)
     }
@@ -301,7 +324,7 @@ impl QueryClient {
         prompt: &Prompt,
         planned: &Planned,
         client_key: &SecretKey,
-    ) -> Result<(QueryRecord, Entry), SealedQueryError> {
+    ) -> Result<(PaidFor, Entry), SealedQueryError> {
         let Params { draw_fee, min_tx_fee, .. } = planned.params;
         let account = self.accounts().account(&wallet.public()).await?;
         let mut needed = planned.escrow;
@@ -358,7 +381,7 @@ impl QueryClient {
         };
         let height = included.header.header.height();
         let key = keys::query(&query);
-        let (record, _) = self.light().record::<QueryRecord>(key, "query", height).await?;
+        let (record, before) = self.light().record::<QueryRecord>(key, "query", height).await?;
         let record = record.ok_or(AskError::Undecided { missing: "the query's record".into() })?;
         pay::check_record(&record, &signed, &payment, height)?;
         let terms = record.sealed.as_ref().map(|sealed| &sealed.terms);
@@ -366,18 +389,32 @@ impl QueryClient {
             let (got, expected) = (format!("{terms:?}"), format!("{:?}", planned.terms));
             return Err(QueryError::Record { what: "terms", got, expected }.into());
         }
-        Ok((record, entry))
+        Ok((PaidFor { record, signed, included, before }, entry))
     }
 
     /// Draws, drives, and reads the tokens as text.
     async fn run_sealed(
         &self,
         planned: &Planned,
-        record: &QueryRecord,
+        paid: &PaidFor,
         client_key: SecretKey,
         options: &SealedOptions,
-    ) -> Result<SealedOutcome, SealedQueryError> {
-        let (drawn, addresses) = self.draw_sealed(record, &planned.terms).await?;
+    ) -> Result<(SealedOutcome, Evidence), SealedQueryError> {
+        let record = &paid.record;
+        let Drawn { drawn, addresses, seed, snapshot } =
+            self.draw_sealed(record, &planned.terms).await?;
+        let evidence = Evidence {
+            trust: self.light().trust().clone(),
+            signed: paid.signed.clone(),
+            included: paid.included.clone(),
+            before: paid.before.clone(),
+            record: record.clone(),
+            seed,
+            nodes: snapshot.clone(),
+            snapshot,
+            served: Vec::new(),
+            links: Vec::new(),
+        };
         let seats: Vec<Vec<Candidate>> = drawn
             .shards
             .iter()
@@ -440,7 +477,7 @@ impl QueryClient {
         let paid =
             transcript.served.iter().try_fold(Amount::ZERO, |s, one| s.checked_add(one.paid));
         let replaced = lock(&reader.replaced).clone();
-        Ok(SealedOutcome {
+        let outcome = SealedOutcome {
             query: record.id,
             model: record.model,
             text,
@@ -453,14 +490,16 @@ impl QueryClient {
             promised: paid.unwrap_or_default(),
             deadline_ms: record.deadline_ms,
             on_chain: None,
-        })
+            receipt: None,
+        };
+        Ok((outcome, evidence))
     }
 
     async fn draw_sealed(
         &self,
         record: &QueryRecord,
         terms: &Terms,
-    ) -> Result<(ShardCommittee, BTreeMap<Address, Vec<String>>), SealedQueryError> {
+    ) -> Result<Drawn, SealedQueryError> {
         let seed = async {
             loop {
                 let seen = self.light().height();
@@ -478,7 +517,7 @@ impl QueryClient {
         };
         let seed = time::timeout(DRAW_LIMIT, seed).await.map_err(|_| late)??;
         let key = keys::snapshot(record.snapshot_epoch);
-        let (snapshot, _) = self.light().record::<Snapshot>(key, "snapshot", 0).await?;
+        let (snapshot, shown) = self.light().record::<Snapshot>(key, "snapshot", 0).await?;
         let snapshot = snapshot.ok_or(AskError::Undecided { missing: "the snapshot".into() })?;
         let drawn =
             committee::derive_shards(&seed, &record.id, &snapshot.set, &record.model, terms)
@@ -499,7 +538,7 @@ impl QueryClient {
                 }
             }
         }
-        Ok((drawn, addresses))
+        Ok(Drawn { drawn, addresses, seed, snapshot: shown })
     }
 
     /// Waits for the reveals, and says what they show.

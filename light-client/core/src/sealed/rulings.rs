@@ -58,7 +58,7 @@ impl QueryClient {
 }
 
 /// Whether everybody who can be paid has been.
-fn paid(sealed: &Sealed) -> bool {
+pub(super) fn paid(sealed: &Sealed) -> bool {
     let payable =
         |shard| matches!(sealed.agreement(shard), Agreement::Agreed(_) | Agreement::ClientLied);
     let due = sealed.commits.iter().filter(|c| c.root.is_some() && !c.liar && payable(c.shard));

@@ -3,11 +3,13 @@
 mod relay;
 mod session;
 mod shard;
+mod terms;
 
-pub use relay::{
-    Action, Candidate, Config, Dispute, Link, Lost, Relay, RelayError, StartError, Transcript,
-};
+pub use relay::Relay;
 pub use session::{Event, Misbehaviour, Session};
+pub use terms::{
+    Action, Candidate, Config, Dispute, Link, Lost, RelayError, Served, StartError, Transcript,
+};
 
 /// What a session of the tests is for.
 #[cfg(test)]

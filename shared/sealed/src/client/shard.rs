@@ -7,8 +7,8 @@ use nesa_crypto::{Signature, seal::Role};
 use nesa_primitives::{Amount, Hash};
 
 use super::{
-    relay::{Candidate, Dispute},
     session::Session,
+    terms::{Candidate, Dispute},
 };
 use crate::{
     MAX_STEP,

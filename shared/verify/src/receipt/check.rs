@@ -1,8 +1,8 @@
 //! The checks of a payment receipt, in the order of its [picture](super).
 
 use super::{
-    CertifiedPart, Check, DOES_NOT_SHOW, Failure, NOT_RETURNED, PaymentReceipt, Report, StatePart,
-    money,
+    COMMITTEE_DOES_NOT_SHOW, CertifiedPart, Check, DOES_NOT_SHOW, Failure, NOT_RETURNED,
+    PaymentReceipt, Report, ShardSummary, StatePart, committee as shards, money,
 };
 use crate::{
     certificate::{Finalization, Verifier, decode_finalization, decode_header},
@@ -11,11 +11,11 @@ use crate::{
 use commonware_codec::{Decode, Encode};
 use nesa_chain::{
     action::{Action, PayForQuery, Side},
-    committee::{self, Committee},
+    committee::{self, Committee, ShardCommittee},
     header::Header,
     keys,
     params::Params,
-    query::{CommitRecord, QueryRecord, SharesPaid, Status},
+    query::{CommitRecord, QueryRecord, Sealed, SharesPaid, Status},
     record::{ModelRecord, NodeRecord, Snapshot},
     trust::TrustRoot,
     tx::SignedTx,
@@ -43,8 +43,10 @@ pub struct PaymentSummary {
     pub included_ms: u64,
     /// View whose seed drew the nodes.
     pub draw_view: u64,
-    /// Everyone who could have been asked, in order of attempt.
+    /// Everyone who could have been asked, in order of attempt; none in a committee's query.
     pub seats: Vec<SeatSummary>,
+    /// The shards of a committee's query and their replicas; none in a masked one.
+    pub shards: Vec<ShardSummary>,
     /// What was escrowed.
     pub escrow: Amount,
     /// What the nodes, the owner, the validators and the treasury got.
@@ -52,7 +54,8 @@ pub struct PaymentSummary {
     /// What is not spent and still held, when the record was written before the deadline: it returns
     /// to the payer after `deadline_ms`, less what is still claimed or burned until then.
     pub held: Amount,
-    /// The deadline, block time in ms since the Unix epoch.
+    /// When the rest returns, block time in ms since the Unix epoch: the deadline, or the close of a
+    /// committee's query.
     pub deadline_ms: u64,
     /// What was burned; `None` before the deadline.
     pub burned: Option<Amount>,
@@ -135,22 +138,13 @@ pub fn verify(
     let (_, values) = proven(&verifier, rng, "snapshot", &receipt.snapshot, &[snapshot_key])?;
     let snapshot: Snapshot = decoded("snapshot", values.first())?;
     same("epoch of the snapshot", snapshot.epoch, opened.snapshot_epoch)?;
-    let drawn = committee::derive(
-        &receipt.seed.0,
-        &id,
-        &snapshot.set,
-        &opened.model,
-        opened.named.as_ref(),
-    )
-    .map_err(|error| Failure::new("committee", error, "a committee from the snapshot"))?;
+    let drawn = Drawn::of(&receipt.seed.0, &opened, &snapshot)?;
     note(format!(
         "the committee follows from the seed of view {} and the snapshot of epoch {} ({} nodes)",
         opened.draw_view,
         snapshot.epoch,
         snapshot.set.entries.len()
     ));
-    check_nodes(&verifier, rng, receipt, &drawn)?;
-    note("the candidates' records are in the state".into());
 
     // The payments, and the settlement if the deadline has passed.
     let wanted = [query_key, keys::params(), keys::model(&opened.model)];
@@ -158,8 +152,11 @@ pub fn verify(
     let last: QueryRecord = decoded("paid query", values.first())?;
     let params: Params = decoded("parameters", values.get(1))?;
     let model: ModelRecord = decoded("model", values.get(2))?;
+    check_nodes(&verifier, rng, receipt, &drawn.nodes(&last))?;
+    note("the nodes' records are in the state".into());
     check_commits(&opened, &last, &drawn, &trust.digest(), at.height())?;
     note("every commitment is by a drawn node, every voucher by the payer's key".into());
+    last.sealed.iter().flat_map(shards::notes).for_each(&mut note);
     let paid = money::check_payments(&last, &params)?;
     let final_height = match last.status.settlement() {
         Some(settlement) => {
@@ -172,20 +169,26 @@ pub fn verify(
         }
         None => {
             let claims = last.commits.iter().filter_map(|commit| commit.claim.as_ref());
-            let Some(height) = claims.map(|claim| claim.height).max() else {
+            let sealed = last.sealed.iter().flat_map(|sealed| &sealed.commits);
+            let heights = claims.map(|claim| claim.height);
+            let heights = heights.chain(sealed.filter_map(|commit| commit.paid_height()));
+            let Some(height) = heights.max() else {
                 return Err(Failure::new("state of the query", "open, nobody paid", "paid"));
             };
             note(format!(
                 "{paid} paid by block {height}; {} still held, which returns after {} ms less what \
                  is claimed or burned until then",
                 last.returnable(),
-                last.deadline_ms
+                money::close_ms(&last, &params)
             ));
             height
         }
     };
     let settlement = last.status.settlement();
-    let mut does_not_show = DOES_NOT_SHOW.to_vec();
+    let mut does_not_show = match &last.sealed {
+        None => DOES_NOT_SHOW.to_vec(),
+        Some(_) => COMMITTEE_DOES_NOT_SHOW.to_vec(),
+    };
     if settlement.is_none() {
         does_not_show.push(NOT_RETURNED);
     }
@@ -199,16 +202,52 @@ pub fn verify(
         included_height: opened.included_height,
         included_ms: opened.included_ms,
         draw_view: opened.draw_view,
-        seats: seats(&drawn, &last),
+        seats: drawn.pair().map_or_else(Vec::new, |drawn| seats(drawn, &last)),
+        shards: last.sealed.as_ref().map(shards::summaries).unwrap_or_default(),
         escrow: opened.escrow,
         paid,
         held: last.returnable(),
-        deadline_ms: last.deadline_ms,
+        deadline_ms: money::close_ms(&last, &params),
         burned: settlement.map(|settlement| settlement.burned),
         returned: settlement.map(|settlement| settlement.returned),
         final_height,
     };
     Ok(Report { checks, summary, does_not_show })
+}
+
+/// Who could have been asked.
+enum Drawn {
+    Pair(Committee),
+    Shards(ShardCommittee),
+}
+
+impl Drawn {
+    /// Drawn again.
+    fn of(seed: &[u8], opened: &QueryRecord, snapshot: &Snapshot) -> Held<Self> {
+        let (id, set, model) = (&opened.id, &snapshot.set, &opened.model);
+        let drawn = match &opened.sealed {
+            None => committee::derive(seed, id, set, model, opened.named.as_ref()).map(Self::Pair),
+            Some(sealed) => {
+                committee::derive_shards(seed, id, set, model, &sealed.terms).map(Self::Shards)
+            }
+        };
+        drawn.map_err(|error| Failure::new("committee", error, "a committee from the snapshot"))
+    }
+
+    fn pair(&self) -> Option<&Committee> {
+        match self {
+            Self::Pair(drawn) => Some(drawn),
+            Self::Shards(_) => None,
+        }
+    }
+
+    /// Whose records the receipt holds.
+    fn nodes(&self, last: &QueryRecord) -> Vec<Address> {
+        match self {
+            Self::Pair(drawn) => drawn.a.iter().chain(&drawn.b).map(|seat| seat.node).collect(),
+            Self::Shards(_) => last.sealed.as_ref().map(shards::nodes).unwrap_or_default(),
+        }
+    }
 }
 
 pub(super) fn same<T: PartialEq + std::fmt::Display>(what: &str, got: T, expected: T) -> Held<()> {
@@ -321,8 +360,8 @@ fn check_opening(
         Some(record.draw_view).map(|v| v.to_string()).unwrap_or_default(),
         record.included_view.saturating_add(committee::DRAW_DELAY_VIEWS).to_string(),
     )?;
-    if record.sealed.is_some() || pay.terms.is_some() {
-        return Err(Failure::new("lane of the query", "a committee's", "a masked one"));
+    if record.sealed.as_ref().map(|sealed| &sealed.terms) != pay.terms.as_ref() {
+        return Err(Failure::new("terms of the query", "others", "the payment's"));
     }
     if record.named != pay.named || record.lane != pay.lane {
         return Err(Failure::new("named node or lane", "another", "the payment's"));
@@ -344,9 +383,8 @@ fn check_nodes(
     verifier: &Verifier,
     rng: &mut impl CryptoRng,
     receipt: &PaymentReceipt,
-    drawn: &Committee,
+    nodes: &[Address],
 ) -> Held<()> {
-    let nodes: Vec<Address> = drawn.a.iter().chain(&drawn.b).map(|seat| seat.node).collect();
     let wanted: Vec<Hash> = nodes.iter().map(keys::node).collect();
     let (_, values) = proven(verifier, rng, "node records", &receipt.nodes, &wanted)?;
     for (node, value) in nodes.iter().zip(&values) {
@@ -363,13 +401,14 @@ fn check_nodes(
 fn check_commits(
     opened: &QueryRecord,
     last: &QueryRecord,
-    drawn: &Committee,
+    drawn: &Drawn,
     chain: &Hash,
     proven_at: u64,
 ) -> Held<()> {
     let bare = |record: &QueryRecord| QueryRecord {
         committee: None,
         commits: Vec::new(),
+        sealed: record.sealed.as_ref().map(|sealed| Sealed::new(sealed.terms.clone())),
         held: Amount::ZERO,
         held_faucet: Amount::ZERO,
         shares_paid: SharesPaid::default(),
@@ -379,6 +418,22 @@ fn check_commits(
     if bare(opened) != bare(last) {
         return Err(Failure::new("terms of the paid query", "changed", "those of its opening"));
     }
+    let drawn = match drawn {
+        Drawn::Pair(drawn) => drawn,
+        Drawn::Shards(drawn) => {
+            let none = || Failure::new("lane of the query", "a masked one", "a committee's");
+            if last.committee.is_some() || !last.commits.is_empty() {
+                return Err(none());
+            }
+            return shards::check(
+                last,
+                last.sealed.as_ref().ok_or_else(none)?,
+                drawn,
+                chain,
+                proven_at,
+            );
+        }
+    };
     if last.committee.as_ref().is_some_and(|committee| committee != drawn) {
         return Err(Failure::new("committee in the record", "another", "the one recomputed"));
     }

@@ -14,17 +14,22 @@
 //! open until the deadline, and the report says so; written after it, the receipt accounts for the
 //! whole escrow.
 //!
-//! What it does not show is said by [`DOES_NOT_SHOW`], always. It holds no prompt, no answer, no
+//! A committee's query has the same record: the committee is that of its shards, the commitments are of
+//! traces, and with them come what was revealed, the disputes and their rulings.
+//!
+//! What it does not show is said by [`DOES_NOT_SHOW`] or [`COMMITTEE_DOES_NOT_SHOW`], always. It holds no prompt, no answer, no
 //! mask and no Freivalds secret.
 //!
 //! The file is JSON with the codec's bytes in hex. Bytes decode canonically and unknown fields are
 //! refused, so a file has no room for anything unchecked.
 
 mod check;
+mod committee;
 mod money;
 mod parts;
 
 pub use check::{PaymentSummary, SeatSummary, verify};
+pub use committee::{COMMITTEE_DOES_NOT_SHOW, ReplicaSummary, ShardSummary};
 pub use parts::{CertifiedPart, EntryPart, Hex, PaymentReceipt, ReceiptError, StatePart};
 
 use serde::Serialize;
@@ -35,7 +40,7 @@ pub const PAYMENT_FORMAT: &str = "nesa-payment-receipt/1";
 /// Longest receipt file accepted, in bytes: a snapshot of 512 nodes in hex, with proofs.
 pub const MAX_RECEIPT_BYTES: usize = 1 << 20;
 
-/// What no payment receipt shows, whatever its checks say.
+/// What no payment receipt of a masked query shows, whatever its checks say.
 pub const DOES_NOT_SHOW: [&str; 4] = [
     "that the answer was right: Freivalds' check convinces only whoever holds its secret",
     "what was asked or answered: neither is in this record",

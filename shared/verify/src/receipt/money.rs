@@ -3,9 +3,11 @@
 use super::{
     Failure,
     check::{Held, same},
+    committee,
 };
 use nesa_chain::{
     action::Side,
+    committee::Windows,
     fees,
     limits::MAX_VALIDATORS,
     params::Params,
@@ -32,13 +34,15 @@ fn sub(a: Amount, b: Amount) -> Held<Amount> {
 pub(super) fn check_payments(record: &QueryRecord, params: &Params) -> Held<Amount> {
     let mut due = fees::Split::default();
     let mut claimed = Amount::ZERO;
-    for commit in &record.commits {
-        let split = fees::split(commit.claimed(), &params.shares).ok_or_else(overflow)?;
-        same("paid to an operator", commit.earned(), split.compute)?;
+    let masked = record.commits.iter().map(|commit| (commit.claimed(), commit.earned()));
+    let sealed = record.sealed.iter().flat_map(|sealed| &sealed.commits);
+    for (granted, earned) in masked.chain(sealed.map(|c| (c.claimed(), c.earned()))) {
+        let split = fees::split(granted, &params.shares).ok_or_else(overflow)?;
+        same("paid to an operator", earned, split.compute)?;
         due.owner = add(due.owner, split.owner)?;
         due.validators = add(due.validators, split.validators)?;
         due.treasury = add(due.treasury, split.treasury)?;
-        claimed = add(claimed, commit.claimed())?;
+        claimed = add(claimed, granted)?;
     }
     let paid = &record.shares_paid;
     same("paid to the model's owner", paid.owner, due.owner)?;
@@ -65,11 +69,12 @@ pub(super) fn check_settlement(
     params: &Params,
     proven_at: u64,
 ) -> Held<()> {
-    if settlement.height > proven_at || settlement.timestamp_ms < record.deadline_ms {
+    let close_ms = close_ms(record, params);
+    if settlement.height > proven_at || settlement.timestamp_ms < close_ms {
         return Err(Failure::new(
             "settlement",
             format!("block {} at {} ms", settlement.height, settlement.timestamp_ms),
-            format!("after {} ms, at most block {proven_at}", record.deadline_ms),
+            format!("after {close_ms} ms, at most block {proven_at}"),
         ));
     }
     let burned = burned(record, params)?;
@@ -97,5 +102,16 @@ fn burned(record: &QueryRecord, params: &Params) -> Held<Amount> {
             burned = add(burned, disputed)?;
         }
     }
-    Ok(burned)
+    match &record.sealed {
+        None => Ok(burned),
+        Some(sealed) => add(burned, committee::burned(record, sealed, params)?),
+    }
+}
+
+/// When what is left returns: at the deadline, or at the close of a committee's query.
+pub(super) fn close_ms(record: &QueryRecord, params: &Params) -> u64 {
+    match &record.sealed {
+        None => record.deadline_ms,
+        Some(sealed) => Windows::of(record.deadline_ms, sealed.terms.disclose, params).close_ms,
+    }
 }

@@ -87,7 +87,8 @@ pub struct PaymentReceipt {
     pub seed: Hex,
     /// The snapshot drawn from.
     pub snapshot: StatePart,
-    /// The records of the candidates, A's first, in order of attempt.
+    /// The records of the candidates, A's first, in order of attempt; in a committee's query of the nodes
+    /// that committed, in that order, each once.
     pub nodes: StatePart,
     /// The query's record after its payments, or after its settlement; the chain's parameters; the
     /// model's record.

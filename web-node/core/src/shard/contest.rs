@@ -45,7 +45,7 @@ impl OnChain {
     pub(super) async fn contest(
         &self,
         entry: &Entry,
-        record: &QueryRecord,
+        (record, floor): (&QueryRecord, u64),
         sealed: &Sealed,
         windows: &Windows,
         brief: &mut Brief,
@@ -62,7 +62,7 @@ impl OnChain {
             let Some(side) = side(replica, left, right) else { continue };
             let pair = Pair { query, shard, left, right };
             let key = keys::dispute(&query, shard, left, right);
-            let (running, _) = self.light().record::<DisputeRecord>(key, "dispute", 0).await?;
+            let (running, _) = self.light().record::<DisputeRecord>(key, "dispute", floor).await?;
             let Some(DisputeRecord { dispute, round_ms }) = running else { continue };
             let owed = dispute.awaits(side);
             if now > round_ms.saturating_add(LATE_MS) {

@@ -22,7 +22,10 @@ use nesa_chain::{
     voucher::ShardVoucher,
 };
 use nesa_crypto::{SecretKey, Signature, seal::Binding};
-use nesa_light::{AskError, LightClient, accounts::Accounts};
+use nesa_light::{
+    AskError, LightClient,
+    accounts::{Accounts, INCLUSION_LIMIT},
+};
 use nesa_platform::{
     BoxFuture,
     storage::{StorageError, Store},
@@ -30,6 +33,8 @@ use nesa_platform::{
 };
 use nesa_primitives::{Address, Amount, Hash, codec_struct, decode_exact};
 use nesa_sealed::{Opening, Terms, message::Refusal, server::Outcome};
+
+use nesa_trace::Answer;
 
 use super::{
     contest::Brief,
@@ -47,6 +52,9 @@ const MAX_SEED: usize = 64;
 const CATCH_UP: Duration = Duration::from_secs(6);
 /// Pause between two looks, unless a new head comes first.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a node waits for what it said in a dispute to be in a block, before it looks again: several
+/// tries fit a round.
+const DISPUTE_WAIT: Duration = Duration::from_millis(2_500);
 /// Block time runs a little behind this device's clock: a window is entered so much later, in ms.
 pub(super) const LATE_MS: u64 = 300;
 
@@ -316,9 +324,11 @@ impl OnChain {
     async fn run(&self, entry: Entry) {
         let mut earned = Amount::ZERO;
         let mut brief = Brief::default();
+        // What this node has said is in every record from this height on.
+        let mut floor = 0;
         loop {
             let seen = self.light().height();
-            let next = match self.next(&entry, &mut brief).await {
+            let next = match self.next(&entry, floor, &mut brief).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::debug!(%error, query = %entry.query, "cannot settle yet");
@@ -332,11 +342,19 @@ impl OnChain {
             }
             match next {
                 Next::Send(action) => {
-                    let name = action.name();
-                    if let Err(error) = self.send(action).await {
-                        tracing::debug!(%error, name, query = %entry.query, "not taken");
-                    } else {
-                        continue;
+                    let name = name(&action);
+                    match self.send(action).await {
+                        Err(error) => {
+                            tracing::debug!(%error, name, query = %entry.query, "not taken");
+                        }
+                        Ok(height) => {
+                            floor = height;
+                            if matches!(name, "open-dispute" | "opening" | "close-dispute") {
+                                let Entry { query, shard, replica, .. } = &entry;
+                                tracing::info!(name, %query, shard, replica, "in a dispute");
+                            }
+                            continue;
+                        }
                     }
                 }
                 Next::Wait(_) => {}
@@ -352,15 +370,31 @@ impl OnChain {
         }
     }
 
-    async fn send(&self, action: Action) -> Result<(), AskError> {
+    /// Sends, and waits for the block; its height. What is said in a dispute is given up early: of two
+    /// openings only one is taken, and the next round does not wait.
+    async fn send(&self, action: Action) -> Result<u64, AskError> {
+        let limit = match action {
+            Action::OpenDispute(_) | Action::AnswerDispute(_) | Action::CloseDispute(_) => {
+                DISPUTE_WAIT
+            }
+            _ => INCLUSION_LIMIT,
+        };
         let fee = self.accounts.params().await?.min_tx_fee;
-        self.accounts.send_and_wait(&self.operator, action, fee).await.map(|_| ())
+        let signed = self.accounts.send(&self.operator, action, fee).await?;
+        match self.light().wait_included(&signed, limit).await {
+            Ok(included) => Ok(included.header.header.height()),
+            Err(error) => {
+                // It may have been dropped: do not build on its nonce.
+                self.accounts.forget(&signed.tx.sender).await;
+                Err(error)
+            }
+        }
     }
 
-    async fn next(&self, entry: &Entry, brief: &mut Brief) -> Result<Next, AskError> {
+    async fn next(&self, entry: &Entry, floor: u64, brief: &mut Brief) -> Result<Next, AskError> {
         let Entry { query, shard, replica, seat, .. } = *entry;
         let key = keys::query(&query);
-        let (record, _) = self.light().record::<QueryRecord>(key, "query", 0).await?;
+        let (record, _) = self.light().record::<QueryRecord>(key, "query", floor).await?;
         let params = self.accounts.params().await?;
         let now = time::now_ms();
         let Some((record, sealed)) = record.and_then(|r| r.sealed.clone().map(|s| (r, s))) else {
@@ -373,7 +407,9 @@ impl OnChain {
         if !record.status.is_open() || now > windows.close_ms.saturating_add(60_000) {
             return Ok(Next::Over(earned));
         }
-        if let Some(action) = self.contest(entry, &record, &sealed, &windows, brief).await? {
+        if let Some(action) =
+            self.contest(entry, (&record, floor), &sealed, &windows, brief).await?
+        {
             return Ok(Next::Send(action));
         }
         if windows.dispute_ms.is_none_or(|last| now > last.saturating_add(LATE_MS))
@@ -431,6 +467,15 @@ impl OnChain {
             }
             _ => Next::Wait(earned),
         })
+    }
+}
+
+/// An action's name. An opening has one of its own: once it is in a block, the validators have computed
+/// what it opens.
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::AnswerDispute(said) if matches!(said.answer, Answer::Opening(_)) => "opening",
+        action => action.name(),
     }
 }
 

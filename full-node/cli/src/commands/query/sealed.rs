@@ -1,6 +1,6 @@
 //! `nesa query generate --lane sealed`: a prompt continued by nodes that read it and must agree.
 
-use std::{io::Write as _, sync::Arc};
+use std::{io::Write as _, path::Path, sync::Arc};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -85,11 +85,18 @@ pub(super) async fn run(args: &SealedArgs, common: &Common, prompt: Prompt) -> R
     let needed = queries.sealed_cost(&model, &prompt, &options).await.map_err(failed)?;
     session::fund(&queries, key.public(), needed).await?;
     let outcome = queries.write_sealed(&model, &key, &prompt, &options).await.map_err(failed)?;
+    let receipt = match &outcome.receipt {
+        Some(receipt) => Some(session::write_payment(common, &outcome.query, receipt)?),
+        None => None,
+    };
     if common.json {
-        outln!("{}", report(&outcome));
+        outln!("{}", report(&outcome, receipt.as_deref()));
     } else {
         outln!("");
         explain(&outcome);
+        if let Some(path) = &receipt {
+            eprintln!("  receipt: {}", path.display());
+        }
     }
     client.stop().await;
     if matches!(outcome.standing, Standing::Disputed(_)) {
@@ -135,7 +142,7 @@ fn standing(standing: &Standing) -> &'static str {
     }
 }
 
-fn report(outcome: &SealedOutcome) -> Value {
+fn report(outcome: &SealedOutcome, receipt: Option<&Path>) -> Value {
     let transcript = &outcome.transcript;
     let nodes: Vec<Value> = transcript
         .served
@@ -174,6 +181,7 @@ fn report(outcome: &SealedOutcome) -> Value {
         "trace_roots": roots,
         "cuts": outcome.plan.cuts(),
         "nodes": nodes,
+        "receipt": receipt,
         "disputes": outcome.on_chain.as_ref().map(|sealed| &sealed.disputes),
         "commits": outcome.on_chain.as_ref().map(|sealed| {
             let fate = |c: &ShardCommit| json!({

@@ -12,6 +12,7 @@ use nesa_light::{
     models::{LoadProgress, NetworkSource, Prepared},
     query::Until,
     query::report::{Listener, Phase, PreparationUsed, Progress, Quote},
+    receipt::PaymentReceipt,
 };
 use nesa_primitives::{Address, Amount, Denom, Hash};
 use serde_json::{Value, json};
@@ -227,22 +228,31 @@ pub(super) struct Receipts {
 pub(super) fn write_receipts(common: &Common, outcome: &QueryOutcome) -> Result<Receipts> {
     let mut written = Receipts { payment: None, opened: None };
     if let Some(receipt) = &outcome.receipt {
-        let path = match &common.receipt {
-            Some(path) => path.clone(),
-            None => {
-                let folder = files::home()?.join("receipts");
-                files::private_dir(&folder)?;
-                folder.join(format!("{}.json", outcome.query))
-            }
-        };
-        files::write(&path, receipt.to_json()?.as_bytes())?;
-        written.payment = Some(absolute(path)?);
+        written.payment = Some(write_payment(common, &outcome.query, receipt)?);
     }
     if let (Some(path), Some(opened)) = (&common.open_receipt, &outcome.opened) {
         files::write_secret(path, opened.to_json()?.as_bytes())?;
         written.opened = Some(absolute(path.clone())?);
     }
     Ok(written)
+}
+
+/// Writes the payment receipt of `query` where the user wants it, or under `$NESA_HOME`; its path.
+pub(super) fn write_payment(
+    common: &Common,
+    query: &Hash,
+    receipt: &PaymentReceipt,
+) -> Result<PathBuf> {
+    let path = match &common.receipt {
+        Some(path) => path.clone(),
+        None => {
+            let folder = files::home()?.join("receipts");
+            files::private_dir(&folder)?;
+            folder.join(format!("{query}.json"))
+        }
+    };
+    files::write(&path, receipt.to_json()?.as_bytes())?;
+    absolute(path)
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf> {
