@@ -267,9 +267,9 @@ fn a_liar_in_a_shard_is_found_by_the_validators_and_slashed() {
     let more = ["--disclose", "--receipt", receipt];
     let (network, output, _) = rehearse_sealed_with("liar", folder.path(), &more);
     convicted(&network, &output);
-    // An opening in a block has been computed by every validator; nobody was late.
+    // An opening in a block has been computed by every validator. The liar, in four disputes at once, may
+    // be late in another: then it loses that one by its deadline.
     assert!(said(&network, "name=\"opening\"") > 0, "judged");
-    assert_eq!(said(&network, "name=\"close-dispute\""), 0, "nobody fell silent");
     // The receipt says it too, to whoever has the trust root alone.
     let root = network.field("trust_root");
     let checked = network.json(["receipt", "verify", receipt, "--trust-root", root, "--json"]);
