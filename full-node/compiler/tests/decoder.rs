@@ -244,3 +244,27 @@ fn files_equal_artifacts() {
         assert_eq!(std::fs::read(&out).unwrap(), artifact.to_file());
     }
 }
+
+/// Sizes that the format cannot carry are named before anything of these sizes is read or made.
+#[test]
+fn sizes_beyond_the_format_are_named() {
+    let case = cases().remove(0);
+    for (property, value, words) in [
+        ("vocab_size", 1u64 << 21, "vocab is 2097152, allowed 1 to 2^20"),
+        ("hidden_size", 1 << 40, "hidden_size of 1099511627776"),
+        ("intermediate_size", 1 << 20, "d_ff is 1048576, allowed 1 to 2^17"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        write(&case, dir.path(), |_, _| ());
+        let mut config = case.config.clone();
+        config[property] = value.into();
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let llama = Llama::open(dir.path()).unwrap();
+        let out = dir.path().join("model.nesa");
+        let (text, options) = (TextFiles::default(), DecoderOptions::default());
+        let made = compile_decoder_file(&llama, &text, &[vec![1, 2]], &options, &out, &mut |_| ());
+        let error = made.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        assert!(!out.exists());
+    }
+}
