@@ -150,6 +150,18 @@ impl LlamaConfig {
         if raw.hidden_act != "silu" {
             return Err(unsupported("hidden_act", &raw.hidden_act, "silu"));
         }
+        // Before anything of these sizes is made.
+        for (what, got, most, allowed) in [
+            ("hidden_size", raw.hidden_size, 1 << 14, "1 to 2^14"),
+            ("intermediate_size", raw.intermediate_size, 1 << 17, "1 to 2^17"),
+            ("num_hidden_layers", raw.num_hidden_layers, 256, "1 to 256"),
+            ("vocab_size", raw.vocab_size, 1 << 20, "1 to 2^20"),
+            ("head_dim", raw.head_dim.unwrap_or(1), 256, "1 to 256"),
+        ] {
+            if !(1..=most).contains(&got) {
+                return Err(unsupported(what, got, allowed));
+            }
+        }
         let heads = raw.num_attention_heads;
         if heads == 0 || (raw.head_dim.is_none() && !raw.hidden_size.is_multiple_of(heads)) {
             return Err(unsupported("num_attention_heads", heads, "a divisor of hidden_size"));
