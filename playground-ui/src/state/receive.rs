@@ -3,8 +3,8 @@
 use js_sys::Uint8Array;
 use leptos::prelude::*;
 use nesa_messages::{
-    Draft, FromWorker, JobId, JobState, JobView, Problem, RequestId, Standing, TaskKind, ToWorker,
-    WalletCommand, WalletState, WalletView,
+    Draft, FromWorker, JobId, JobState, JobView, LaneChoice, Problem, RequestId, Standing,
+    TaskKind, ToWorker, WalletCommand, WalletState, WalletView,
 };
 use nesa_page::sealed::mark;
 
@@ -60,9 +60,11 @@ impl App {
             }
             FromWorker::History { items } => self.history.set(Some(items)),
             FromWorker::Draft { draft } => {
-                // What was typed while the worker was starting wins over what was stored.
+                // What was typed or chosen while the worker was starting wins over what was stored.
                 let untouched = self.draft.with_untracked(|d| {
-                    d.documents.is_empty() && d.question.is_empty() && d.chat.text.is_empty()
+                    let lane = d.chat.lane == LaneChoice::default();
+                    let empty = d.documents.is_empty() && d.question.is_empty();
+                    lane && empty && d.chat.text.is_empty()
                 });
                 if untouched {
                     self.receive_draft(draft);
