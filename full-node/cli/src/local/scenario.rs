@@ -56,12 +56,7 @@ impl Scenario {
     pub(crate) fn favours_first_node(self) -> bool {
         matches!(
             self,
-            Self::Liar
-                | Self::Hush
-                | Self::Silent
-                | Self::Crash
-                | Self::Preparer
-                | Self::Quantised
+            Self::Liar | Self::Hush | Self::Silent | Self::Crash | Self::Preparer | Self::Quantised
         )
     }
 

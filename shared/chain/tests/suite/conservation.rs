@@ -5,8 +5,8 @@ use crate::{traces::*, world::*};
 use nesa_chain::{
     Action, SignedTx,
     action::{
-        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, Lane, Named, OpenDispute, Pair,
-        PayForQuery, Reveal, Side, Unbond, Verification,
+        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, Lane, Named, OpenDispute,
+        Pair, PayForQuery, Reveal, Side, Unbond, Verification,
     },
     query::QueryRecord,
 };

@@ -472,7 +472,8 @@ impl OnChain {
                     return Ok(Next::Send(Action::ClaimServed(claim)));
                 }
                 // Float replicas are compared by the client, whose voucher says what it found.
-                let agreed = record.lane == Lane::Float || matches!(agreement, Agreement::Agreed(_));
+                let agreed =
+                    record.lane == Lane::Float || matches!(agreement, Agreement::Agreed(_));
                 let agreed = agreed && !commit.liar;
                 match &entry.voucher {
                     Some(voucher) if agreed && voucher.total > commit.claimed() => {
