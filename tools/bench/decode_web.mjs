@@ -3,39 +3,17 @@
 //   node tools/bench/decode_web.mjs ENGINE.wasm FOLDER PROMPT WRITTEN ROUNDS  → one JSON object
 // FOLDER is one that decoders.py wrote, with exact.nesa beside q8_0.gguf. wllama's times are those that its own server takes inside
 // the module, so that messages between page and worker are not in them; it samples greedily, of which the cost is in its writing.
-import { chromium } from 'playwright-core';
-import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
-import { join, dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, resolve } from 'node:path';
+import { here, withPage } from './page.mjs';
 
-const here = dirname(fileURLToPath(import.meta.url));
 const [engine, folder] = process.argv.slice(2, 4).map((path) => resolve(path));
 const work = process.argv.slice(4).map(Number);
 const wllama = join(here, 'node_modules/@wllama/wllama');
 const places = { '/wllama/': join(wllama, 'esm/') };
 const files = { '/engine.wasm': engine, '/exact.nesa': join(folder, 'exact.nesa'), '/q8_0.gguf': join(folder, 'q8_0.gguf') };
-const types = { js: 'text/javascript', wasm: 'application/wasm' };
-const server = createServer(async (request, response) => {
-  const path = new URL(request.url, 'http://local').pathname;
-  try {
-    // A clock that is not rounded to 0.1 ms needs an isolated page.
-    response.setHeader('cross-origin-opener-policy', 'same-origin');
-    response.setHeader('cross-origin-embedder-policy', 'require-corp');
-    if (path === '/') { response.setHeader('content-type', 'text/html'); return response.end('<!doctype html>'); }
-    const prefix = Object.keys(places).find((p) => path.startsWith(p));
-    const body = await readFile(files[path] ?? join(places[prefix], path.slice(prefix.length).replaceAll('..', '')));
-    response.setHeader('content-type', types[path.split('.').pop()] ?? 'application/octet-stream');
-    response.end(body);
-  } catch { response.statusCode = 404; response.end(); }
-});
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
 const version = JSON.parse(await readFile(join(wllama, 'package.json'))).version;
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-background-networking'] });
-try {
-  const page = await browser.newPage();
-  await page.goto(`http://127.0.0.1:${server.address().port}`);
+await withPage({ places, files }, async (page, browser) => {
   const out = await page.evaluate(async ([prompt, written, rounds]) => {
     const { Wllama } = await import('/wllama/index.js');
     const load = async (path) => (await fetch(path)).arrayBuffer();
@@ -81,7 +59,4 @@ try {
     };
   }, work);
   console.log(JSON.stringify({ peer: `wllama ${version}`, chromium: browser.version(), ...out }));
-} finally {
-  await browser.close();
-  server.close();
-}
+});

@@ -1,36 +1,12 @@
 // The exact engine and onnxruntime-web in one page of headless Chromium, by turns, one thread, wasm simd.
 //   node tools/bench/ort_web.mjs FOLDER_WITH_ONNX ENGINE.wasm MODEL.nesa  → one JSON object
-import { chromium } from 'playwright-core';
-import { createServer } from 'node:http';
-import { readFile } from 'node:fs/promises';
-import { join, dirname, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, resolve } from 'node:path';
+import { here, withPage } from './page.mjs';
 
-const here = dirname(fileURLToPath(import.meta.url));
 const [folder, engine, model] = process.argv.slice(2).map((path) => resolve(path));
 const places = { '/ort/': join(here, 'node_modules/onnxruntime-web/dist/'), '/model/': folder + '/', '/own/': here + '/' };
 const files = { '/engine.wasm': engine, '/model.nesa': model };
-const types = { js: 'text/javascript', mjs: 'text/javascript', wasm: 'application/wasm', html: 'text/html' };
-const server = createServer(async (request, response) => {
-  const path = new URL(request.url, 'http://local').pathname;
-  try {
-    // A clock that is not rounded to 0.1 ms needs an isolated page.
-    response.setHeader('cross-origin-opener-policy', 'same-origin');
-    response.setHeader('cross-origin-embedder-policy', 'require-corp');
-    if (path === '/') { response.setHeader('content-type', 'text/html'); return response.end('<!doctype html>'); }
-    const prefix = Object.keys(places).find((p) => path.startsWith(p));
-    const body = await readFile(files[path] ?? join(places[prefix], path.slice(prefix.length).replaceAll('..', '')));
-    response.setHeader('content-type', types[path.split('.').pop()] ?? 'application/octet-stream');
-    response.end(body);
-  } catch { response.statusCode = 404; response.end(); }
-});
-await new Promise((done) => server.listen(0, '127.0.0.1', done));
-const origin = `http://127.0.0.1:${server.address().port}`;
-const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-background-networking'] });
-try {
-  const page = await browser.newPage();
-  await page.goto(origin);
+await withPage({ places, files }, async (page) => {
   const out = await page.evaluate(async () => {
     const ort = await import('/ort/ort.wasm.min.mjs');
     const { byTurns, inputs } = await import('/own/timing.mjs');
@@ -62,7 +38,4 @@ try {
     return out;
   });
   console.log(JSON.stringify(out));
-} finally {
-  await browser.close();
-  server.close();
-}
+});

@@ -16,6 +16,7 @@ after(async () => {
   await network?.down();
 });
 
+const height = async () => (await (await fetch(`${network.rpc}/v1/status`)).json()).head.height;
 /** What the chain says the volunteer's wallet holds, in unes: a validator's word, not the page's. */
 async function balance() {
   const account = await (await fetch(`${network.rpc}/v1/account/${address}`)).json();
@@ -40,12 +41,16 @@ test('one button makes a tab a node, and the bit self-test of its adapter is sho
   address = (await volunteer.locator(hook('wallet-address')).innerText()).trim();
   await volunteer.goto(new URL('#/donate', network.playground).href);
   await volunteer.locator(hook('donate-stop')).waitFor();
+  await until(async () => /^Serving/.test(await volunteer.locator(hook('donate-phase')).innerText()), 120, 'it is registered');
 });
 
 test('another tab draws it, is answered, and pays it', async () => {
   const context = await browser.newContext();
   client = await open(browser, network.playground, { context });
   await ready(client);
+  // Queries draw from a snapshot that is at least one interval of four blocks old.
+  const registered = await height();
+  await until(async () => (await height()) >= registered + 8, 60, 'the volunteer is in the snapshot');
   const before = await balance();
   await ask(client, 'when should the apple trees be pruned?');
   assert.equal(await settled(client, undefined, 180), 'done');
