@@ -15,7 +15,7 @@ use commonware_codec::{Buf, Encode as _, EncodeSize, Error, RangeCfg, Read, Read
 use nesa_chain::{ShardVoucher, committee};
 use nesa_crypto::{
     SecretKey, Signature,
-    seal::{Binding, Envelope, Opener, PrekeySecret, Role, Sealer},
+    seal::{Binding, Envelope, Opener, Role, Sealer},
     sign::{VerifyError, verify_strict},
 };
 use nesa_primitives::{Address, Amount, Hash, codec_struct, decode_exact, domain};
@@ -25,7 +25,7 @@ use crate::{
     Terms,
     client::Misbehaviour,
     message::{Frame, FrameLimits, OVERHEAD, Refusal},
-    server::{EPOCH_MS, Outcome},
+    server::{AskedOf, DoorOf, GreetingOf, Outcome},
 };
 
 /// Bytes of inputs or of an answer at most.
@@ -297,78 +297,12 @@ fn told(opener: &mut Opener, sealed: &[u8]) -> Result<Told, Misbehaviour> {
     decode_exact(&content, &()).map_err(|_| wrong("malformed under the seal"))
 }
 
-/// A node's prekeys for this lane.
-pub struct Door {
-    chain: Hash,
-    identity: SecretKey,
-    /// By age; the last is handed out.
-    prekeys: Vec<PrekeySecret>,
-}
-
-/// Who asks for a session. Nothing in it is proven but that it was sealed for this node.
-pub struct Asked {
-    /// What the envelope was bound to.
-    pub binding: Binding,
-    opening: FloatOpening,
-    sealer: Sealer,
-    opener: Opener,
-}
-
+/// A node's door in this lane.
+pub type Door = DoorOf<FloatOpening>;
 /// What a frame at the door leads to.
-pub enum Greeting {
-    /// An answer.
-    Reply(Bytes),
-    /// An envelope was opened.
-    Asked(Box<Asked>),
-}
-
-impl Door {
-    /// A door of the node with this identity. Call [`Door::turn`] before use.
-    pub fn new(chain: Hash, identity: SecretKey) -> Self {
-        Self { chain, identity, prekeys: Vec::new() }
-    }
-
-    /// Erases what is over at `now_ms`, and makes the prekey of a new epoch.
-    pub fn turn(&mut self, now_ms: u64, rng: &mut impl CryptoRng) {
-        self.prekeys.retain(|key| key.prekey().until_ms > now_ms);
-        let epoch = now_ms / EPOCH_MS;
-        if self.prekeys.last().is_none_or(|key| key.prekey().epoch != epoch) {
-            let until = epoch.saturating_add(2).saturating_mul(EPOCH_MS);
-            let key = PrekeySecret::generate(&self.identity, &self.chain, epoch, until, rng);
-            self.prekeys.push(key);
-        }
-    }
-
-    /// Takes a frame of a stream without a session.
-    ///
-    /// # Errors
-    /// The [`Refusal`] to send.
-    pub fn receive(&self, bytes: &[u8]) -> Result<Greeting, Refusal> {
-        let node = self.identity.public();
-        let limits = FrameLimits { sealed: 0 };
-        match decode_exact::<Frame>(bytes, &limits).map_err(|_| Refusal::Protocol)? {
-            Frame::Hello { chain, node: to } => {
-                if chain != self.chain || to != node {
-                    return Err(Refusal::NotDrawn);
-                }
-                let key = self.prekeys.last().ok_or(Refusal::Unavailable)?;
-                Ok(Greeting::Reply(Frame::Prekey(key.prekey().clone()).encode()))
-            }
-            Frame::Open { binding, envelope } => {
-                if binding.chain != self.chain || binding.node != node {
-                    return Err(Refusal::NotDrawn);
-                }
-                let key = self.prekeys.iter().find(|key| key.prekey().epoch == binding.epoch);
-                let key = key.ok_or(Refusal::Envelope)?;
-                let opened = envelope.open(key, &binding).map_err(|_| Refusal::Envelope)?;
-                let opening = decode_exact(&opened.content, &()).map_err(|_| Refusal::Protocol)?;
-                let (sealer, opener) = (opened.sealer, opened.opener);
-                Ok(Greeting::Asked(Box::new(Asked { binding, opening, sealer, opener })))
-            }
-            _ => Err(Refusal::Protocol),
-        }
-    }
-}
+pub type Greeting = GreetingOf<FloatOpening>;
+/// Who asks for a session.
+pub type Asked = AskedOf<FloatOpening>;
 
 /// The node's end of a stream whose query was proven.
 pub struct Session {

@@ -1,7 +1,9 @@
 //! Prekeys and envelopes: what happens before the node knows whether it serves a query.
 
+use std::marker::PhantomData;
+
 use bytes::Bytes;
-use commonware_codec::Encode as _;
+use commonware_codec::{Encode, Read};
 use nesa_crypto::{
     SecretKey,
     seal::{Binding, Opener, PrekeySecret, Sealer},
@@ -17,36 +19,44 @@ use crate::{
 /// How long a prekey is handed out, in ms. It opens envelopes for one epoch more, and is then erased.
 pub const EPOCH_MS: u64 = 60 * 60 * 1000;
 
-/// A node's prekeys on one chain.
-pub struct Door {
+/// The door of the sealed lane.
+pub type Door = DoorOf<Opening>;
+/// What a frame at the sealed lane's door leads to.
+pub type Greeting = GreetingOf<Opening>;
+/// Who asks for a session of the sealed lane.
+pub type Asked = AskedOf<Opening>;
+
+/// A node's prekeys on one chain, for envelopes whose content is an `O`. Each lane has prekeys of its own.
+pub struct DoorOf<O> {
     chain: Hash,
     identity: SecretKey,
     /// By age; the last is handed out.
     prekeys: Vec<PrekeySecret>,
+    content: PhantomData<fn() -> O>,
 }
 
 /// What a frame leads to.
-pub enum Greeting {
+pub enum GreetingOf<O> {
     /// An answer.
     Reply(Bytes),
     /// An envelope was opened: somebody asks for a session.
-    Asked(Box<Asked>),
+    Asked(Box<AskedOf<O>>),
 }
 
 /// Who asks for a session, and for what. Nothing in it is proven but that it was sealed for this node.
-pub struct Asked {
+pub struct AskedOf<O> {
     /// What the envelope was bound to.
     pub binding: Binding,
     /// Its content.
-    pub opening: Opening,
-    pub(super) sealer: Sealer,
-    pub(super) opener: Opener,
+    pub opening: O,
+    pub(crate) sealer: Sealer,
+    pub(crate) opener: Opener,
 }
 
-impl Door {
+impl<O: Read<Cfg = ()> + Encode> DoorOf<O> {
     /// A door of the node with this identity. Call [`Door::turn`] before use.
     pub fn new(chain: Hash, identity: SecretKey) -> Self {
-        Self { chain, identity, prekeys: Vec::new() }
+        Self { chain, identity, prekeys: Vec::new(), content: PhantomData }
     }
 
     /// Erases what is over at `now_ms`, and makes the prekey of a new epoch. To be called before a
@@ -65,7 +75,7 @@ impl Door {
     ///
     /// # Errors
     /// The [`Refusal`] to send.
-    pub fn receive(&self, bytes: &[u8]) -> Result<Greeting, Refusal> {
+    pub fn receive(&self, bytes: &[u8]) -> Result<GreetingOf<O>, Refusal> {
         let limits = FrameLimits { sealed: 0 };
         let node = self.identity.public();
         match decode_exact::<Frame>(bytes, &limits).map_err(|_| Refusal::Protocol)? {
@@ -74,7 +84,7 @@ impl Door {
                     return Err(Refusal::NotDrawn);
                 }
                 let key = self.prekeys.last().ok_or(Refusal::Unavailable)?;
-                Ok(Greeting::Reply(Frame::Prekey(key.prekey().clone()).encode()))
+                Ok(GreetingOf::Reply(Frame::Prekey(key.prekey().clone()).encode()))
             }
             Frame::Open { binding, envelope } => {
                 if binding.chain != self.chain || binding.node != node {
@@ -84,9 +94,9 @@ impl Door {
                 let key = key.ok_or(Refusal::Envelope)?;
                 let opened = envelope.open(key, &binding).map_err(|_| Refusal::Envelope)?;
                 let opening =
-                    decode_exact::<Opening>(&opened.content, &()).map_err(|_| Refusal::Protocol)?;
+                    decode_exact::<O>(&opened.content, &()).map_err(|_| Refusal::Protocol)?;
                 let (sealer, opener) = (opened.sealer, opened.opener);
-                Ok(Greeting::Asked(Box::new(Asked { binding, opening, sealer, opener })))
+                Ok(GreetingOf::Asked(Box::new(AskedOf { binding, opening, sealer, opener })))
             }
             _ => Err(Refusal::Protocol),
         }

@@ -16,7 +16,7 @@ mod ledger;
 mod session;
 
 pub use bent::Bent;
-pub use door::{Asked, Door, EPOCH_MS, Greeting};
+pub use door::{Asked, AskedOf, Door, DoorOf, EPOCH_MS, Greeting, GreetingOf};
 pub use given::{Given, given_bytes, replay};
 pub use job::{Canceller, Done, Job, kv_bytes, run};
 pub use session::{Outcome, Received, ServeError, Session};
