@@ -24,7 +24,11 @@ def llama_cpp(folder: pathlib.Path, prompt: int, written: int, threads: int):
     quiet = c.llama_log_callback(lambda *_: None)
     c.llama_log_set(quiet, ctypes.c_void_p(0))
     c.llama_backend_init()
-    model = c.llama_model_load_from_file(str(folder / "q8_0.gguf").encode(), c.llama_model_default_params())
+    load = c.llama_model_default_params()
+    # On processors with AMX, Q8_0 in AMX buffers crashes in llama-cpp-python 0.3.36: its other kernels serve there.
+    cpu = pathlib.Path("/proc/cpuinfo")
+    load.use_extra_bufts = not (cpu.exists() and "amx_int8" in cpu.read_text())
+    model = c.llama_model_load_from_file(str(folder / "q8_0.gguf").encode(), load)
     vocab = c.llama_vocab_n_tokens(c.llama_model_get_vocab(model))
     params = c.llama_context_default_params()
     params.n_ctx = prompt + written
