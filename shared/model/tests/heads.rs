@@ -144,4 +144,9 @@ fn lying_heads_are_refused() {
     assert_eq!(what(changed(TensorKind::Labels, b"\xff")), "labels");
     assert_eq!(what(changed(TensorKind::TanhTable, &32769u16.to_le_bytes())), "tanh table");
     assert_eq!(Model::open(&honest).unwrap().labels(), ["class 0", "class 1", "class 2"]);
+    // Its results are no vectors, and whoever wants vectors is told.
+    assert_eq!(
+        (honest.header().manifest().embeds(), honest.header().manifest().family()),
+        (false, "text classifier")
+    );
 }

@@ -13,6 +13,8 @@ pub enum ModelFamily {
     Unknown,
     /// Texts to vectors: search and embedding.
     Encoder,
+    /// Texts to classes: no task of the page asks for it.
+    TextClassifier,
     /// Texts to their continuation: chat.
     Decoder,
     /// Images to classes: digits.

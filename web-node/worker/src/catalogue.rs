@@ -51,7 +51,9 @@ fn describe(offer: &mut ModelOffer, header: &Header) {
     offer.thin_bytes = local.map(|bytes| bytes as u64).sum();
     match manifest {
         Manifest::Encoder(encoder) => {
-            offer.family = ModelFamily::Encoder;
+            let classifies = !manifest.embeds();
+            offer.family =
+                if classifies { ModelFamily::TextClassifier } else { ModelFamily::Encoder };
             offer.context = encoder.encoder.max_tokens.into();
         }
         Manifest::Decoder(decoder) => {

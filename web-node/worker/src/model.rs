@@ -41,15 +41,18 @@ impl App {
     /// It is the first encoder of those offered: search is what the page begins with. A model of
     /// another kind is taken where there is none, and made ready when a task needs it otherwise.
     pub(crate) async fn model_loop(self: Rc<Self>, chain: Chain) {
-        let mut digest = None;
+        let (mut digest, mut other) = (None, None);
         for offered in &chain.offered {
+            // Models of the float lane have no header, and nothing to make ready.
             let header = chain.queries.models().header(offered, chain.queries.sources()).await;
-            if header.is_ok_and(|header| header.manifest().encoder().is_some()) {
+            let Ok(header) = header else { continue };
+            if header.manifest().embeds() {
                 digest = Some(*offered);
                 break;
             }
+            other.get_or_insert(*offered);
         }
-        let Some(digest) = digest.or(chain.offered.first().copied()) else {
+        let Some(digest) = digest.or(other).or(chain.offered.first().copied()) else {
             let problem = Problem::new(
                 "no-model",
                 "This network offers no model.",

@@ -144,10 +144,12 @@ impl Prepared {
     /// The encoder.
     ///
     /// # Errors
-    /// [`FamilyError`] when it is another kind of model.
+    /// [`FamilyError`] when it is another kind of model, or an encoder that classifies: its results are no
+    /// vectors to compare.
     pub fn encoder(&self) -> Result<&Model, FamilyError> {
-        let got = self.model.header().manifest().family();
-        self.model.encoder().ok_or(FamilyError { got, expected: "encoder" })
+        let manifest = self.model.header().manifest();
+        let encoder = self.model.encoder().filter(|_| manifest.embeds());
+        encoder.ok_or(FamilyError { got: manifest.family(), expected: "encoder" })
     }
 
     /// The decoder.

@@ -85,6 +85,7 @@ impl Manifest {
     /// What kind of model this is, in words.
     pub fn family(&self) -> &'static str {
         match self {
+            Self::Encoder(m) if m.head.classes.is_some() => "text classifier",
             Self::Encoder(_) => "encoder",
             Self::Decoder(_) => "decoder",
             Self::Classifier(_) => "classifier",
@@ -100,7 +101,12 @@ impl Manifest {
         }
     }
 
-    /// The encoder's description, if it is one.
+    /// Whether texts become vectors: an encoder without classes.
+    pub fn embeds(&self) -> bool {
+        self.encoder().is_some_and(|encoder| encoder.head.classes.is_none())
+    }
+
+    /// The encoder's description, if it is one; also of an encoder whose head has classes.
     pub fn encoder(&self) -> Option<&EncoderManifest> {
         match self {
             Self::Encoder(m) => Some(m),

@@ -53,10 +53,6 @@ impl Embed {
             .into());
         }
         let session = Session::open(&self.common, "encoder").await?;
-        if session.prepared.encoder().is_ok_and(|model| !model.labels().is_empty()) {
-            let message = "the model classifies texts and embeds none";
-            return Err(Failure::new(Code::Usage, message, "name another with --model").into());
-        }
         let options = session.options(&self.common);
         let quote = session.queries.quote(&session.prepared, &texts, &options).await;
         session.fund(&quote.map_err(session::failed)?).await?;
