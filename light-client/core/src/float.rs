@@ -36,7 +36,7 @@ use nesa_wire::Protocol;
 use crate::{
     AskError,
     query::{QueryClient, QueryError, journal::Fate, pay, sum},
-    sealed::Drawn,
+    replicas::Drawn,
 };
 
 /// Time from inclusion to the last commitment, unless asked otherwise: the draw, the links, one run.
@@ -163,7 +163,7 @@ impl QueryClient {
             named: None,
             terms: Some(planned.terms.clone()),
         };
-        let (paid, mut entry) = self.escrow_with_terms(wallet, payment, params).await?;
+        let (paid, mut entry) = self.escrow_replicas(wallet, payment, params).await?;
         let ran = self.run_float(&planned, &paid.record, &client_key, inputs, judge).await;
         entry.fate = match &ran {
             Ok(_) => Fate::Answered,
@@ -229,8 +229,7 @@ impl QueryClient {
         judge: impl FnOnce(&[Option<Bytes>]) -> Vec<bool>,
     ) -> Result<FloatOutcome, QueryError> {
         let began = Instant::now();
-        let drawn = self.draw_sealed(record, &planned.terms).await;
-        let Drawn { drawn, addresses, .. } = drawn.map_err(draw_failed)?;
+        let Drawn { drawn, addresses, .. } = self.draw_replicas(record, &planned.terms).await?;
         let chain = self.light().chain();
         let salt = Hash(random::bytes());
         let seats: Vec<_> = (0..planned.terms.replicas)
@@ -402,13 +401,5 @@ impl FloatOutcome {
             let paid = !claimed || !replica.agrees || !replica.claimed.is_zero();
             replica.revealed.is_some() && paid
         })
-    }
-}
-
-/// The draw fails only as a query does.
-fn draw_failed(error: crate::sealed::SealedQueryError) -> QueryError {
-    match error {
-        crate::sealed::SealedQueryError::Query(error) => error,
-        other => AskError::Undecided { missing: other.to_string() }.into(),
     }
 }

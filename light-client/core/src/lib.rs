@@ -26,6 +26,7 @@ pub mod passages;
 pub mod peer;
 pub mod query;
 pub mod receipt;
+mod replicas;
 pub mod sealed;
 pub mod search;
 pub mod sync;

@@ -1,12 +1,17 @@
 //! What a transaction can ask for.
 
+mod committee;
+mod seed;
+
+pub use committee::{
+    AnswerDispute, ClaimServed, ClaimShard, CloseDispute, CommitShard, OpenDispute, Pair, Reveal,
+};
+pub use seed::SeedBytes;
+
 use crate::{
     committee::Terms,
-    limits::{
-        MAX_NAME_BYTES, MAX_NODE_ADDRESS_BYTES, MAX_NODE_ADDRESSES, MAX_NODE_MODELS,
-        MAX_SEED_BYTES, up_to,
-    },
-    voucher::{ShardVoucher, Voucher},
+    limits::{MAX_NAME_BYTES, MAX_NODE_ADDRESS_BYTES, MAX_NODE_ADDRESSES, MAX_NODE_MODELS, up_to},
+    voucher::Voucher,
 };
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, Read, ReadExt, Write};
@@ -15,8 +20,7 @@ use nesa_crypto::{
     sign::{VerifyError, verify_strict},
 };
 use nesa_primitives::{Address, Amount, Denom, Hash, Text, codec_struct, codec_tag};
-use nesa_trace::{Answer, Slice};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A model's name.
@@ -253,51 +257,6 @@ codec_struct!(PayForQuery {
     terms,
 });
 
-/// A seed of a view, as bytes that a [`SeedVerifier`](crate::rules::SeedVerifier) understands.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SeedBytes(pub Vec<u8>);
-
-impl fmt::Debug for SeedBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SeedBytes({})", hex::encode(&self.0))
-    }
-}
-
-impl Serialize for SeedBytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for SeedBytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let bytes = hex::decode(String::deserialize(deserializer)?).map_err(D::Error::custom)?;
-        if bytes.len() > MAX_SEED_BYTES {
-            return Err(D::Error::custom("seed longer than 64 bytes"));
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl Write for SeedBytes {
-    fn write(&self, buf: &mut impl BufMut) {
-        self.0.write(buf);
-    }
-}
-
-impl EncodeSize for SeedBytes {
-    fn encode_size(&self) -> usize {
-        self.0.encode_size()
-    }
-}
-
-impl Read for SeedBytes {
-    type Cfg = ();
-    fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
-        Vec::read_cfg(buf, &up_to(MAX_SEED_BYTES)).map(Self)
-    }
-}
-
 /// A drawn server commits to what it answered. The first commit of a query brings the seed that
 /// fixes the committee. Sent by the operator of the drawn node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -328,129 +287,6 @@ pub struct Claim {
 }
 
 codec_struct!(Claim { query, voucher });
-
-/// A drawn replica commits to the trace of its shard's run. The first commit of a query brings the
-/// seed that fixes the committee. Sent by the operator of the drawn node, by the query's deadline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommitShard {
-    /// The query.
-    pub query: Hash,
-    /// The shard served, from 0.
-    pub shard: u8,
-    /// Which replica of it, from 0.
-    pub replica: u8,
-    /// Which candidate of the shard takes this replica's place: the same number, or a spare's.
-    pub seat: u8,
-    /// [`blind`](crate::committee::blind) of the trace's root.
-    pub blinded_root: Hash,
-    /// Padded tokens served.
-    pub served_tokens: u32,
-    /// For a spare: the client key's word that it asked it
-    /// ([`Admission`](crate::committee::Admission)).
-    pub admission: Option<Signature>,
-    /// Seed of the query's draw view.
-    pub seed: SeedBytes,
-}
-
-codec_struct!(CommitShard {
-    query,
-    shard,
-    replica,
-    seat,
-    blinded_root,
-    served_tokens,
-    admission,
-    seed,
-});
-
-/// Opens a commitment, in the reveal window. Sent by the operator that committed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reveal {
-    /// The query.
-    pub query: Hash,
-    /// The shard.
-    pub shard: u8,
-    /// The replica.
-    pub replica: u8,
-    /// Root of the trace.
-    pub root: Hash,
-    /// What it was blinded with, as the client gave it.
-    pub blind: Hash,
-}
-
-codec_struct!(Reveal { query, shard, replica, root, blind });
-
-/// Claims what the client's voucher says for one replica. Sent by the operator that committed, when
-/// the reveal window is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimShard {
-    /// The query.
-    pub query: Hash,
-    /// The client's signed running total.
-    pub voucher: ShardVoucher,
-}
-
-codec_struct!(ClaimShard { query, voucher });
-
-/// Claims what a replica served, without a voucher, where a dispute has shown that the client gave the
-/// replicas of its shard different inputs. Sent by the operator that committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClaimServed {
-    /// The query.
-    pub query: Hash,
-    /// The shard.
-    pub shard: u8,
-    /// The replica.
-    pub replica: u8,
-}
-
-codec_struct!(ClaimServed { query, shard, replica });
-
-/// Two replicas of one shard, `left < right`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// The query.
-    pub query: Hash,
-    /// The shard.
-    pub shard: u8,
-    /// One replica.
-    pub left: u8,
-    /// The other.
-    pub right: u8,
-}
-
-codec_struct!(Pair { query, shard, left, right });
-
-/// Disputes two different roots. Sent by the operator of either replica, soon after the reveals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenDispute {
-    /// Who disputes.
-    pub pair: Pair,
-    /// The part of the model's header that holds its manifest.
-    pub manifest: Slice,
-}
-
-codec_struct!(OpenDispute { pair, manifest });
-
-/// Answers in a dispute. Sent by the operator of either replica, by the end of the round.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AnswerDispute {
-    /// Who disputes.
-    pub pair: Pair,
-    /// What the sender's replica says.
-    pub answer: Answer,
-}
-
-codec_struct!(AnswerDispute { pair, answer });
-
-/// Ends a dispute whose round is over. Anybody may send it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CloseDispute {
-    /// Who disputes.
-    pub pair: Pair,
-}
-
-codec_struct!(CloseDispute { pair });
 
 /// What a transaction asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

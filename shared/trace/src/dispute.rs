@@ -11,17 +11,19 @@
 //! root each committed to. An answer that does not fit is refused and counts as none. Who does not answer
 //! in time, where the other does, lies. The last step either party may take: its opening decides by itself.
 
-use commonware_codec::{EncodeSize, Error, Read, ReadExt, Write};
-use nesa_crypto::{SecretKey, Signature, sign::verify_strict};
-use nesa_primitives::{Address, Hash, codec_tag};
+mod codec;
+mod terms;
+
+pub use terms::{AnswerError, Context, OpenError};
+
+use nesa_primitives::{Hash, codec_tag};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use thiserror::Error;
 
 use crate::answer::{Answer, LEVELS, MAX_SUMS};
 use crate::judge::{Claim, Peak, base_of, judge, terms};
 use crate::opening::{self, Opened, OpeningError, Place};
-use crate::program::{Geometry, GeometryError, Op, SLOT_BITS};
+use crate::program::{Geometry, Op, SLOT_BITS};
 use crate::record::{PREFIX, ROW_TAG, prefix};
 use crate::slice::{self, BLOCK, Slice, blocks, frontier, join_frontier};
 use crate::tree::{MAX_TOKEN_BITS, Nodes};
@@ -163,95 +165,6 @@ pub enum Stage {
         /// How it ended.
         ruling: Ruling,
     },
-}
-
-/// The place and the terms of a dispute, which the caller knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
-    /// The chain.
-    pub chain: Hash,
-    /// The query.
-    pub query: Hash,
-    /// The shard.
-    pub shard: u8,
-    /// Key that signs input receipts.
-    pub client_key: Address,
-    /// Digest of the model.
-    pub model: Hash,
-    /// The revealed roots.
-    pub roots: [Hash; 2],
-}
-
-const RECEIPT_TAG: &str = "trace input";
-
-impl Context {
-    fn receipt(&self, token: u32, digest: &Hash) -> [u8; 69] {
-        let mut bytes = [0u8; 69];
-        bytes[..32].copy_from_slice(&self.query.0);
-        bytes[32] = self.shard;
-        bytes[33..37].copy_from_slice(&token.to_be_bytes());
-        bytes[37..].copy_from_slice(&digest.0);
-        bytes
-    }
-
-    /// The client's word that this is the digest of the input it gave for a token. A replica that works
-    /// on inputs without one cannot defend itself against another that says it was given something else.
-    pub fn sign_receipt(&self, key: &SecretKey, token: u32, digest: &Hash) -> Signature {
-        key.sign(RECEIPT_TAG, &self.chain, &self.receipt(token, digest))
-    }
-
-    /// Checks [`Context::sign_receipt`].
-    pub fn verify_receipt(&self, token: u32, digest: &Hash, signature: &Signature) -> bool {
-        let message = self.receipt(token, digest);
-        verify_strict(&self.client_key, RECEIPT_TAG, &self.chain, &message, signature).is_ok()
-    }
-}
-
-/// A dispute that cannot begin.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum OpenError {
-    /// The roots are equal.
-    #[error("both revealed the same root")]
-    Equal,
-    /// The model's description is not proven.
-    #[error(transparent)]
-    Header(#[from] OpeningError),
-    /// The model has no such shard.
-    #[error(transparent)]
-    Geometry(#[from] GeometryError),
-    /// The query's cuts do not fit the model.
-    #[error("shard {shard} does not exist in a model of {layers} layers")]
-    Shard {
-        /// The shard.
-        shard: u8,
-        /// Layers of the model.
-        layers: u16,
-    },
-}
-
-/// An answer that is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum AnswerError {
-    /// Not what is waited for.
-    #[error("{got}, waiting for {expected}")]
-    Kind {
-        /// The answer given.
-        got: &'static str,
-        /// The answer waited for.
-        expected: &'static str,
-    },
-    /// The party has answered this round.
-    #[error("answered already")]
-    Twice,
-    /// Not what the party committed to.
-    #[error("{what} do not fit what was said before")]
-    Unfit {
-        /// What.
-        what: &'static str,
-    },
-    /// An opening that shows nothing.
-    #[error(transparent)]
-    Opening(#[from] OpeningError),
 }
 
 /// Two parties on their way to the first thing they disagree on.
@@ -586,138 +499,4 @@ fn decide(opened: &Opened, place: &Place<'_>, claim: &Claim) -> Result<Ruling, O
     let op = place.geometry.op(slot).ok_or(OpeningError::Row { token, slot })?;
     let truth = judge(&opened.manifest, place.geometry, token, op, claim, opened)?;
     Ok(Ruling::of([truth.left_lies, truth.right_lies]))
-}
-
-impl Write for Stage {
-    fn write(&self, buf: &mut impl bytes::BufMut) {
-        match self {
-            Self::Tree { height, index, digests } => {
-                buf.put_u8(0);
-                height.write(buf);
-                index.write(buf);
-                digests.iter().for_each(|digest| digest.write(buf));
-            }
-            Self::Input { token, digests } => {
-                buf.put_u8(1);
-                token.write(buf);
-                digests.iter().for_each(|digest| digest.write(buf));
-            }
-            Self::Row { token, slot, from, to, digests } => {
-                buf.put_u8(2);
-                token.write(buf);
-                slot.write(buf);
-                from.write(buf);
-                to.write(buf);
-                digests.iter().for_each(|digest| digest.write(buf));
-            }
-            Self::Sum { token, slot, index, base, from, to, claims } => {
-                buf.put_u8(3);
-                token.write(buf);
-                slot.write(buf);
-                base.write(buf);
-                [index, from, to].into_iter().for_each(|word| word.write(buf));
-                claims.iter().for_each(|claim| claim.write(buf));
-            }
-            Self::Opening { token, slot, claim } => {
-                buf.put_u8(4);
-                token.write(buf);
-                slot.write(buf);
-                claim.write(buf);
-            }
-            Self::Done { ruling } => {
-                buf.put_u8(5);
-                ruling.write(buf);
-            }
-        }
-    }
-}
-
-impl EncodeSize for Stage {
-    fn encode_size(&self) -> usize {
-        1 + match self {
-            Self::Tree { .. } => 9 + 64,
-            Self::Input { .. } => 4 + 64,
-            Self::Row { .. } => 14 + 64,
-            Self::Sum { .. } => 22 + 16,
-            Self::Opening { claim, .. } => 6 + claim.encode_size(),
-            Self::Done { .. } => 1,
-        }
-    }
-}
-
-impl Read for Stage {
-    type Cfg = ();
-    fn read_cfg(buf: &mut impl commonware_codec::Buf, _: &()) -> Result<Self, Error> {
-        Ok(match u8::read(buf)? {
-            0 => {
-                let (height, index) = (u8::read(buf)?, u64::read(buf)?);
-                if height > SLOT_BITS + MAX_TOKEN_BITS {
-                    return Err(Error::Invalid("Stage", "height beyond the tree"));
-                }
-                Self::Tree { height, index, digests: [ReadExt::read(buf)?, ReadExt::read(buf)?] }
-            }
-            1 => Self::Input {
-                token: ReadExt::read(buf)?,
-                digests: [ReadExt::read(buf)?, ReadExt::read(buf)?],
-            },
-            2 => {
-                let (token, slot) = (u32::read(buf)?, u16::read(buf)?);
-                let (from, to) = (u32::read(buf)?, u32::read(buf)?);
-                if from >= to {
-                    return Err(Error::Invalid("Stage", "no blocks"));
-                }
-                let digests = [ReadExt::read(buf)?, ReadExt::read(buf)?];
-                Self::Row { token, slot, from, to, digests }
-            }
-            3 => {
-                let (token, slot, base) = (u32::read(buf)?, u16::read(buf)?, i32::read(buf)?);
-                let index = u32::read(buf)?;
-                let (from, to) = (u32::read(buf)?, u32::read(buf)?);
-                if from >= to {
-                    return Err(Error::Invalid("Stage", "no terms"));
-                }
-                let claims = [ReadExt::read(buf)?, ReadExt::read(buf)?];
-                Self::Sum { token, slot, index, base, from, to, claims }
-            }
-            4 => Self::Opening {
-                token: ReadExt::read(buf)?,
-                slot: ReadExt::read(buf)?,
-                claim: ReadExt::read(buf)?,
-            },
-            5 => Self::Done { ruling: ReadExt::read(buf)? },
-            other => return Err(Error::InvalidEnum(other)),
-        })
-    }
-}
-
-impl Write for Dispute {
-    fn write(&self, buf: &mut impl bytes::BufMut) {
-        self.geometry.write(buf);
-        self.token_bits.write(buf);
-        self.stage.write(buf);
-        self.answers.iter().for_each(|answer| answer.write(buf));
-    }
-}
-
-impl EncodeSize for Dispute {
-    fn encode_size(&self) -> usize {
-        self.geometry.encode_size()
-            + 1
-            + self.stage.encode_size()
-            + self.answers.iter().map(EncodeSize::encode_size).sum::<usize>()
-    }
-}
-
-impl Read for Dispute {
-    type Cfg = ();
-    fn read_cfg(buf: &mut impl commonware_codec::Buf, _: &()) -> Result<Self, Error> {
-        let geometry = ReadExt::read(buf)?;
-        let token_bits = u8::read(buf)?;
-        if token_bits > MAX_TOKEN_BITS {
-            return Err(Error::Invalid("Dispute", "token bits beyond the tree"));
-        }
-        let stage = ReadExt::read(buf)?;
-        let answers = [ReadExt::read(buf)?, ReadExt::read(buf)?];
-        Ok(Self { geometry, token_bits, stage, answers })
-    }
 }

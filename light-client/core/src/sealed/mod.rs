@@ -18,7 +18,6 @@ mod receipt;
 mod rulings;
 
 pub use online::{Online, OnlineNode};
-pub(crate) use query::Drawn;
 pub use query::{
     Looked, SealedOptions, SealedOutcome, SealedQueryError, SealedQuote, Standing, Told,
 };

@@ -15,21 +15,18 @@ pub use quote::SealedQuote;
 pub use traces::{Looked, Told};
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures::{StreamExt as _, channel::mpsc};
 use nesa_chain::{
-    action::{Action as ChainAction, Lane, PayForQuery, Verification},
-    committee::{self, ShardCommittee, Terms, Windows},
+    action::{Lane, PayForQuery, Verification},
+    committee::{Seat, Terms, Windows},
     fees, keys,
     params::Params,
     query::{QueryRecord, Sealed},
-    record::{ModelRecord, NodeRecord, Snapshot},
-    tx::SignedTx,
+    record::ModelRecord,
 };
 use nesa_crypto::SecretKey;
 use nesa_model::{
@@ -43,15 +40,15 @@ use nesa_verify::receipt::PaymentReceipt;
 
 use super::{SealedError, SealedEvent, SealedListener, SealedTimings, drive};
 use crate::{
-    AskError, Proven,
-    accounts::INCLUSION_LIMIT,
-    client::{Included, lock},
+    AskError,
+    client::lock,
     query::{
         Evidence, Prompt, QueryClient, QueryError,
         engine::{SharedCodec, TextError},
         journal::{Entry, Fate},
         pay, sum,
     },
+    replicas::{Drawn, PaidFor},
 };
 
 /// Time allowed for the draw, the links and the shards' loading.
@@ -62,8 +59,6 @@ const READ_DEADLINE: Duration = Duration::from_millis(10);
 const WRITTEN_DEADLINE: Duration = Duration::from_millis(250);
 /// Time kept before the deadline for commitments to reach a block.
 const MARGIN_MS: u64 = 2_500;
-/// The draw view ends a few views after inclusion; longer than this, something is wrong.
-const DRAW_LIMIT: Duration = Duration::from_secs(30);
 /// Blocks after a window in which its last transactions are seen, in ms.
 const AFTER_MS: u64 = 5_000;
 /// Most tokens of the prompt in a step.
@@ -174,22 +169,6 @@ struct Planned {
     max_tokens: u32,
     escrow: Amount,
     deadline: Duration,
-}
-
-/// A payment that is final, with what shows it.
-pub(crate) struct PaidFor {
-    pub(crate) record: QueryRecord,
-    signed: SignedTx,
-    included: Included,
-    before: Proven,
-}
-
-/// Who was drawn, how they are reached, and what shows it.
-pub(crate) struct Drawn {
-    pub(crate) drawn: ShardCommittee,
-    pub(crate) addresses: BTreeMap<Address, Vec<String>>,
-    seed: Bytes,
-    snapshot: Proven,
 }
 
 impl QueryClient {
@@ -350,64 +329,7 @@ impl QueryClient {
             named: None,
             terms: Some(planned.terms.clone()),
         };
-        Ok(self.escrow_with_terms(wallet, payment, &planned.params).await?)
-    }
-
-    /// Escrows a query of replicas, and waits until it is final: its record, and what the journal holds.
-    pub(crate) async fn escrow_with_terms(
-        &self,
-        wallet: &SecretKey,
-        payment: PayForQuery,
-        params: &Params,
-    ) -> Result<(PaidFor, Entry), QueryError> {
-        let Params { draw_fee, min_tx_fee, .. } = *params;
-        let account = self.accounts().account(&wallet.public()).await?;
-        let mut needed = payment.max_fee;
-        if payment.denom == Denom::NES {
-            needed = sum(needed, sum(draw_fee, min_tx_fee));
-        }
-        let balance = account.account.balance(payment.denom);
-        if balance < needed {
-            return Err(QueryError::Funds { balance, needed });
-        }
-        let action = ChainAction::PayForQuery(payment.clone());
-        let outgoing = self.accounts().sign(wallet, action, min_tx_fee).await?;
-        let query = outgoing.signed().id();
-        let entry = Entry {
-            query,
-            chain: self.light().chain(),
-            started_ms: time::now_ms(),
-            deadline_ms: payment.deadline_ms,
-            max_fee: payment.max_fee,
-            fate: Fate::Running,
-        };
-        // Written before it leaves: a reload at any later point finds it.
-        self.journal().put(&entry).await?;
-        let signed = match outgoing.submit().await {
-            Ok(signed) => signed,
-            Err(error) => {
-                self.journal().delete(&query).await?;
-                return Err(error.into());
-            }
-        };
-        let included = match self.light().wait_included(&signed, INCLUSION_LIMIT).await {
-            Ok(included) => included,
-            Err(error) => {
-                self.accounts().forget(&wallet.public()).await;
-                return Err(error.into());
-            }
-        };
-        let height = included.header.header.height();
-        let key = keys::query(&query);
-        let (record, before) = self.light().record::<QueryRecord>(key, "query", height).await?;
-        let record = record.ok_or(AskError::Undecided { missing: "the query's record".into() })?;
-        pay::check_record(&record, &signed, &payment, height)?;
-        let terms = record.sealed.as_ref().map(|sealed| &sealed.terms);
-        if terms != payment.terms.as_ref() {
-            let (got, expected) = (format!("{terms:?}"), format!("{:?}", payment.terms));
-            return Err(QueryError::Record { what: "terms", got, expected });
-        }
-        Ok((PaidFor { record, signed, included, before }, entry))
+        Ok(self.escrow_replicas(wallet, payment, &planned.params).await?)
     }
 
     /// Draws, drives, and reads the tokens as text.
@@ -420,7 +342,7 @@ impl QueryClient {
     ) -> Result<(SealedOutcome, Evidence), SealedQueryError> {
         let record = &paid.record;
         let Drawn { drawn, addresses, seed, snapshot } =
-            self.draw_sealed(record, &planned.terms).await?;
+            self.draw_replicas(record, &planned.terms).await?;
         let evidence = Evidence {
             trust: self.light().trust().clone(),
             signed: paid.signed.clone(),
@@ -437,7 +359,7 @@ impl QueryClient {
             .shards
             .iter()
             .map(|shard| {
-                let seat = |s: &committee::Seat| Candidate { node: s.node, operator: s.operator };
+                let seat = |s: &Seat| Candidate { node: s.node, operator: s.operator };
                 shard.seats.iter().map(seat).collect()
             })
             .collect();
@@ -512,53 +434,6 @@ impl QueryClient {
             receipt: None,
         };
         Ok((outcome, evidence))
-    }
-
-    /// The nodes that the chain drew, and where they can be reached.
-    pub(crate) async fn draw_sealed(
-        &self,
-        record: &QueryRecord,
-        terms: &Terms,
-    ) -> Result<Drawn, SealedQueryError> {
-        let seed = async {
-            loop {
-                let seen = self.light().height();
-                match self.light().seed(record.draw_view).await {
-                    Ok(seed) => return Ok(seed),
-                    Err(AskError::Undecided { .. } | AskError::NoPeer { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-                self.light().head_or(seen, Duration::from_millis(300)).await;
-            }
-        };
-        let late = AskError::Timeout {
-            what: "the seed of the draw view",
-            ms: DRAW_LIMIT.as_millis() as u64,
-        };
-        let seed = time::timeout(DRAW_LIMIT, seed).await.map_err(|_| late)??;
-        let key = keys::snapshot(record.snapshot_epoch);
-        let (snapshot, shown) = self.light().record::<Snapshot>(key, "snapshot", 0).await?;
-        let snapshot = snapshot.ok_or(AskError::Undecided { missing: "the snapshot".into() })?;
-        let drawn =
-            committee::derive_shards(&seed, &record.id, &snapshot.set, &record.model, terms)
-                .map_err(QueryError::from)?;
-        let mut nodes: Vec<Address> =
-            drawn.shards.iter().flat_map(|s| s.seats.iter().map(|seat| seat.node)).collect();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let mut addresses = BTreeMap::new();
-        for some in nodes.chunks(nesa_wire::chain::MAX_KEYS) {
-            let keys: Vec<Hash> = some.iter().map(keys::node).collect();
-            let proven = self.light().prove(&keys).await?;
-            for (node, key) in some.iter().zip(&keys) {
-                // A node that left since the snapshot has no record: it cannot be reached.
-                if let Some(record) = pay::decode::<NodeRecord>(&proven, key, "node")? {
-                    let list = record.addresses.iter().map(|a| a.as_str().to_owned()).collect();
-                    addresses.insert(*node, list);
-                }
-            }
-        }
-        Ok(Drawn { drawn, addresses, seed, snapshot: shown })
     }
 
     /// Waits for the reveals, and says what they show.

@@ -18,7 +18,8 @@ use nesa_trace::Side;
 
 use super::{
     defence::{Defence, DefenceError},
-    ledger::{Entry, LATE_MS, OnChain},
+    entry::Entry,
+    ledger::{LATE_MS, OnChain},
 };
 use crate::fault::Fault;
 

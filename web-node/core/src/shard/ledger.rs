@@ -10,8 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use commonware_codec::{Encode as _, RangeCfg};
+use commonware_codec::Encode as _;
 use futures::lock::Mutex as AsyncMutex;
 use nesa_chain::{
     action::{Action, ClaimServed, ClaimShard, CommitShard, Lane, Reveal, SeedBytes},
@@ -19,9 +18,8 @@ use nesa_chain::{
     fees, keys,
     query::{Agreement, QueryRecord},
     record::Snapshot,
-    voucher::ShardVoucher,
 };
-use nesa_crypto::{SecretKey, Signature, seal::Binding};
+use nesa_crypto::{SecretKey, seal::Binding};
 use nesa_light::{
     AskError, LightClient,
     accounts::{Accounts, INCLUSION_LIMIT},
@@ -31,13 +29,14 @@ use nesa_platform::{
     storage::{StorageError, Store},
     task, time,
 };
-use nesa_primitives::{Address, Amount, Hash, codec_struct, decode_exact};
+use nesa_primitives::{Address, Amount, decode_exact};
 use nesa_sealed::{Opening, Terms, message::Refusal, server::Outcome};
 
 use nesa_trace::Answer;
 
 use super::{
     contest::Brief,
+    entry::{Entry, place, place_of},
     evidence::{Evidence, Kept},
     service::{ProvenShard, ShardChain},
     shelf::Shelf,
@@ -46,8 +45,6 @@ use crate::{fault::Fault, metrics::Counters};
 
 /// The namespace in the store.
 const SPACE: &str = "served-shards";
-/// Bytes of a seed at most; the chain's own limit.
-const MAX_SEED: usize = 64;
 /// How long a node waits for its own view of the chain to reach a client's.
 const CATCH_UP: Duration = Duration::from_secs(6);
 /// Pause between two looks, unless a new head comes first.
@@ -57,71 +54,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const DISPUTE_WAIT: Duration = Duration::from_millis(2_500);
 /// Block time runs a little behind this device's clock: a window is entered so much later, in ms.
 pub(super) const LATE_MS: u64 = 300;
-
-/// What a node owes the chain for one session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) query: Hash,
-    node: Address,
-    pub(super) shard: u8,
-    pub(super) replica: u8,
-    seat: u8,
-    admission: Option<Signature>,
-    seed: Bytes,
-    /// Block time of the last commit, in ms.
-    deadline_ms: u64,
-    pub(super) root: Hash,
-    blind: Hash,
-    served_tokens: u32,
-    voucher: Option<ShardVoucher>,
-}
-
-codec_struct!(Entry {
-    query,
-    node,
-    shard,
-    replica,
-    seat,
-    admission,
-    seed: RangeCfg::from(..=MAX_SEED),
-    deadline_ms,
-    root,
-    blind,
-    served_tokens,
-    voucher,
-});
-
-impl Entry {
-    fn new(proven: &ProvenShard, node: Address, outcome: Outcome) -> Self {
-        let Terms { query, role, .. } = proven.terms;
-        Self {
-            query,
-            node,
-            shard: role.shard,
-            replica: outcome.replica,
-            seat: role.seat,
-            admission: outcome.admission,
-            seed: proven.seed.clone(),
-            deadline_ms: proven.deadline_ms,
-            root: outcome.root,
-            blind: outcome.blind,
-            served_tokens: outcome.served_tokens,
-            voucher: outcome.voucher,
-        }
-    }
-
-    pub(super) fn key(&self) -> String {
-        place(&self.query, self.shard, self.replica)
-    }
-}
-
-fn place(query: &Hash, shard: u8, replica: u8) -> String {
-    format!("{query}-{shard}-{replica}")
-}
-
-fn place_of(proven: &ProvenShard) -> String {
-    place(&proven.terms.query, proven.terms.role.shard, proven.replica)
-}
 
 /// The chain as a node of the sealed lane uses it.
 #[derive(Clone)]
@@ -494,45 +426,5 @@ fn name(action: &Action) -> &'static str {
     match action {
         Action::AnswerDispute(said) if matches!(said.answer, Answer::Opening(_)) => "opening",
         action => action.name(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn entries_survive_a_restart() {
-        let key = SecretKey::from_seed(&[9; 32]);
-        let (query, node) = (Hash([1; 32]), Address([2; 32]));
-        let voucher = ShardVoucher::sign(&key, &Hash::ZERO, query, (1, 2), node, Amount(280));
-        let entry = Entry {
-            query,
-            node,
-            shard: 1,
-            replica: 2,
-            seat: 4,
-            admission: Some(voucher.signature),
-            seed: Bytes::from_static(&[3; 48]),
-            deadline_ms: 9,
-            root: Hash([4; 32]),
-            blind: Hash([5; 32]),
-            served_tokens: 56,
-            voucher: Some(voucher),
-        };
-        assert_eq!(decode_exact::<Entry>(&entry.encode(), &()).unwrap(), entry);
-        // A node may serve several places of one query.
-        let other = Entry { shard: 0, ..entry.clone() };
-        assert_ne!(entry.key(), other.key());
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            if let Ok(entry) = decode_exact::<Entry>(&bytes, &()) {
-                prop_assert_eq!(&entry.encode()[..], &bytes[..]);
-            }
-        }
     }
 }

@@ -23,6 +23,7 @@
 mod contest;
 mod defence;
 mod desk;
+mod entry;
 mod evidence;
 mod ledger;
 mod memory;
