@@ -32,6 +32,7 @@ mod ops;
 mod run;
 mod self_test;
 pub mod split;
+mod view;
 mod weights;
 
 pub use device::{Caps, Gpu, GpuError, Info, Purpose, is_software};

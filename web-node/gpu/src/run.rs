@@ -1,13 +1,12 @@
 //! Products on a device: any number of them in one pass and one submit.
 
-use std::num::NonZeroU64;
-
 use futures::channel::oneshot;
 
 use crate::device::{Gpu, GpuError};
 use crate::input::Kind;
 #[cfg(feature = "decoder")]
 use crate::ops::Dispatch;
+use crate::view::View;
 use crate::weights::{Part, Weights};
 
 /// The other factor of a product, `[tokens, k]`.
@@ -129,7 +128,8 @@ impl Gpu {
                 usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
             });
-            let group = self.group(name, [&part.weights, &x, &y, &part.sums, &shape]);
+            let buffers = [&part.weights, &x, &y, &part.sums, &shape].map(View::from);
+            let group = self.group(name, buffers);
             let pipeline = self.pipeline(name)?.clone();
             steps.push(Step {
                 product,
@@ -150,19 +150,20 @@ impl Gpu {
     /// A product of a weight in one part whose other factor and result stay on the device: `x` is as
     /// [`Input::bytes`] lays it out, `y` is `[tokens, n]`.
     #[cfg(feature = "decoder")]
-    pub(crate) fn product_on(
+    pub(crate) fn product_on<'a>(
         &self,
         kind: Kind,
         weights: &Weights,
         x: &wgpu::Buffer,
-        y: &wgpu::Buffer,
+        y: impl Into<View<'a>>,
         tokens: usize,
     ) -> Result<Dispatch, GpuError> {
         let [part] = &weights.parts[..] else { return Err(GpuError::Kernel("of several parts")) };
         let (name, groups) = kind.kernel(part.rows, tokens);
         let groups = self.caps.dispatch(groups).ok_or(GpuError::Groups(groups))?;
         let shape = self.shape([part.rows, weights.width, tokens, groups[0] as usize]);
-        let group = self.group(name, [&part.weights, x, y, &part.sums, &shape]);
+        let [w, x, sums, shape] = [&part.weights, x, &part.sums, &shape].map(View::from);
+        let group = self.group(name, [w, x, y.into(), sums, shape]);
         Ok(Dispatch { pipeline: self.pipeline(name)?.clone(), group, groups })
     }
 
@@ -172,16 +173,11 @@ impl Gpu {
         self.buffer(bytes.as_flattened(), wgpu::BufferUsages::UNIFORM)
     }
 
-    fn group(&self, name: &'static str, buffers: [&wgpu::Buffer; 5]) -> wgpu::BindGroup {
-        let mut entries = Vec::with_capacity(buffers.len());
-        for (binding, buffer) in (0u32..).zip(buffers) {
-            let size = NonZeroU64::new(buffer.size());
-            let resource = wgpu::BufferBinding { buffer, offset: 0, size };
-            entries.push(wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(resource),
-            });
-        }
+    fn group(&self, name: &'static str, buffers: [View<'_>; 5]) -> wgpu::BindGroup {
+        let entries = [0, 1, 2, 3, 4].map(|binding| wgpu::BindGroupEntry {
+            binding: binding as u32,
+            resource: buffers[binding].binding(),
+        });
         self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some(name),
             layout: &self.layout,

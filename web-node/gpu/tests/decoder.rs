@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::sync::{Arc, OnceLock};
 
 use futures::executor::block_on;
-use nesa_gpu::decoder::{DecoderError, GpuDecoder};
+use nesa_gpu::decoder::{DecoderError, GpuDecoder, GpuSequence, Kernels};
 use nesa_gpu::{Caps, Gpu, GpuError, Purpose};
 use nesa_model::decoder::toy::{self, TOY_CONTEXT, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{DecoderModel, Input, Logits, Output, RunError, Shard, interpreter};
@@ -29,9 +29,10 @@ fn open(caps: Option<Caps>) -> Option<Arc<Gpu>> {
     }
 }
 
-fn gpu() -> Option<Arc<Gpu>> {
-    static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
-    GPU.get_or_init(|| open(None)).clone()
+fn kernels() -> Option<Arc<Kernels>> {
+    static KERNELS: OnceLock<Option<Arc<Kernels>>> = OnceLock::new();
+    let prove = || open(None).map(|gpu| block_on(Kernels::prove(gpu)).unwrap());
+    KERNELS.get_or_init(prove).clone()
 }
 
 fn shapes() -> impl Strategy<Value = ToyDecoder> {
@@ -65,7 +66,7 @@ fn shapes() -> impl Strategy<Value = ToyDecoder> {
 
 fn step(
     decoder: &GpuDecoder,
-    sequence: &mut nesa_gpu::decoder::GpuSequence,
+    sequence: &mut GpuSequence,
     input: Input,
     logits: Logits,
 ) -> Vec<i32> {
@@ -75,7 +76,7 @@ fn step(
 }
 
 proptest! {
-    // Each case compiles the operations and checks them on a software device.
+    // Each case runs on a software device.
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     /// A prompt in one, then token by token, and back: the interpreter's logits.
@@ -83,10 +84,10 @@ proptest! {
     fn steps_equal_the_interpreter(
         toy in shapes(), text in prop::collection::vec(0..TOY_VOCAB, 2..14), cut in 1usize..14,
     ) {
-        let Some(gpu) = gpu() else { return Ok(()) };
+        let Some(kernels) = kernels() else { return Ok(()) };
         let model = DecoderModel::open(&toy::artifact(&toy).unwrap()).unwrap();
         let expected = interpreter::logits(&model, &text).unwrap();
-        let decoder = block_on(GpuDecoder::place(gpu, &model)).unwrap();
+        let decoder = GpuDecoder::place(kernels, &model).unwrap();
         let mut sequence = decoder.sequence(TOY_CONTEXT as usize).unwrap();
         let all = step(&decoder, &mut sequence, Input::Tokens(text.clone()), Logits::All);
         prop_assert_eq!(all, expected.concat());
@@ -109,7 +110,7 @@ proptest! {
 /// Two shards hand over the rows that the processor's hand over.
 #[test]
 fn shards_equal_the_whole() {
-    let Some(gpu) = gpu() else { return };
+    let Some(kernels) = kernels() else { return };
     let artifact = toy::artifact(&ToyDecoder { loudness: 4, ..ToyDecoder::default() }).unwrap();
     let model = DecoderModel::open(&artifact).unwrap();
     let text = vec![3, 41, 5, 9, 26];
@@ -118,7 +119,7 @@ fn shards_equal_the_whole() {
     for layers in [0..1, 1..3] {
         let shard =
             DecoderModel::open_shard(&Shard::of_artifact(&artifact, layers).unwrap()).unwrap();
-        let decoder = block_on(GpuDecoder::place(gpu.clone(), &shard)).unwrap();
+        let decoder = GpuDecoder::place(kernels.clone(), &shard).unwrap();
         let mut sequence = decoder.sequence(8).unwrap();
         let rows = step(&decoder, &mut sequence, input, Logits::Last);
         input = Input::Hidden(rows);
@@ -129,9 +130,9 @@ fn shards_equal_the_whole() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let Some(gpu) = gpu() else { return };
+    let Some(kernels) = kernels() else { return };
     let model = DecoderModel::open(&toy::artifact(&ToyDecoder::default()).unwrap()).unwrap();
-    let decoder = block_on(GpuDecoder::place(gpu, &model)).unwrap();
+    let decoder = GpuDecoder::place(kernels, &model).unwrap();
     let mut sequence = decoder.sequence(3).unwrap();
     let mut refused =
         |input| block_on(decoder.step(&mut sequence, &input, Logits::Last)).unwrap_err();
@@ -148,6 +149,12 @@ fn what_does_not_fit_is_refused() {
     let Some(small) = open(Some(Caps { binding: 1 << 16, groups: 65_535 })) else { return };
     let wide = ToyDecoder { d_ff: 4096, ..ToyDecoder::default() };
     let model = DecoderModel::open(&toy::artifact(&wide).unwrap()).unwrap();
-    let large = block_on(GpuDecoder::place(small, &model)).err().unwrap();
+    let small = block_on(Kernels::prove(small)).unwrap();
+    let large = GpuDecoder::place(small.clone(), &model).err().unwrap();
     assert!(matches!(large, DecoderError::Large { .. }), "{large}");
+    let model = DecoderModel::open(&toy::artifact(&ToyDecoder::default()).unwrap()).unwrap();
+    let decoder = GpuDecoder::place(small, &model).unwrap();
+    let long = decoder.sequence(1 << 12).err().unwrap();
+    assert!(matches!(long, DecoderError::Cache { got: 131_072, .. }), "{long}");
+    assert!(decoder.sequence(1 << 11).is_ok());
 }

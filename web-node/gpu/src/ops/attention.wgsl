@@ -1,5 +1,6 @@
 // Queries, keys and values of new tokens, and attention over the cache; `wide.wgsl` goes before.
 //
+// Rows are those of a whole batch; tokens are one sequence's, from row `first` on.
 // Two neighbouring channels of 16 bits share a word. The cache of a layer is [kv_heads, capacity, width / 2].
 
 struct Shape {
@@ -14,35 +15,35 @@ struct Shape {
   capacity: u32,
   window: u32,    // 0 for all
   last: u32,      // entry of the exponential table
-  unused: u32,
+  first: u32,     // row of the sequence's first new token
 }
 
-@group(0) @binding(0) var<storage, read> y: array<i32>;             // [tokens, n]
-@group(0) @binding(1) var<storage, read> scales: array<vec2<u32>>;  // [tokens]
+@group(0) @binding(0) var<storage, read> y: array<i32>;             // [rows, n]
+@group(0) @binding(1) var<storage, read> scales: array<vec2<u32>>;  // [rows]
 @group(0) @binding(2) var<storage, read> to: array<vec2<u32>>;      // [n]: multiplier, bias
-@group(0) @binding(3) var<storage, read> turns: array<vec2<i32>>;   // [tokens, width / 2]: cosine, sine
-@group(0) @binding(4) var<storage, read_write> queries: array<u32>; // [tokens, heads, width / 2]
+@group(0) @binding(3) var<storage, read> turns: array<vec2<i32>>;   // [rows, width / 2]: cosine, sine
+@group(0) @binding(4) var<storage, read_write> queries: array<u32>; // [rows, heads, width / 2]
 @group(0) @binding(5) var<storage, read_write> keys: array<u32>;
 @group(0) @binding(6) var<storage, read_write> values: array<u32>;
 @group(0) @binding(7) var<uniform> shape: Shape;
 @group(0) @binding(8) var<storage, read> exponentials: array<u32>;
 @group(0) @binding(9) var<storage, read> scores: array<u32>;        // [heads]
-@group(0) @binding(10) var<storage, read_write> out: array<i32>;    // [tokens, heads, width]
+@group(0) @binding(10) var<storage, read_write> out: array<i32>;    // [rows, heads, width]
 
 const VALUE_LIMIT: i32 = 32767;
 
-fn value(token: u32, column: u32, limit: i32) -> i32 {
+fn value(row: u32, column: u32, limit: i32) -> i32 {
   let t = to[column];
-  return requantized(y[token * shape.n + column], scales[token], t.x, bitcast<i32>(t.y), shape.shift, limit);
+  return requantized(y[row * shape.n + column], scales[row], t.x, bitcast<i32>(t.y), shape.shift, limit);
 }
 
 // Channel `c` of the head that begins at `column`, turned with its partner half a head away.
-fn turned(token: u32, column: u32, c: u32) -> i32 {
+fn turned(row: u32, column: u32, c: u32) -> i32 {
   let half = shape.width / 2u;
   let pair = c % half;
-  let a = value(token, column + pair, shape.limit);
-  let b = value(token, column + half + pair, shape.limit);
-  let turn = turns[token * half + pair];
+  let a = value(row, column + pair, shape.limit);
+  let b = value(row, column + half + pair, shape.limit);
+  let turn = turns[row * half + pair];
   if (c < half) { return bitcast<i32>(round_right(minus(times_signed(a, turn.x), times_signed(b, turn.y)), 30u).x); }
   return bitcast<i32>(round_right(plus(times_signed(b, turn.x), times_signed(a, turn.y)), 30u).x);
 }
@@ -58,20 +59,21 @@ fn remember(@builtin(global_invocation_id) id: vec3<u32>) {
   let words = (shape.heads + 2u * shape.kv_heads) * half;
   if (id.x >= words * shape.tokens) { return; }
   let token = id.x / words;
+  let row = shape.first + token;
   let word = id.x % words;
   let head = word / half;
   let column = head * shape.width;
   let c = 2u * (word % half);
   if (head < shape.heads) {
-    queries[token * shape.heads * half + word] = pair_of(turned(token, column, c), turned(token, column, c + 1u));
+    queries[row * shape.heads * half + word] = pair_of(turned(row, column, c), turned(row, column, c + 1u));
     return;
   }
   let kv = (head - shape.heads) % shape.kv_heads;
   let at = (kv * shape.capacity + shape.before + token) * half + word % half;
   if (head < shape.heads + shape.kv_heads) {
-    keys[at] = pair_of(turned(token, column, c), turned(token, column, c + 1u));
+    keys[at] = pair_of(turned(row, column, c), turned(row, column, c + 1u));
   } else {
-    values[at] = pair_of(value(token, column + c, VALUE_LIMIT), value(token, column + c + 1u, VALUE_LIMIT));
+    values[at] = pair_of(value(row, column + c, VALUE_LIMIT), value(row, column + c + 1u, VALUE_LIMIT));
   }
 }
 
@@ -97,7 +99,8 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let half = shape.width / 2u;
   let head = group.x;
   let token = group.y;
-  let query = (token * shape.heads + head) * half;
+  let row = shape.first + token;
+  let query = (row * shape.heads + head) * half;
   let cache = (head / (shape.heads / shape.kv_heads)) * shape.capacity * half;
   let end = shape.before + token + 1u;
   let from_token = select(0u, end - min(end, shape.window), shape.window != 0u);
@@ -131,15 +134,15 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     for (var i = 0u; i < many; i++) {
       let weight = weights[i];
       sum += weight;
-      let row = cache + (first + i) * half;
+      let at = cache + (first + i) * half;
       var v = vec4<i32>(0);
       if (lane < half) {
-        let word = values[row + lane];
+        let word = values[at + lane];
         v.x = low_half(word);
         v.y = high_half(word);
       }
       if (lane + 64u < half) {
-        let word = values[row + lane + 64u];
+        let word = values[at + lane + 64u];
         v.z = low_half(word);
         v.w = high_half(word);
       }
@@ -157,7 +160,7 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     if (word < half) {
       let mean = bitcast<i32>(round_right(left(context[c], z), 16u).x);
       let v = round_right(times_signed(mean, r), 39u);
-      out[(token * shape.heads + head) * shape.width + 2u * word + c % 2u] = bitcast<i32>(v.x);
+      out[(row * shape.heads + head) * shape.width + 2u * word + c % 2u] = bitcast<i32>(v.x);
     }
   }
 }

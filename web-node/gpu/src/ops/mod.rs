@@ -7,6 +7,7 @@
 pub(crate) mod check;
 
 use crate::device::{Gpu, GpuError};
+use crate::view::View;
 
 const WIDE: &str = include_str!("wide.wgsl");
 const ROWS: &str = include_str!("rows.wgsl");
@@ -125,11 +126,11 @@ impl Ops {
     }
 
     /// A dispatch of `groups` workgroups over these buffers, in the order of the bindings.
-    pub(crate) fn dispatch(
+    pub(crate) fn dispatch<'a>(
         &self,
         gpu: &Gpu,
         op: Op,
-        buffers: &[&wgpu::Buffer],
+        buffers: &[impl Into<View<'a>> + Copy],
         numbers: &[u32],
         groups: [usize; 2],
     ) -> Result<Dispatch, GpuError> {
@@ -137,8 +138,9 @@ impl Ops {
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         let uniform = gpu.buffer(&bytes, wgpu::BufferUsages::UNIFORM);
         let mut entries = Vec::with_capacity(buffers.len() + 1);
-        for (&binding, buffer) in op.bindings().iter().zip(buffers) {
-            entries.push(wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() });
+        for (&binding, &buffer) in op.bindings().iter().zip(buffers) {
+            let view: View<'_> = buffer.into();
+            entries.push(wgpu::BindGroupEntry { binding, resource: view.binding() });
         }
         entries.push(wgpu::BindGroupEntry {
             binding: op.numbers(),

@@ -8,7 +8,7 @@ struct Shape {
   smoothing: u32,  // whether there are factors
   epsilon: vec2<u32>,
   first: u32,      // row that is read first
-  unused: u32,
+  into: u32,       // row that is written first
 }
 
 @group(0) @binding(0) var<storage, read> rows: array<i32>;      // [tokens, width]
@@ -113,7 +113,7 @@ fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let i = 4u * w + c;
       if (i < shape.width) { four[c] = quantized(normed(rows[at + i], s, half, factors[i]), q); }
     }
-    store(token, w, four);
+    store(shape.into + token, w, four);
   }
   if (lane == 0u) {
     // 1/√v, and its product with the row's magnitude.
@@ -123,7 +123,7 @@ fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let product = times(q.mantissa, inverse);
     let large = (product.y >> 29u) != 0u;
     let mantissa = right(product, select(30u, 31u, large)).x;
-    scales[token] = vec2<u32>(mantissa, q.exponent + select(32u, 31u, large) - half_shift);
+    scales[shape.into + token] = vec2<u32>(mantissa, q.exponent + select(32u, 31u, large) - half_shift);
   }
 }
 
@@ -141,7 +141,7 @@ fn offer(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_inde
       let i = 4u * w + c;
       if (i < shape.width) { four[c] = quantized(smoothed(rows[at + i], i), q); }
     }
-    store(token, w, four);
+    store(shape.into + token, w, four);
   }
-  if (lane == 0u) { scales[token] = vec2<u32>(q.mantissa, q.exponent); }
+  if (lane == 0u) { scales[shape.into + token] = vec2<u32>(q.mantissa, q.exponent); }
 }
