@@ -45,7 +45,7 @@ pub use compute::{Accelerator, Beside, Failed, Product, Standing};
 pub use fault::Fault;
 pub use float::FloatEngine;
 pub use limits::Limits;
-pub use metrics::{Computed, Metrics, Phase};
+pub use metrics::{Computed, Metrics, Phase, ShardSteps};
 pub use node::{ComputeNode, NodeConfig, StartError};
 pub use register::RegisterError;
 pub use terms::TermsError;

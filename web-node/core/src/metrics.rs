@@ -1,11 +1,11 @@
 //! What a node has done, for its operator.
 
-use crate::compute::Standing;
+use crate::compute::{Standing, Watch};
 use nesa_platform::time::Instant;
 use nesa_primitives::Amount;
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -38,6 +38,17 @@ pub struct Computed {
     pub products: u64,
     /// Time spent on them.
     pub busy: Duration,
+}
+
+/// Steps of shard sessions, by what computed their linear stages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardSteps {
+    /// The processor itself.
+    pub on_cpu: u64,
+    /// The accelerator beside it.
+    pub on_accelerator: u64,
+    /// Sessions that an accelerator was there for, and that it had no place for.
+    pub spilled: u64,
 }
 
 /// A copy of a node's counters.
@@ -75,6 +86,8 @@ pub struct Metrics {
     pub on_cpu: Computed,
     /// Those of the accelerator beside it.
     pub on_accelerator: Computed,
+    /// Steps of the sealed lane.
+    pub steps: ShardSteps,
     /// The accelerator, if one was given.
     pub accelerator: Option<Standing>,
     /// Time since serving began.
@@ -111,6 +124,9 @@ pub(crate) struct Counters {
     pub(crate) busy_us: AtomicU64,
     pub(crate) cpu: Kernel,
     pub(crate) accelerator: Kernel,
+    pub(crate) shard_cpu: AtomicU64,
+    pub(crate) shard_accelerator: AtomicU64,
+    pub(crate) shard_spilled: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -121,7 +137,7 @@ struct State {
     addresses: Vec<String>,
     bond: Amount,
     since: Option<Instant>,
-    accelerator: Option<Arc<Mutex<Standing>>>,
+    accelerator: Option<Watch>,
 }
 
 impl Counters {
@@ -138,7 +154,7 @@ impl Counters {
     }
 
     /// There is an accelerator, whose standing is kept there.
-    pub(crate) fn accelerated(&self, standing: Arc<Mutex<Standing>>) {
+    pub(crate) fn accelerated(&self, standing: Watch) {
         self.state().accelerator = Some(standing);
     }
 
@@ -186,10 +202,12 @@ impl Counters {
             busy: Duration::from_micros(load(&self.busy_us)),
             on_cpu: self.cpu.snapshot(),
             on_accelerator: self.accelerator.snapshot(),
-            accelerator: state
-                .accelerator
-                .as_ref()
-                .map(|standing| standing.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            steps: ShardSteps {
+                on_cpu: load(&self.shard_cpu),
+                on_accelerator: load(&self.shard_accelerator),
+                spilled: load(&self.shard_spilled),
+            },
+            accelerator: state.accelerator.as_ref().map(|standing| standing.lock().clone()),
             serving: state.since.map_or(Duration::ZERO, |since| since.elapsed()),
         }
     }

@@ -3,7 +3,7 @@
 use crate::{
     admission::Admission,
     chunks,
-    compute::{Beside, Processors},
+    compute::{Beside, Processors, Watch},
     fault::Fault,
     float::{FloatEngine, FloatService},
     journal::Journal,
@@ -13,7 +13,7 @@ use crate::{
     register::{RegisterError, Registrar},
     service::Service,
     settle::Settler,
-    shard::{self, Evidence, OnChain, ShardNode, Shelf},
+    shard::{self, BesideShards, Evidence, OnChain, ShardNode, Shelf},
 };
 use futures::StreamExt as _;
 use nesa_chain::action::Lane;
@@ -77,7 +77,7 @@ pub struct NodeConfig {
     pub pause_on_stop: bool,
     /// Whether to serve the models' weights as well.
     pub serve_weights: bool,
-    /// A processor beside the CPU for masked products.
+    /// A processor beside the CPU, for masked products and for shards.
     pub accelerator: Option<Beside>,
     /// What may be spent.
     pub limits: Limits,
@@ -177,6 +177,20 @@ impl ComputeNode {
             defending: Arc::default(),
             fault: config.fault,
         };
+        let standing = match &config.accelerator {
+            Some(beside) => Watch::of(beside.accelerator.name()),
+            None => Watch::default(),
+        };
+        let (beside, beside_shards) = match config.accelerator {
+            Some(Beside { accelerator, shards, memory }) => {
+                counters.accelerated(standing.clone());
+                let shards = shards.filter(|_| !decoders.is_empty());
+                let memory = if shards.is_some() { memory / 2 } else { memory };
+                let shards = shards.map(|accelerator| BesideShards { accelerator, memory });
+                (Some((accelerator, memory)), shards)
+            }
+            None => (None, None),
+        };
         if !decoders.is_empty() || !floats.is_empty() {
             let recovering = ledger.clone();
             tasks.push(task::spawn(async move { recovering.recover().await }).abort_on_drop());
@@ -195,19 +209,21 @@ impl ComputeNode {
                 shelf,
                 ledger: Arc::new(ledger),
                 limits: config.limits,
+                beside: beside_shards,
                 fault: config.fault,
             };
             let admission = admission.clone();
-            tasks.push(shard::serve_with(&network, shards, admission, counters.clone())?);
+            let counters = counters.clone();
+            tasks.push(shard::serve_with(&network, shards, admission, counters, standing.clone())?);
         }
         if config.serve_weights {
             tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
         }
         let models = Arc::new(models);
-        let processors = match config.accelerator {
+        let processors = match beside {
             Some(beside) => {
                 let (processors, queue) =
-                    Processors::beside(beside, &models, counters.clone()).await;
+                    Processors::beside(beside, &models, counters.clone(), standing).await;
                 tasks.push(queue);
                 processors
             }

@@ -178,7 +178,8 @@ impl App {
         // Shared within this thread; the trait it is for is shared between threads natively.
         #[allow(clippy::arc_with_non_send_sync)]
         let accelerator = Arc::new(gpu);
-        Ok(Beside { accelerator, memory: u64::from(choices.max_gpu_mb).saturating_mul(1 << 20) })
+        let memory = u64::from(choices.max_gpu_mb).saturating_mul(1 << 20);
+        Ok(Beside { accelerator, shards: None, memory })
     }
 
     async fn meter(self: Rc<Self>) {

@@ -33,7 +33,7 @@ pub(crate) async fn open(wish: Wish) -> Result<Beside> {
         Failure::new(Code::Failed, format!("no graphics processor can serve: {error}"), next)
     })?;
     let accelerator = Arc::new(OnGpu { gpu: Arc::new(gpu), weights: Mutex::default() });
-    Ok(Beside { accelerator, memory: wish.memory })
+    Ok(Beside { accelerator, shards: None, memory: wish.memory })
 }
 
 /// A device and the weights on it.

@@ -62,6 +62,11 @@ impl Job {
     pub fn tokens(&self) -> usize {
         self.tokens
     }
+
+    /// Tokens that the sequence has seen before it.
+    pub fn before(&self) -> usize {
+        self.feed.cache.len()
+    }
 }
 
 impl Done {
@@ -87,30 +92,67 @@ impl Done {
     }
 }
 
+/// Jobs that are computed together. Those that were cancelled before are left out.
+pub struct Batch {
+    feeds: Vec<Feed>,
+    traces: Vec<Trace>,
+    marks: Vec<Mark>,
+}
+
+struct Mark {
+    seq: u32,
+    cancel: Canceller,
+    wanted: bool,
+}
+
+impl Batch {
+    /// A batch of these jobs, in this order.
+    pub fn of(jobs: Vec<Job>) -> Self {
+        let mut batch = Self { feeds: Vec::new(), traces: Vec::new(), marks: Vec::new() };
+        for Job { seq, feed, trace, cancel, .. } in jobs {
+            let wanted = !cancel.is_cancelled();
+            if wanted {
+                batch.feeds.push(feed);
+                batch.traces.push(trace);
+            }
+            batch.marks.push(Mark { seq, cancel, wanted });
+        }
+        batch
+    }
+
+    /// What the sequences that are computed bring, each with its job's number in the batch. The rows of a
+    /// stage lie in this order.
+    pub fn feeds(&self) -> impl Iterator<Item = (usize, &Feed)> {
+        let wanted = self.marks.iter().enumerate().filter(|(_, mark)| mark.wanted);
+        wanted.map(|(index, _)| index).zip(&self.feeds)
+    }
+
+    /// Computes all jobs in one pass over the weights, in the order given. Each gives what it would have
+    /// given alone.
+    pub fn run(self, model: &DecoderModel, engine: &impl Linear) -> Vec<Done> {
+        let Self { feeds, traces, marks } = self;
+        let mut results = compute(feeds, traces, &marks, model, engine).into_iter();
+        marks
+            .into_iter()
+            .map(|mark| Done {
+                seq: mark.seq,
+                fed: if mark.wanted { results.next() } else { None },
+            })
+            .collect()
+    }
+}
+
 /// Computes several sessions' jobs in one pass over the weights, in the order given. Each gives what it
 /// would have given alone.
 pub fn run(jobs: Vec<Job>, model: &DecoderModel, engine: &impl Linear) -> Vec<Done> {
-    let (mut feeds, mut traces, mut marks) = (Vec::new(), Vec::new(), Vec::new());
-    for job in jobs {
-        let wanted = !job.cancel.is_cancelled();
-        if wanted {
-            feeds.push(job.feed);
-            traces.push(job.trace);
-        }
-        marks.push((job.seq, job.cancel, wanted));
-    }
-    let mut results = compute(feeds, traces, &marks, model, engine).into_iter();
-    marks
-        .into_iter()
-        .map(|(seq, _, wanted)| Done { seq, fed: if wanted { results.next() } else { None } })
-        .collect()
+    Batch::of(jobs).run(model, engine)
 }
 
 /// The results of all feeds, or none: sessions let nothing through that a run refuses.
 fn compute(
     feeds: Vec<Feed>,
     traces: Vec<Trace>,
-    marks: &[(u32, Canceller, bool)],
+    marks: &[Mark],
     model: &DecoderModel,
     engine: &impl Linear,
 ) -> Vec<(Fed, Trace)> {
@@ -119,7 +161,7 @@ fn compute(
     let Ok(mut run) = observed else { return Vec::new() };
     let mut y = Vec::new();
     while let Some(pending) = run.pending() {
-        if marks.iter().all(|(_, cancel, wanted)| !wanted || cancel.is_cancelled()) {
+        if marks.iter().all(|mark| !mark.wanted || mark.cancel.is_cancelled()) {
             return Vec::new();
         }
         let n = model.stages().get(usize::from(pending.stage.0)).map_or(0, |spec| spec.n);

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A [`Job`] owns the sequence's cache while it runs, so it may run on any thread, together with the
-//! jobs of other sessions ([`run`]), which give the same bytes as alone.
+//! jobs of other sessions ([`Batch`]), which give the same bytes as alone.
 
 mod bent;
 mod door;
@@ -18,7 +18,7 @@ mod session;
 pub use bent::Bent;
 pub use door::{Asked, AskedOf, Door, DoorOf, EPOCH_MS, Greeting, GreetingOf};
 pub use given::{Given, given_bytes, replay};
-pub use job::{Canceller, Done, Job, kv_bytes, run};
+pub use job::{Batch, Canceller, Done, Job, kv_bytes, run};
 pub use session::{Outcome, Received, ServeError, Session};
 
 use bytes::Bytes;

@@ -8,6 +8,8 @@ use nesa_platform::{
 };
 use zeroize::Zeroizing;
 
+use crate::shard::ShardAccelerator;
+
 /// Bytes to which a row of weights is padded.
 const ROW: usize = 16;
 
@@ -63,6 +65,8 @@ pub struct Failed(pub String);
 pub struct Beside {
     /// The accelerator.
     pub accelerator: Arc<dyn Accelerator>,
-    /// Bytes of weights that it may hold.
+    /// The same device for shards of decoders, where it runs those.
+    pub shards: Option<Arc<dyn ShardAccelerator>>,
+    /// Bytes of weights and caches that it may hold. Where it serves shards, half of them is theirs.
     pub memory: u64,
 }

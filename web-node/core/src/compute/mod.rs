@@ -19,13 +19,11 @@
 mod accelerator;
 mod audit;
 mod queue;
+mod standing;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use nesa_masked::{
     Lane,
@@ -41,10 +39,14 @@ use nesa_primitives::Hash;
 use zeroize::Zeroizing;
 
 pub use accelerator::{Accelerator, Beside, Failed, Product};
+pub use standing::Standing;
+
+pub(crate) use queue::PATIENCE;
+pub(crate) use standing::Watch;
 
 use crate::metrics::Counters;
 use audit::Audit;
-use queue::{PATIENCE, Queue};
+use queue::Queue;
 
 /// A weight on the accelerator.
 struct Placed {
@@ -52,48 +54,29 @@ struct Placed {
     audit: Audit,
 }
 
-/// What is known of an accelerator in use.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// As it calls itself.
-    pub name: String,
-    /// Stages whose weights it holds.
-    pub placed: u32,
-    /// Stages of all models.
-    pub stages: u32,
-    /// Bytes of weights on it.
-    pub bytes: u64,
-    /// Why it is not used any more.
-    pub dropped: Option<String>,
-}
-
 /// The processors of a node.
 pub(crate) struct Processors {
     placed: HashMap<(Hash, u16), Placed>,
     queue: Option<Queue>,
-    standing: Arc<Mutex<Standing>>,
+    standing: Watch,
     counters: Arc<Counters>,
 }
 
 impl Processors {
     /// The kernels of the processor alone.
     pub(crate) fn alone(counters: Arc<Counters>) -> Self {
-        Self { placed: HashMap::new(), queue: None, standing: Arc::default(), counters }
+        Self { placed: HashMap::new(), queue: None, standing: Watch::default(), counters }
     }
 
-    /// Brings weights to the accelerator. The guard keeps its queue moving.
+    /// Brings up to `memory` bytes of weights to the accelerator, whose standing is kept in `standing`. The
+    /// guard keeps its queue moving.
     pub(crate) async fn beside(
-        Beside { accelerator, memory }: Beside,
+        (accelerator, memory): (Arc<dyn Accelerator>, u64),
         models: &HashMap<Hash, (ExactModel, Lane)>,
         counters: Arc<Counters>,
+        standing: Watch,
     ) -> (Self, Guard) {
-        let standing = Standing {
-            name: accelerator.name(),
-            stages: models.values().map(|(_, lane)| lane.stages().len() as u32).sum(),
-            ..Standing::default()
-        };
-        let standing = Arc::new(Mutex::new(standing));
-        counters.accelerated(standing.clone());
+        standing.lock().stages = models.values().map(|(_, lane)| lane.stages().len() as u32).sum();
         let (queue, task) = Queue::new(accelerator.clone(), standing.clone(), counters.clone());
         let mut processors =
             Self { placed: HashMap::new(), queue: Some(queue), standing, counters };
@@ -136,11 +119,11 @@ impl Processors {
     }
 
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing.lock()
     }
 
     fn drop_accelerator(&self, reason: &str) {
-        queue::drop_for(&self.standing, reason);
+        self.standing.drop_for(reason);
     }
 
     /// Computes an answer; `None` if the model's weights do not have the stage's shape.

@@ -1,9 +1,6 @@
 //! Products on their way to an accelerator: what waits while one batch is computed is the next batch.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{
     FutureExt as _, SinkExt as _, StreamExt as _,
@@ -14,12 +11,12 @@ use nesa_platform::{
     time::{Instant, timeout},
 };
 
-use super::{Accelerator, Product, Standing};
+use super::{Accelerator, Product, Watch};
 use crate::metrics::Counters;
 
 /// How long one batch may take: half of what a client waits for an answer, so that the processor still has
 /// the time to give it.
-pub(super) const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
+pub(crate) const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 5_000 });
 /// Most products in one batch: each has a part of at most 64 rows, so this bounds what a submit takes.
 const MOST: usize = 16;
 /// Products that may wait; whoever comes later waits to be let in.
@@ -40,7 +37,7 @@ impl Queue {
     /// A queue before `accelerator`, kept moving until the guard is dropped.
     pub(super) fn new(
         accelerator: Arc<dyn Accelerator>,
-        standing: Arc<Mutex<Standing>>,
+        standing: Watch,
         counters: Arc<Counters>,
     ) -> (Self, Guard) {
         let (tickets, waiting) = mpsc::channel(WAITING);
@@ -56,19 +53,10 @@ impl Queue {
     }
 }
 
-/// The accelerator is not asked again.
-pub(super) fn drop_for(standing: &Mutex<Standing>, reason: &str) {
-    let mut standing = standing.lock().unwrap_or_else(PoisonError::into_inner);
-    if standing.dropped.is_none() {
-        tracing::warn!(accelerator = standing.name, reason, "the accelerator is not used any more");
-        standing.dropped = Some(reason.to_owned());
-    }
-}
-
 async fn feed(
     accelerator: Arc<dyn Accelerator>,
     mut waiting: mpsc::Receiver<Ticket>,
-    standing: Arc<Mutex<Standing>>,
+    standing: Watch,
     counters: Arc<Counters>,
 ) {
     while let Some(first) = waiting.next().await {
@@ -95,7 +83,7 @@ async fn feed(
             Err(_) => format!("it took longer than {PATIENCE:?}"),
         };
         // Those who wait see their tickets vanish, and compute themselves.
-        drop_for(&standing, &reason);
+        standing.drop_for(&reason);
         return;
     }
 }

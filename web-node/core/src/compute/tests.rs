@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use nesa_kernels::reference::matmul_mask_u32;
 use nesa_model::toy::{self, ToyConfig};
@@ -114,9 +117,10 @@ impl Set {
     async fn with(way: Way, memory: u64) -> Self {
         let (digest, models) = models();
         let device = Device::new(way);
-        let beside = Beside { accelerator: device.clone(), memory };
         let counters = Arc::new(Counters::default());
-        let (processors, guard) = Processors::beside(beside, &models, counters).await;
+        let standing = Watch::of(device.name());
+        let (processors, guard) =
+            Processors::beside((device.clone(), memory), &models, counters, standing).await;
         Self { digest, models, device, processors, _guard: guard }
     }
 

@@ -1,39 +1,76 @@
 //! Continuous batching: steps of several sequences that wait at the same time are computed in one pass
-//! over the weights.
+//! over the weights, by the device where their sequences are on it, by the processor otherwise.
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{
-    SinkExt as _, StreamExt as _,
+    FutureExt as _, SinkExt as _, StreamExt as _,
     channel::{mpsc, oneshot},
+    future::Shared,
 };
 use nesa_model::{PlainDecoder, decoder::DecoderModel};
 use nesa_platform::{
     task::{self, Guard},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use nesa_sealed::{
     MAX_STEP,
-    server::{self, Done, Job},
+    server::{self, Batch, Done, Job},
 };
 
+use super::{
+    audit::Audited,
+    device::DeviceStep,
+    seat::{Device, Placed, Seat, Spill},
+};
 use crate::metrics::Counters;
 
 /// Steps that wait for a pass; a session has one at a time.
 const WAITING: usize = 64;
+/// How long a session waits for its shard to be brought to the device; a client waits longer.
+const SEATING: Duration = Duration::from_secs(2);
+
+/// The shard on the device, once it is there.
+type Placing = Shared<oneshot::Receiver<Option<Arc<Placed>>>>;
+
+/// A step, where its sequence is on the device, and whoever waits.
+struct Ticket {
+    job: Job,
+    seat: Option<Arc<Seat>>,
+    reply: oneshot::Sender<Done>,
+}
 
 /// Computes the steps of one shard's sessions.
 pub(crate) struct Desk {
     model: DecoderModel,
-    jobs: mpsc::Sender<(Job, oneshot::Sender<Done>)>,
-    _task: Guard,
+    jobs: mpsc::Sender<Ticket>,
+    /// The shard on the device, once it is there, where there is a device.
+    placing: Option<Placing>,
+    counters: Arc<Counters>,
+    _tasks: Vec<Guard>,
 }
 
 impl Desk {
-    pub(crate) fn new(model: DecoderModel, counters: Arc<Counters>) -> Self {
+    /// A desk for `model`, which is brought to `device` meanwhile.
+    pub(crate) fn new(
+        model: DecoderModel,
+        counters: Arc<Counters>,
+        device: Option<Arc<Device>>,
+    ) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let task = task::spawn(work(model.clone(), waiting, counters)).abort_on_drop();
-        Self { model, jobs, _task: task }
+        let work = work(model.clone(), waiting, counters.clone());
+        let mut tasks = vec![task::spawn(work).abort_on_drop()];
+        let placing = device.map(|device| {
+            let (done, placing) = oneshot::channel();
+            let model = model.clone();
+            let place = async move {
+                // The desk may be gone already.
+                let _ = done.send(device.place(model).await);
+            };
+            tasks.push(task::spawn(place).abort_on_drop());
+            placing.shared()
+        });
+        Self { model, jobs, placing, counters, _tasks: tasks }
     }
 
     /// The shard.
@@ -41,18 +78,52 @@ impl Desk {
         &self.model
     }
 
-    /// The result of a step; `None` when the desk is gone.
-    pub(crate) async fn compute(&self, job: Job) -> Option<Done> {
-        let (reply, done) = oneshot::channel();
-        self.jobs.clone().send((job, reply)).await.ok()?;
-        done.await.ok()
+    /// Takes a session of at most `tokens` tokens in, on the device where there is one and it has a place.
+    pub(crate) async fn enter(self: Arc<Self>, tokens: usize) -> Seated {
+        let Some(placing) = self.placing.clone() else { return Seated { desk: self, seat: None } };
+        let seat = match timeout(SEATING, placing).await {
+            Ok(Ok(Some(placed))) => placed.seat(tokens),
+            _ => Err(Spill::Shard),
+        };
+        let seat = seat.inspect_err(|spill| {
+            tracing::info!(reason = %spill, "a session of the sealed lane is the processor's alone");
+            Counters::add(&self.counters.shard_spilled, 1);
+        });
+        Seated { seat: seat.ok(), desk: self }
     }
 }
 
-impl Desk {
+/// A session at a desk.
+pub(crate) struct Seated {
+    desk: Arc<Desk>,
+    seat: Option<Arc<Seat>>,
+}
+
+impl Seated {
+    /// The shard.
+    pub(crate) fn model(&self) -> &DecoderModel {
+        &self.desk.model
+    }
+
+    /// Gives back what the device holds for the session.
+    pub(crate) fn leave(self) -> Arc<Desk> {
+        self.desk
+    }
+
+    /// The result of a step; `None` when the desk is gone.
+    pub(crate) async fn compute(&self, job: Job) -> Option<Done> {
+        let (reply, done) = oneshot::channel();
+        let ticket = Ticket { job, seat: self.seat.clone(), reply };
+        self.desk.jobs.clone().send(ticket).await.ok()?;
+        done.await.ok()
+    }
+
     /// The result of a step whose new token number `row` is computed wrong, for scenarios.
     pub(crate) async fn lie(&self, job: Job, row: usize) -> Option<Done> {
-        let (shard, tokens) = (self.model.clone(), job.tokens());
+        if let Some(seat) = &self.seat {
+            seat.passed_over(job.before());
+        }
+        let (shard, tokens) = (self.model().clone(), job.tokens());
         let done = task::compute(move || {
             let plain = PlainDecoder(&shard);
             server::run(vec![job], &shard, &server::Bent::new(&shard, &plain, row, tokens))
@@ -61,11 +132,7 @@ impl Desk {
     }
 }
 
-async fn work(
-    model: DecoderModel,
-    mut waiting: mpsc::Receiver<(Job, oneshot::Sender<Done>)>,
-    counters: Arc<Counters>,
-) {
+async fn work(model: DecoderModel, mut waiting: mpsc::Receiver<Ticket>, counters: Arc<Counters>) {
     let mut held = None;
     loop {
         let first = match held.take() {
@@ -75,26 +142,99 @@ async fn work(
                 None => return,
             },
         };
-        let mut tokens = first.0.tokens();
-        let (mut jobs, mut replies) = (vec![first.0], vec![first.1]);
-        while let Ok((job, reply)) = waiting.try_recv() {
-            if tokens + job.tokens() > MAX_STEP {
-                held = Some((job, reply));
+        let mut tokens = first.job.tokens();
+        let mut tickets = vec![first];
+        while let Ok(ticket) = waiting.try_recv() {
+            if tokens + ticket.job.tokens() > MAX_STEP {
+                held = Some(ticket);
                 break;
             }
-            tokens += job.tokens();
-            jobs.push(job);
-            replies.push(reply);
+            tokens += ticket.job.tokens();
+            tickets.push(ticket);
         }
-        let shard = model.clone();
-        let began = Instant::now();
-        let done = task::compute(move || server::run(jobs, &shard, &PlainDecoder(&shard))).await;
-        note(&counters, began.elapsed(), &model);
-        for (done, reply) in done.into_iter().zip(replies) {
-            // A session that has ended does not wait any more.
-            let _ = reply.send(done);
+        let (beside, alone): (Vec<Ticket>, Vec<Ticket>) = tickets.into_iter().partition(|ticket| {
+            ticket.seat.as_ref().is_some_and(|seat| seat.follows(ticket.job.before()))
+        });
+        futures::join!(on_device(&model, beside, &counters), on_cpu(&model, alone, &counters));
+    }
+}
+
+/// Computes steps on the device, and follows them here: what it gives is checked on the way, and computed
+/// here where it is wrong or missing.
+async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counters) {
+    let (mut jobs, mut marks) = (Vec::new(), Vec::new());
+    for Ticket { job, seat, reply } in tickets {
+        if let Some(seat) = seat {
+            marks.push((seat, job.before(), job.before() + job.tokens(), reply));
+            jobs.push(job);
         }
     }
+    let Some((seat, ..)) = marks.first() else { return };
+    let (placed, batch) = (seat.placed().clone(), Batch::of(jobs));
+    let steps: Vec<DeviceStep> = batch
+        .feeds()
+        .map(|(index, feed)| DeviceStep {
+            sequence: marks[index].0.sequence(),
+            before: feed.cache.len(),
+            input: feed.input.clone(),
+            logits: feed.logits,
+        })
+        .collect();
+    // Nobody may wait for any of them any more.
+    let products = if steps.is_empty() { None } else { placed.products(steps).await };
+    let (shard, with, given) = (model.clone(), placed.clone(), products.is_some());
+    let began = Instant::now();
+    let (done, right) = task::compute(move || match products {
+        Some(products) => {
+            let engine = Audited::new(&shard, with.secrets(), products);
+            let done = batch.run(&shard, &engine);
+            (done, engine.is_right())
+        }
+        None => (batch.run(&shard, &PlainDecoder(&shard)), false),
+    })
+    .await;
+    note(counters, began.elapsed(), model);
+    if given && !right {
+        placed.drop_device("one of its products was wrong");
+    }
+    for ((seat, before, after, reply), done) in marks.into_iter().zip(done) {
+        if right {
+            seat.reached(after);
+        } else {
+            seat.passed_over(before);
+        }
+        count(counters, &done, right);
+        // A session that has ended does not wait any more.
+        let _ = reply.send(done);
+    }
+}
+
+async fn on_cpu(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counters) {
+    if tickets.is_empty() {
+        return;
+    }
+    let (mut jobs, mut replies) = (Vec::new(), Vec::new());
+    for Ticket { job, seat, reply } in tickets {
+        if let Some(seat) = seat {
+            seat.passed_over(job.before());
+        }
+        jobs.push(job);
+        replies.push(reply);
+    }
+    let shard = model.clone();
+    let began = Instant::now();
+    let done = task::compute(move || server::run(jobs, &shard, &PlainDecoder(&shard))).await;
+    note(counters, began.elapsed(), model);
+    for (done, reply) in done.into_iter().zip(replies) {
+        count(counters, &done, false);
+        // A session that has ended does not wait any more.
+        let _ = reply.send(done);
+    }
+}
+
+fn count(counters: &Counters, done: &Done, on_device: bool) {
+    let counter = if on_device { &counters.shard_accelerator } else { &counters.shard_cpu };
+    Counters::add(counter, done.is_complete().into());
 }
 
 fn note(counters: &Counters, busy: Duration, model: &DecoderModel) {

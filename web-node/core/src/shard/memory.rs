@@ -26,6 +26,18 @@ impl Memory {
         *free = free.checked_sub(bytes)?;
         Some(Promise { memory: self.clone(), bytes })
     }
+
+    /// Bytes that are not promised.
+    pub(crate) fn free(&self) -> usize {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Promise {
+    /// How many bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Promise {

@@ -12,6 +12,7 @@ use nesa_crypto::{
     SecretKey,
     seal::{Binding, Role},
 };
+use nesa_model::decoder::DecoderModel;
 use nesa_platform::{
     BoxFuture, MaybeSend, MaybeSync,
     net::{AcceptError, Network, Reader, Stream, StreamLimits, Writer},
@@ -28,13 +29,16 @@ use nesa_sealed::{
 use nesa_wire::Protocol;
 
 use super::{
-    desk::Desk,
+    desk::Seated,
+    device::BesideShards,
     evidence::Kept,
     memory::{Memory, Promise},
+    seat::Device,
     shelf::Shelf,
 };
 use crate::{
     admission::{Admission, Place},
+    compute::Watch,
     fault::Fault,
     limits::Limits,
     metrics::Counters,
@@ -96,6 +100,8 @@ pub struct ShardNode {
     pub ledger: Arc<dyn ShardChain>,
     /// What may be spent.
     pub limits: Limits,
+    /// A device that computes the shards' products.
+    pub beside: Option<BesideShards>,
     /// Misbehaviour of a test scenario.
     pub fault: Option<Fault>,
 }
@@ -120,19 +126,24 @@ struct Service {
 pub fn serve(network: &Network, node: ShardNode) -> Result<Guard, AcceptError> {
     let counters = Arc::new(Counters::default());
     let admission = Admission::new(node.limits, counters.clone());
-    serve_with(network, node, admission, counters)
+    let standing =
+        Watch::of(node.beside.as_ref().map_or_else(String::new, |b| b.accelerator.name()));
+    serve_with(network, node, admission, counters, standing)
 }
 
-/// [`serve`] within the limits that a whole node shares.
+/// [`serve`] within the limits that a whole node shares, where `standing` is kept of its device.
 pub(crate) fn serve_with(
     network: &Network,
     node: ShardNode,
     admission: Arc<Admission>,
     counters: Arc<Counters>,
+    standing: Watch,
 ) -> Result<Guard, AcceptError> {
     let limits = StreamLimits { total: node.limits.queries as usize * 4, per_peer: PER_CLIENT };
     let mut incoming = network.accept(Protocol::Shard, limits)?;
     *node.shelf.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters.clone();
+    let device = node.beside.map(|beside| Arc::new(Device::new(beside, standing)));
+    *node.shelf.device.lock().unwrap_or_else(PoisonError::into_inner) = device;
     let service = Arc::new(Service {
         door: Mutex::new(Door::new(node.chain, node.key.clone())),
         memory: Memory::new(node.limits.cache_bytes),
@@ -160,7 +171,7 @@ pub(crate) fn serve_with(
 struct Begun {
     session: Session,
     proven: ProvenShard,
-    desk: Arc<Desk>,
+    desk: Seated,
     accept: Bytes,
     _held: Held,
 }
@@ -212,8 +223,9 @@ impl Service {
         let Begun { mut session, proven, desk, accept, _held } = begun;
         let (reader, writer) = stream.split();
         let end = self.converse(&mut session, &proven, &desk, accept, reader, writer).await;
+        let desk = desk.leave();
         drop(_held);
-        self.keep(&mut session, &proven, &desk).await;
+        self.keep(&mut session, &proven, desk.model()).await;
         let outcome = match end {
             End::Finished(outcome) => Some(*outcome),
             End::Left => session.abandon(),
@@ -254,6 +266,7 @@ impl Service {
         if proven.terms.disclose && !self.ledger.reserve(&proven, room) {
             return Err(Refusal::Unavailable);
         }
+        let desk = desk.enter(session.max_tokens()).await;
         let held = Held { _place: place, _memory: memory, _live: live };
         Ok(Begun { session, proven, desk, accept, _held: held })
     }
@@ -289,7 +302,7 @@ impl Service {
         &self,
         session: &mut Session,
         proven: &ProvenShard,
-        desk: &Desk,
+        desk: &Seated,
         accept: Bytes,
         mut reader: Reader,
         mut writer: Writer,
@@ -336,7 +349,7 @@ impl Service {
         &self,
         session: &mut Session,
         proven: &ProvenShard,
-        desk: &Desk,
+        desk: &Seated,
         mut requests: mpsc::Receiver<Bytes>,
         mut answers: mpsc::Sender<Bytes>,
     ) -> End {
@@ -347,7 +360,7 @@ impl Service {
             let answer = match session.receive(&frame) {
                 Ok(Received::Reply(answer)) => answer,
                 Ok(Received::Quiet) => {
-                    self.keep(session, proven, desk).await;
+                    self.keep(session, proven, desk.model()).await;
                     self.note_voucher(session, proven).await;
                     continue;
                 }
@@ -375,7 +388,7 @@ impl Service {
                     }
                 }
                 Ok(Received::Finished { reply, outcome }) => {
-                    self.keep(session, proven, desk).await;
+                    self.keep(session, proven, desk.model()).await;
                     // Written first: what the client holds, this node will also claim.
                     self.ledger.checkpoint(proven, outcome.as_ref().clone()).await;
                     let _ = answers.send(reply).await;
@@ -397,9 +410,9 @@ impl Service {
     }
 
     /// Hands on what the session was given, if a dispute may ask for it.
-    async fn keep(&self, session: &mut Session, proven: &ProvenShard, desk: &Desk) {
+    async fn keep(&self, session: &mut Session, proven: &ProvenShard, model: &DecoderModel) {
         let Some(salt) = session.salt() else { return };
-        let (layers, model) = (desk.model().layers(), desk.model().config());
+        let (layers, model) = (model.layers(), model.config());
         let (Ok(start), Ok(end)) = (u16::try_from(layers.start), u16::try_from(layers.end)) else {
             return;
         };

@@ -16,7 +16,7 @@ use nesa_model::{
 use nesa_platform::{storage::Store, task};
 use nesa_primitives::Hash;
 
-use super::desk::Desk;
+use super::{desk::Desk, seat::Device};
 use crate::metrics::Counters;
 
 /// Shards that may be loaded at once, beside those that sessions still use.
@@ -56,6 +56,8 @@ pub struct Shelf {
     /// One shard is loaded at a time: that bounds what a load may take.
     loading: AsyncMutex<()>,
     pub(crate) counters: Mutex<Arc<Counters>>,
+    /// The device beside the processor, where there is one.
+    pub(crate) device: Mutex<Option<Arc<Device>>>,
 }
 
 impl Shelf {
@@ -76,6 +78,7 @@ impl Shelf {
             kept: Mutex::default(),
             loading: AsyncMutex::new(()),
             counters: Mutex::default(),
+            device: Mutex::default(),
         }
     }
 
@@ -109,7 +112,8 @@ impl Shelf {
             None => return Err(ShelfError::Model(*model)),
         };
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let desk = Arc::new(Desk::new(shard, counters));
+        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let desk = Arc::new(Desk::new(shard, counters, device));
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|_, desk| desk.strong_count() > 0);
         live.insert(place, Arc::downgrade(&desk));

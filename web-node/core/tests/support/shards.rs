@@ -16,7 +16,7 @@ use nesa_model::{
 };
 use nesa_node::{
     Fault, Limits,
-    shard::{ProvenShard, ShardChain, ShardNode, Shelf, serve},
+    shard::{BesideShards, ProvenShard, ShardChain, ShardNode, Shelf, serve},
 };
 use nesa_platform::{
     BoxFuture,
@@ -116,6 +116,8 @@ pub(crate) struct World {
     pub(crate) nodes: BTreeMap<Link, Node>,
     pub(crate) settled: Settled,
     pub(crate) seed: u8,
+    /// A device that the nodes of these seats share.
+    pub(crate) beside: Option<(BesideShards, Vec<u8>)>,
 }
 
 /// Tokens that are written.
@@ -136,6 +138,7 @@ impl World {
             nodes: BTreeMap::new(),
             settled: Arc::default(),
             seed: 0,
+            beside: None,
         };
         // A text that does not end before it is as long as may be.
         while world.alone().len() < TOKENS {
@@ -174,7 +177,9 @@ impl World {
             settled: self.settled.clone(),
         });
         let shelf = Arc::new(shelf);
-        let node = ShardNode { chain: CHAIN, key, shelf, ledger, limits, fault };
+        let beside = self.beside.as_ref().filter(|(_, seats)| seats.contains(&link.seat));
+        let beside = beside.map(|(beside, _)| beside.clone());
+        let node = ShardNode { chain: CHAIN, key, shelf, ledger, limits, beside, fault };
         let guard = serve(&network, node).unwrap();
         self.nodes.insert(link, Node { network, address, _guard: guard });
     }
