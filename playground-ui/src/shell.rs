@@ -274,7 +274,7 @@ pub(crate) fn ModelProgress() -> impl IntoView {
             ModelPhase::Downloading { done, total } => view! {
                 <div class="stack">
                     <label class="small muted" for="model-progress">
-                        {format!("Downloading the model to check against: {} of {}", bytes(done), bytes(total))}
+                        {format!("Downloading the model: {} of {}", bytes(done), bytes(total))}
                     </label>
                     <progress id="model-progress" max=total.to_string() value=done.to_string()></progress>
                 </div>
@@ -289,5 +289,25 @@ pub(crate) fn ModelProgress() -> impl IntoView {
             }.into_any(),
             ModelPhase::Failed { problem } => view! { <ProblemNote problem=problem/> }.into_any(),
         }}
+    }
+}
+
+/// How far the model is, in a place that it has from the start: what stands below is clicked while this
+/// changes, and must not move.
+#[component]
+pub(crate) fn Standby() -> impl IntoView {
+    let app = App::get();
+    let ready = Memo::new(move |_| matches!(app.model_phase(), ModelPhase::Ready { .. }));
+    view! {
+        <div class="standby" data-test="standby">
+            <ModelProgress/>
+            <Show when=move || ready.get()>
+                <p class="small muted">{move || if app.sealed() {
+                    "Nothing is prepared on this device: the committee runs the model."
+                } else {
+                    "This device is ready to check what the nodes answer."
+                }}</p>
+            </Show>
+        </div>
     }
 }

@@ -62,6 +62,11 @@ fn Nothing() -> impl IntoView {
     }
 }
 
+/// Whether a model reads the last message only: it has no template that lays a conversation out.
+pub(super) fn forgets(m: &ModelOffer) -> bool {
+    m.family == ModelFamily::Decoder && m.context > 0 && !m.chat_template
+}
+
 fn offer(m: ModelOffer) -> impl IntoView {
     let app = App::get();
     let lane = {
@@ -73,6 +78,7 @@ fn offer(m: ModelOffer) -> impl IntoView {
     let usable = move || lane.get() && (served || app.sealed());
     let digest = m.digest.clone();
     let digest_there = m.digest.clone();
+    let forgets = forgets(&m);
     let again = m.clone();
     let prepares = m.clone();
     let chosen = {
@@ -136,6 +142,9 @@ fn offer(m: ModelOffer) -> impl IntoView {
                 {move || there(app, &digest_there).map(|words| view! { <div data-test="model-online"><dt>"Online shards"</dt><dd>{words}</dd></div> })}
                 <div><dt>"Digest"</dt><dd><HashText hash=m.digest name="the model’s digest"/></dd></div>
             </dl>
+            {forgets.then(|| view! {
+                <p class="small muted">"Reads your last message only: no earlier turns, no system prompt."</p>
+            })}
             <Show when=move || matches!(phase.get().0, ModelPhase::Failed { .. })>
                 <div class="row"><button type="button" class="btn tiny" on:click={
                     let again = again.clone();

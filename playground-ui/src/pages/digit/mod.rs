@@ -15,7 +15,7 @@ use crate::{
     format::thousands,
     parts::{Rail, icon},
     route::Route,
-    shell::ModelProgress,
+    shell::Standby,
     state::{App, Gate},
 };
 
@@ -77,7 +77,7 @@ pub(crate) fn Digit() -> impl IntoView {
                             {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
                         </p>
                     </div>
-                    <ModelProgress/>
+                    <Standby/>
                     <Preflight open=true options=true/>
                 </form>
                 <Models/>

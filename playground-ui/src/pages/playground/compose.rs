@@ -9,7 +9,7 @@ use crate::{
     format::plural,
     parts::icon,
     sample,
-    shell::ModelProgress,
+    shell::Standby,
     state::{App, Gate},
 };
 
@@ -93,7 +93,7 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
                     </div>
                 </div>
             </Show>
-            <ModelProgress/>
+            <Standby/>
             <Preflight open=first options=true/>
         </form>
     }
