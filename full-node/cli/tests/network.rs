@@ -77,6 +77,14 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let drafted = network.json([&base[..], &["--draft", "3"]].concat());
     assert_eq!((&drafted["text"], &drafted["digest"]), (&asked["text"], &asked["digest"]));
     assert!(drafted["bytes"]["up"].as_u64() > asked["bytes"]["up"].as_u64());
+    // Nor do those of a model on this machine, which the opened receipt keeps.
+    let guess = ["--draft-model", tiny, "--draft", "3", "--open-receipt", path(&opened)];
+    let drafted = network.json([&base[..], &guess].concat());
+    assert_eq!((&drafted["text"], &drafted["digest"]), (&asked["text"], &asked["digest"]));
+    let report = network.json([&check[..], &["--json"]].concat());
+    assert_eq!(report["summary"]["text"], alone["text"]);
+    let refused = network.nesa([&base[..], &["--draft-model", "Cargo.toml"]].concat());
+    assert_eq!(refused.status.code(), Some(2), "{}", show(&refused));
     // Two more nodes prepare; the text stays the same.
     let thin = network.json([&base[..], &["--preparation", "thin"]].concat());
     assert_eq!((&thin["text"], &thin["tokens"]), (&alone["text"], &alone["tokens"]));

@@ -28,7 +28,7 @@ use super::{
         StageProgress, Timings,
     },
     settle::Evidence,
-    text::Text,
+    text::{Drafts, Text},
     work::{Gather, Vectors, Work},
 };
 use crate::{
@@ -96,7 +96,8 @@ impl QueryClient {
             }
             Work::Write { request, codec } => {
                 let listener = options.listener.clone();
-                let gather = Text::new(prepared.decoder()?, codec, request, listener);
+                let drafts = Drafts::of(options.draft_model.as_ref());
+                let gather = Text::new(prepared.decoder()?, codec, request, drafts, listener);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
         }
@@ -334,6 +335,7 @@ impl<G: Gather> Driver<'_, G> {
             return Err(QueryError::Deadline { rejected: self.rejected });
         };
         let bind = Instant::now();
+        let guesses = self.gather.guesses();
         let answer = Arc::new(self.gather.answer(&prepared.model.digest())?);
         let bind_ms = since(bind);
 
@@ -411,6 +413,7 @@ impl<G: Gather> Driver<'_, G> {
                 paid.signed.clone(),
                 paid.opening.salt,
                 planned.texts.clone(),
+                guesses,
                 &transcript,
                 answer.digest,
             )

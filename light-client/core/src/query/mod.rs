@@ -36,7 +36,11 @@ use nesa_masked::{
     client::{SessionError, StartError},
     spec::{MAX_PASS_TOKENS, SpecError},
 };
-use nesa_model::{Embedding, classifier::ImageError, decoder::WriteError};
+use nesa_model::{
+    Embedding,
+    classifier::ImageError,
+    decoder::{DecoderModel, DraftError, WriteError},
+};
 use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
 use nesa_primitives::{Amount, Hash};
 
@@ -78,6 +82,9 @@ pub struct QueryOptions {
     pub max_fee: Option<Amount>,
     /// From inclusion to settlement; `None` takes a time that fits the work.
     pub deadline: Option<Duration>,
+    /// Guesses what a text's model will choose, on this device, as many tokens a pass as the prompt has a
+    /// draft of. Without it they come from what was written before.
+    pub draft_model: Option<DecoderModel>,
     /// Hears what happens.
     pub listener: Listener,
     /// Return as soon as the answer is checked, without waiting for the chain. The payment
@@ -147,6 +154,9 @@ pub enum QueryError {
     /// The model's tokenizer or chat template refuses the prompt, or its own tokens.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// The model that is to guess cannot.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
     /// No image, or too many for one query.
     #[error("{got} images; one query takes 1 to {MAX_IMAGES}")]
     Images {

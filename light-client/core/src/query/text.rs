@@ -7,10 +7,15 @@ use nesa_masked::{
     client::Pass,
 };
 use nesa_model::decoder::{
-    DecoderModel, SAMPLING_SEED_BYTES, WriteError, WriteRequest, Writing, Written,
+    DecoderModel, DraftError, DraftModel, Drafter, Repeats, SAMPLING_SEED_BYTES, WriteError,
+    WriteRequest, Writing, Written,
 };
 use nesa_primitives::Hash;
 use serde::{Deserialize, Serialize};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::{
     QueryClient, QueryError, QueryOptions, QueryOutcome,
@@ -305,8 +310,96 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::write(prepared.decoder()?, prompt, self.engine()).await };
+        let model = prepared.decoder()?;
+        if let Some(draft) = &options.draft_model {
+            DraftModel::new(draft, model, prompt.sampling, prompt.seed)?;
+        }
+        let work = async { Work::write(model, prompt, self.engine()).await };
         self.ask(prepared, wallet, work, prompt.committed(), options).await
+    }
+}
+
+/// Guesses in the order made, all passes one after another: what a receipt keeps, and is replayed from.
+#[derive(Clone, Default)]
+pub(crate) struct Tape(Arc<Mutex<Reel>>);
+
+#[derive(Default)]
+struct Reel {
+    guesses: VecDeque<u32>,
+    /// More were wanted than there were.
+    short: bool,
+}
+
+impl Tape {
+    pub(crate) fn of(guesses: &[u32]) -> Self {
+        let guesses = guesses.iter().copied().collect();
+        Self(Arc::new(Mutex::new(Reel { guesses, short: false })))
+    }
+
+    /// Whether a replay took all of it, and no more.
+    pub(crate) fn is_used_up(&self) -> bool {
+        let reel = self.reel();
+        reel.guesses.is_empty() && !reel.short
+    }
+
+    fn reel(&self) -> MutexGuard<'_, Reel> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who guesses.
+pub(crate) enum Drafts {
+    /// What was written before.
+    Repeats,
+    /// A model on this device; its guesses are kept.
+    Model(DecoderModel, Tape),
+    /// Guesses that were kept.
+    Replay(Tape),
+}
+
+impl Drafts {
+    /// Those of a query: of a model, if one is named.
+    pub(crate) fn of(model: Option<&DecoderModel>) -> Self {
+        model.map_or(Self::Repeats, |model| Self::Model(model.clone(), Tape::default()))
+    }
+
+    fn drafter(
+        &self,
+        model: &DecoderModel,
+        request: &WriteRequest,
+    ) -> Result<Box<dyn Drafter>, DraftError> {
+        Ok(match self {
+            Self::Repeats => Box::new(Repeats),
+            Self::Model(draft, tape) => {
+                let from = DraftModel::new(draft, model, request.sampling, request.seed)?;
+                Box::new(Recorder { from, tape: tape.clone() })
+            }
+            Self::Replay(tape) => Box::new(Player(tape.clone())),
+        })
+    }
+}
+
+struct Recorder {
+    from: DraftModel,
+    tape: Tape,
+}
+
+impl Drafter for Recorder {
+    fn draft(&mut self, seen: &[u32], count: usize) -> Vec<u32> {
+        let guesses = self.from.draft(seen, count);
+        self.tape.reel().guesses.extend(&guesses);
+        guesses
+    }
+}
+
+struct Player(Tape);
+
+impl Drafter for Player {
+    fn draft(&mut self, _: &[u32], count: usize) -> Vec<u32> {
+        let mut reel = self.0.reel();
+        let there = count.min(reel.guesses.len());
+        reel.short |= there < count;
+        reel.guesses.drain(..there).collect()
     }
 }
 
@@ -315,6 +408,7 @@ pub(crate) struct Text<'a> {
     model: &'a DecoderModel,
     request: &'a WriteRequest,
     codec: &'a SharedCodec,
+    drafts: Drafts,
     stream: Option<Box<dyn Pieces>>,
     listener: Listener,
     text: String,
@@ -329,10 +423,21 @@ impl<'a> Text<'a> {
         model: &'a DecoderModel,
         codec: &'a SharedCodec,
         request: &'a WriteRequest,
+        drafts: Drafts,
         listener: Listener,
     ) -> Self {
-        let (text, tokens) = (String::new(), Vec::new());
-        Self { model, request, codec, stream: None, listener, text, tokens, shown: 0, ended: false }
+        Self {
+            model,
+            request,
+            codec,
+            drafts,
+            stream: None,
+            listener,
+            text: String::new(),
+            tokens: Vec::new(),
+            shown: 0,
+            ended: false,
+        }
     }
 
     fn add(&mut self, piece: String) {
@@ -345,9 +450,15 @@ impl Gather for Text<'_> {
     type Run = Writing;
 
     fn passes(&self) -> Result<Vec<Pass<Writing>>, QueryError> {
-        let run = Writing::start(self.model, self.request.clone())?;
+        let drafter = self.drafts.drafter(self.model, self.request)?;
+        let run = Writing::start_drafted(self.model, self.request.clone(), drafter)?;
         let tokens = text_passes(self.request).first().copied().unwrap_or_default();
         Ok(vec![Pass { run, tokens }])
+    }
+
+    fn guesses(&self) -> Option<Vec<u32>> {
+        let Drafts::Model(_, tape) = &self.drafts else { return None };
+        Some(tape.reel().guesses.iter().copied().collect())
     }
 
     fn take(&mut self, _: u32, output: Vec<Written>) -> Result<(), QueryError> {

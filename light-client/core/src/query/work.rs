@@ -83,6 +83,10 @@ pub(crate) trait Gather {
         let _ = last;
         std::future::ready(Ok(()))
     }
+    /// The guesses that went with the passes, where they do not follow from what was asked.
+    fn guesses(&self) -> Option<Vec<u32>> {
+        None
+    }
     /// The answer, once the last pass is done and flushed.
     fn answer(self, model: &Hash) -> Result<Answer, QueryError>;
 }

@@ -123,6 +123,7 @@ impl Session {
             max_fee: common.max_fee,
             deadline: common.deadline(),
             listener: Listener::new(move |progress: Progress| show(&bar, progress)),
+            draft_model: None,
             answer_only: false,
             until: if common.until_settled { Until::Settled } else { Until::Paid },
         }
@@ -216,6 +217,9 @@ pub(super) fn failed(error: QueryError) -> anyhow::Error {
             "what was not spent returns at the deadline; ask again"
         }
         QueryError::Thin(_) => "ask again, or let this machine prepare: --preparation local",
+        QueryError::Draft(_) => {
+            "give a smaller model with the same tokenizer.json, or guess without one"
+        }
         QueryError::Committee(_) => "see `nesa status` for the nodes that serve the model",
         _ => "try again; `nesa status` tells how the network is doing",
     };

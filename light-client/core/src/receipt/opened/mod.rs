@@ -96,6 +96,10 @@ pub struct OpenedReceipt {
     pub salt: Hash,
     /// The prompt: texts, or a prompt and how it is continued, or images in hexadecimal.
     pub texts: Vec<String>,
+    /// Tokens guessed in each pass, one pass after another, if a model on the payer's device guessed them:
+    /// they decide nothing, but were sent masked with the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guesses: Option<Vec<u32>>,
     /// Digest of the answer.
     pub answer: Hash,
     /// The servers.
@@ -147,6 +151,7 @@ impl OpenedReceipt {
         signed: SignedTx,
         salt: Hash,
         texts: Vec<String>,
+        guesses: Option<Vec<u32>>,
         transcript: &Transcript,
         answer: Hash,
     ) -> Self {
@@ -189,6 +194,7 @@ impl OpenedReceipt {
             payment: Hex::from(signed.to_bytes()),
             salt,
             texts,
+            guesses,
             answer,
             servers,
             messages,

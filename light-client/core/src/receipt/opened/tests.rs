@@ -145,8 +145,10 @@ fn run<G: Gather>(model: ExactModel, texts: Vec<String>, mut gather: G) -> Fixtu
             _ => {}
         }
     }
+    let guesses = gather.guesses();
     let answer = gather.answer(&digest).unwrap().digest;
-    let receipt = OpenedReceipt::new(chain, signed, salt, texts, &transcript.unwrap(), answer);
+    let receipt =
+        OpenedReceipt::new(chain, signed, salt, texts, guesses, &transcript.unwrap(), answer);
     Fixture { chain, model, receipt }
 }
 
@@ -340,7 +342,11 @@ mod written_texts {
     use nesa_model::decoder::{self, DecoderModel, toy::ToyDecoder};
 
     use super::*;
-    use crate::query::{Message, NativeText, Prompt, Role, Said, report::Listener, text::Text};
+    use crate::query::{
+        Message, NativeText, Prompt, Role, Said,
+        report::Listener,
+        text::{Drafts, Text},
+    };
 
     fn words() -> &'static [u8] {
         let vocab: serde_json::Map<_, _> =
@@ -368,11 +374,21 @@ mod written_texts {
 
     /// A prompt continued; the model's head is tied or not.
     async fn written(tied: bool, prompt: Prompt) -> Fixture {
+        drafted(tied, prompt, None).await
+    }
+
+    /// The same with the guesses of a model of as many layers.
+    async fn drafted(tied: bool, prompt: Prompt, layers: Option<u16>) -> Fixture {
         let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
         let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
         let work = Work::write(&model, &prompt, Some(&NativeText)).await.unwrap();
         let Work::Write { request, codec } = &work else { panic!("a text") };
-        let gather = Text::new(&model, codec, request, Listener::none());
+        let draft = layers.map(|layers| {
+            let toy = ToyDecoder { tokenizer: words(), tied, layers, ..ToyDecoder::default() };
+            DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap()
+        });
+        let drafts = Drafts::of(draft.as_ref());
+        let gather = Text::new(&model, codec, request, drafts, Listener::none());
         run(ExactModel::Decoder(model.clone()), prompt.committed(), gather)
     }
 
@@ -389,6 +405,37 @@ mod written_texts {
         let mut changed = drafted.receipt.clone();
         changed.texts[1] = changed.texts[1].replace("\"draft\":2", "\"draft\":1");
         assert!(verdict(&drafted, &changed).await.is_err());
+    }
+
+    /// What a model guessed is replayed from the receipt, without that model.
+    #[tokio::test]
+    async fn guesses_of_a_model_are_kept_and_bound() {
+        let asked = Prompt { draft: 2, tokens: 9, ..prompt() };
+        let plain = written(true, Prompt { tokens: 9, ..prompt() }).await;
+        for layers in [1, ToyDecoder::default().layers] {
+            let fixture = drafted(true, asked.clone(), Some(layers)).await;
+            assert_eq!(fixture.receipt.answer, plain.receipt.answer);
+            let guesses = fixture.receipt.guesses.clone().unwrap();
+            assert!(!guesses.is_empty() && guesses.len().is_multiple_of(2));
+            let again = OpenedReceipt::from_json(&fixture.receipt.to_json().unwrap()).unwrap();
+            verdict(&fixture, &again).await.unwrap();
+            let changes: [fn(&mut OpenedReceipt); 6] = [
+                |r| r.guesses = None,
+                |r| r.guesses.as_mut().unwrap()[0] ^= 1,
+                |r| *r.guesses.as_mut().unwrap().last_mut().unwrap() ^= 1,
+                |r| _ = r.guesses.as_mut().unwrap().pop(),
+                |r| r.guesses.as_mut().unwrap().push(0),
+                |r| r.guesses.as_mut().unwrap()[0] = u32::MAX,
+            ];
+            for (i, change) in changes.into_iter().enumerate() {
+                let mut changed = fixture.receipt.clone();
+                change(&mut changed);
+                assert!(verdict(&fixture, &changed).await.is_err(), "{layers} layers, change {i}");
+            }
+        }
+        let mut none = plain.receipt.clone();
+        none.guesses = Some(Vec::new());
+        assert_eq!(verdict(&plain, &none).await.unwrap_err().what, "guesses");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use crate::query::{
     commitment,
     engine::{self, TextEngine},
     report::{Answer, Listener},
-    text::Text,
+    text::{Drafts, Tape, Text},
     work::{Gather, Vectors, Work},
 };
 
@@ -95,6 +95,7 @@ impl OpenedReceipt {
         };
         let unfit = |error: QueryError| Failure::new("texts", error, "texts the model takes");
         let messages = &self.messages;
+        self.check_guesses(model)?;
         let (answer, products) = match model {
             ExactModel::Encoder(encoder) => {
                 let work = Work::embed(encoder, &self.texts).map_err(unfit)?;
@@ -105,8 +106,15 @@ impl OpenedReceipt {
                 let prompt = Prompt::from_committed(&self.texts).ok_or_else(not_committed)?;
                 let work = Work::write(decoder, &prompt, text).await.map_err(unfit)?;
                 let Work::Write { request, codec } = &work else { return Err(not_committed()) };
-                let text = Text::new(decoder, codec, request, Listener::none());
-                replay.run(text, messages).await?
+                let tape = self.guesses.as_deref().map(Tape::of);
+                let drafts = tape.clone().map_or(Drafts::Repeats, Drafts::Replay);
+                let text = Text::new(decoder, codec, request, drafts, Listener::none());
+                let replayed = replay.run(text, messages).await?;
+                if tape.is_some_and(|tape| !tape.is_used_up()) {
+                    let expected = "as many as the passes took";
+                    return Err(Failure::new("guesses", "another number", expected));
+                }
+                replayed
             }
             ExactModel::Classifier(classifier) => {
                 let images = from_committed(&self.texts).ok_or_else(not_committed)?;
@@ -132,6 +140,25 @@ impl OpenedReceipt {
             nodes: servers.values().map(|server| server.node).collect(),
         };
         Ok(Report { checks, summary, does_not_show: DOES_NOT_SHOW.to_vec() })
+    }
+}
+
+impl OpenedReceipt {
+    /// Whether kept guesses are tokens, of a text that was to be guessed.
+    fn check_guesses(&self, model: &ExactModel) -> Result<(), Failure> {
+        let Some(guesses) = &self.guesses else { return Ok(()) };
+        let draft = Prompt::from_committed(&self.texts).map_or(0, |prompt| prompt.draft);
+        let ExactModel::Decoder(decoder) = model else {
+            return Err(Failure::new("guesses", "some", "none: the model writes no text"));
+        };
+        if draft == 0 {
+            return Err(Failure::new("guesses", "some", "none: the payment commits to no draft"));
+        }
+        let vocab = decoder.config().vocab;
+        match guesses.iter().find(|guess| **guess >= vocab) {
+            Some(guess) => Err(Failure::new("guesses", guess, format!("tokens below {vocab}"))),
+            None => Ok(()),
+        }
     }
 }
 
