@@ -6,6 +6,7 @@ use nesa_chain::{
     keys::Key,
     tx::{SignedTx, Tx},
 };
+use nesa_fingerprint::Card;
 use nesa_primitives::Hash;
 use serde::Serialize;
 
@@ -23,6 +24,9 @@ pub struct Bootstrap {
     pub models: Vec<Model>,
     /// True when a faucet answers on this network.
     pub faucet: bool,
+    /// What whoever asks must know of models that run in floats; they have no header to fetch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub floats: Vec<Card>,
 }
 
 /// One model of a [`Bootstrap`].

@@ -144,6 +144,12 @@ async fn serve(
             .map(|entry| Model { digest: entry.digest, name: entry.name.clone() })
             .collect(),
         faucet: has_faucet,
+        floats: network
+            .models
+            .iter()
+            .filter(|entry| float::is_float(&entry.file))
+            .map(|entry| float::card(&entry.file))
+            .collect::<Result<_>>()?,
     };
     let counted = swarm.clone();
     let source = HttpSource::new(chain_source.clone(), bootstrap, move || counted.peers().len());

@@ -16,6 +16,7 @@ pub(crate) struct Still;
 impl Backend for Still {
     fn bootstrap(&self) -> Bootstrap {
         Bootstrap {
+            floats: Vec::new(),
             trust_root: "00".into(),
             chain_id: "still".into(),
             peers: Vec::new(),
