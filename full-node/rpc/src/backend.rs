@@ -107,6 +107,8 @@ pub enum BackendError {
 pub trait Backend: Send + Sync + 'static {
     /// What a client needs to start.
     fn bootstrap(&self) -> Bootstrap;
+    /// The file of a model that runs in floats, for who wants to serve it; `None` for any other.
+    fn float_model(&self, model: Hash) -> BoxFuture<'_, Result<Option<Bytes>, BackendError>>;
     /// Digest of the trust root: "the chain" of every domain separation.
     fn chain(&self) -> Hash;
     /// The last finalised block, without its transactions.

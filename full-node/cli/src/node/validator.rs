@@ -152,7 +152,10 @@ async fn serve(
             .collect::<Result<_>>()?,
     };
     let counted = swarm.clone();
-    let source = HttpSource::new(chain_source.clone(), bootstrap, move || counted.peers().len());
+    let floats = network.models.iter().filter(|entry| float::is_float(&entry.file));
+    let floats = floats.map(|entry| (entry.digest, entry.file.clone())).collect();
+    let peers = move || counted.peers().len();
+    let source = HttpSource::new(chain_source.clone(), bootstrap, floats, peers);
     let (stop, stopping) = watch::channel(false);
     let config = nesa_rpc::Config { www, ..nesa_rpc::Config::default() };
     let http = tokio::spawn(async move {

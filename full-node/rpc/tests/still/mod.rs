@@ -25,6 +25,10 @@ impl Backend for Still {
         }
     }
 
+    fn float_model(&self, _: Hash) -> BoxFuture<'_, Result<Option<Bytes>, BackendError>> {
+        ready(Ok(None)).boxed()
+    }
+
     fn chain(&self) -> Hash {
         Hash::ZERO
     }

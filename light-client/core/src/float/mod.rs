@@ -28,7 +28,7 @@ use nesa_chain::{
 use nesa_crypto::SecretKey;
 use nesa_platform::{MaybeSend, MaybeSync, random, time};
 use nesa_primitives::{Address, Amount, Hash};
-use nesa_sealed::float::RUN_UNITS;
+use nesa_sealed::float::{MAX_CONTENT, RUN_UNITS};
 
 use crate::{
     AskError,
@@ -202,6 +202,10 @@ impl QueryClient {
         options: &FloatOptions,
         judge: impl FnOnce(&[Option<Bytes>]) -> Vec<bool>,
     ) -> Result<FloatOutcome, QueryError> {
+        // Before anything is paid for what could not be sent.
+        if inputs.len() > MAX_CONTENT {
+            return Err(QueryError::Inputs { got: inputs.len(), max: MAX_CONTENT });
+        }
         let planned = self.plan_float(model, options).await?;
         let chain = self.light().chain();
         let head_ms = self.light().head().map_or(0, |head| head.timestamp_ms());
