@@ -83,6 +83,7 @@ pub(crate) fn Shell() -> impl IntoView {
                 Route::Chat => view! { <pages::NewChat/> }.into_any(),
                 Route::Conversation(id) => view! { <pages::Talk id=id/> }.into_any(),
                 Route::Digit => view! { <pages::Digit/> }.into_any(),
+                Route::Float => view! { <pages::Float/> }.into_any(),
                 Route::Job(id) => view! { <pages::Answer id=id/> }.into_any(),
                 Route::Network => view! { <pages::Network/> }.into_any(),
                 Route::Block(height) => view! { <pages::Block height=height/> }.into_any(),
@@ -93,7 +94,7 @@ pub(crate) fn Shell() -> impl IntoView {
             }}
         </main>
         <footer class="foot">
-            <span>"Documents and drawings leave this device only as masked halves, a chat in the lane you choose."</span>
+            <span>"Documents and drawings leave this device only as masked halves, a chat in the lane you choose, inputs of models in floats sealed to the nodes that run them."</span>
             <a href=Route::About.href()>"What is promised, and what is not"</a>
             <button type="button" class="link" on:click=move |_| app.cycle_theme()>
                 {move || format!("Colours: {}", app.theme.get().name())}

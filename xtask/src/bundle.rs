@@ -5,7 +5,7 @@
 //! what the page's bottom rung shows.
 
 use crate::{
-    prerequisites,
+    float, prerequisites,
     workspace::{WASM_PROFILE, WASM_TARGET, cargo, root, target},
 };
 use anyhow::{Context as _, Result};
@@ -22,13 +22,15 @@ const NAME_DIGITS: usize = 16;
 /// Quality 11 saves another 4 % and takes eight times as long.
 const BROTLI_QUALITY: i32 = 9;
 /// The modules as cargo names them. The adapter is loaded only when a volunteer serves or asks for the probe, the
-/// text module only for a model that brings its own tokenizer.
+/// text module only for a model that brings its own tokenizer, the float module (see [`float`]) only by a volunteer
+/// who runs models in floats.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
 const ADAPTER: &str = "nesa_adapter";
 const TEXT: &str = "nesa_text";
 /// Static files with names to fill in.
-const TEMPLATED: [&str; 4] = ["index.html", "boot.js", "node-worker.js", "text-worker.js"];
+const TEMPLATED: [&str; 5] =
+    ["index.html", "boot.js", "node-worker.js", "text-worker.js", "float-worker.js"];
 
 /// What a build made: file name → (raw, brotli) bytes.
 pub(crate) struct Built {
@@ -43,6 +45,7 @@ pub(crate) fn build() -> Result<Built> {
     // By themselves: their dependencies want features that would make all others compile again.
     wasm(&["nesa-adapter"])?;
     wasm(&["nesa-text"])?;
+    let float = float::browser()?;
 
     let dist = root().join("www/dist");
     let stage = target().join("www-stage");
@@ -83,12 +86,18 @@ pub(crate) fn build() -> Result<Built> {
     let modules = [("__TEXT_GLUE__", text_glue.as_str()), ("__TEXT_WASM__", &text_wasm)];
     let text_worker = fill("text-worker.js", &modules)?;
     let text_worker = out.hashed("text-worker", "js", text_worker.as_bytes())?;
+    let float_wasm = out.hashed("nesa-float", "wasm", &fs::read(&float.wasm)?)?;
+    let float_glue = out.hashed("nesa-float", "js", &fs::read(&float.glue)?)?;
+    let modules = [("__FLOAT_GLUE__", float_glue.as_str()), ("__FLOAT_WASM__", &float_wasm)];
+    let float_worker = fill("float-worker.js", &modules)?;
+    let float_worker = out.hashed("float-worker", "js", float_worker.as_bytes())?;
     let modules = [
         ("__GLUE__", worker_glue.as_str()),
         ("__WASM__", &worker_wasm),
         ("__ADAPTER_GLUE__", &adapter_glue),
         ("__ADAPTER_WASM__", &adapter_wasm),
         ("__TEXT_WORKER__", &text_worker),
+        ("__FLOAT_WORKER__", &float_worker),
     ];
     let start = fill("node-worker.js", &modules)?;
     let start = out.hashed("node-worker", "js", start.as_bytes())?;

@@ -4,6 +4,7 @@
 //! A crate of its own so that it builds and is tested on the machine that builds the page.
 
 pub mod digit;
+pub mod float;
 pub mod format;
 pub mod markdown;
 pub mod route;

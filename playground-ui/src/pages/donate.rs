@@ -5,7 +5,7 @@ use nesa_messages::{AdapterReport, DonateLimits, DonatePhase, ServingOn, ToWorke
 
 use crate::{
     bridge,
-    format::{bytes, millis, thousands},
+    format::{bytes, millis, plural, thousands},
     parts::{HashText, ProblemNote, icon},
     route::Route,
     state::App,
@@ -115,6 +115,13 @@ fn Limits(limits: RwSignal<DonateLimits>, #[prop(into)] serving: Signal<bool>) -
                     prop:value=move || limits.get().max_gpu_mb.to_string()
                     on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_gpu_mb = n); changed(); } }/>
             </div>
+            <label class="check">
+                <input type="checkbox" id="floats" data-test="donate-floats" prop:checked=move || limits.get().floats
+                    on:change:target=move |e| { let on = e.target().checked(); limits.update(|l| l.floats = on); changed(); }/>
+                <span>"Run models in floats too"
+                    <span class="small muted">" Their inputs are no noise: this device reads them. Downloads the engine, about 4 MB, and the models. \
+                        Each runs in a worker of its own, which is ended when it takes too long."</span></span>
+            </label>
         </div>
     }
 }
@@ -136,6 +143,10 @@ fn Meter() -> impl IntoView {
                     <div><dt>"Time"</dt><dd>{millis(d.serving_ms)}<small>{format!("{} computing", millis(d.busy_ms))}</small></dd></div>
                     <div><dt>"Bond"</dt><dd>{format!("{} NES", d.bond)}</dd></div>
                 </dl>
+                {(d.floats > 0 || d.no_floats.is_some()).then(|| view! {
+                    <p data-test="donate-float-models">{plural(u64::from(d.floats), "model")} " run in floats."
+                        {d.no_floats.clone().map(|why| format!(" Not all that are offered: {why}."))}</p>
+                })}
                 {processors(d.on)}
                 {d.node.map(|n| view! { <p class="small muted">"This browser’s node key " <HashText hash=n name="node key"/></p> })}
             }}}

@@ -98,16 +98,20 @@ impl App {
     /// A draft of another conversation than the one on the page waits for its turn.
     fn receive_draft(self, draft: Draft) {
         let here = self.draft.with_untracked(|d| d.chat.conversation);
-        let Draft { documents, question, options, chat } = draft;
+        let Draft { documents, question, options, chat, float } = draft;
+        // Made-up inputs may stand there by now; an empty draft does not take them away.
+        let now = self.draft.with_untracked(|d| d.float.clone());
+        let float = if float.text.is_empty() { now } else { float };
         if self.mode.get_untracked() == TaskKind::Chat && chat.conversation != here {
             self.drafts.update(|all| {
                 all.insert(chat.conversation, chat);
             });
             self.draft.update(|d| {
                 (d.documents, d.question, d.options) = (documents, question, options);
+                d.float = float;
             });
         } else {
-            self.draft.set(Draft { documents, question, options, chat });
+            self.draft.set(Draft { documents, question, options, chat, float });
         }
     }
 

@@ -43,7 +43,7 @@ mod terms;
 
 pub use compute::{Accelerator, Beside, Failed, Product, Standing};
 pub use fault::Fault;
-pub use float::FloatEngine;
+pub use float::{FloatEngine, MAX_CONTENT};
 pub use limits::Limits;
 pub use metrics::{Computed, Metrics, Phase};
 pub use node::{ComputeNode, NodeConfig, StartError};

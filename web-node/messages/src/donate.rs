@@ -14,11 +14,13 @@ pub struct DonateLimits {
     pub max_mb_per_hour: u32,
     /// Megabytes of weights on the graphics processor; 0 leaves it alone.
     pub max_gpu_mb: u32,
+    /// Whether models are run in floats too, whose inputs this device then reads. Off by default.
+    pub floats: bool,
 }
 
 impl Default for DonateLimits {
     fn default() -> Self {
-        Self { max_queries: 2, max_mb_per_hour: 2_000, max_gpu_mb: 512 }
+        Self { max_queries: 2, max_mb_per_hour: 2_000, max_gpu_mb: 512, floats: false }
     }
 }
 
@@ -80,6 +82,10 @@ pub struct DonateView {
     pub serving_ms: f64,
     /// Which processors serve.
     pub on: ServingOn,
+    /// Models that it runs in floats.
+    pub floats: u32,
+    /// Why some of those the network offers are not among them.
+    pub no_floats: Option<String>,
     /// Limits in force.
     pub limits: DonateLimits,
     /// Why it stopped.

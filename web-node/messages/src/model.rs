@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelPhase, Unes};
+use crate::{FloatOffer, ModelPhase, Unes};
 
 /// What a model does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub enum ModelFamily {
     Decoder,
     /// Images to classes: digits.
     Classifier,
+    /// Tensors to tensors, in floats: several nodes run it, and are compared.
+    Float,
 }
 
 /// One model of the network. Digest, name, price, bytes, lanes and nodes are proven in state; family,
@@ -34,7 +36,7 @@ pub struct ModelOffer {
     pub family: ModelFamily,
     /// Lanes its owner allows: `masked`, …
     pub lanes: Vec<String>,
-    /// Price of one padded token on one side, in `denom`.
+    /// Price of one padded token on one side, in `denom`; of a float model, of one run on one node.
     pub price_per_token: Unes,
     /// 0 is NES.
     pub denom: u32,
@@ -61,6 +63,8 @@ pub struct ModelOffer {
     pub chat_template: bool,
     /// The images it looks at, if it is a classifier.
     pub image: Option<ImageShape>,
+    /// What it takes and how it was measured, if it is a float model.
+    pub float: Option<FloatOffer>,
 }
 
 /// The images of a classifier.

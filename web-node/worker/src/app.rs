@@ -9,6 +9,7 @@ use std::{
 
 use futures::{future::AbortHandle, lock::Mutex};
 use js_sys::Function;
+use nesa_fingerprint::Card;
 use nesa_light::{
     LightClient, QueryClient, accounts::Accounts, models::Prepared, search::VectorCache,
     wallet::Wallet,
@@ -36,6 +37,8 @@ pub(crate) struct Chain {
     pub(crate) peers: Vec<String>,
     /// Models that the origin names: a hint.
     pub(crate) offered: Vec<Hash>,
+    /// What it tells of those that run in floats, each checked for itself.
+    pub(crate) cards: Rc<BTreeMap<Hash, Card>>,
 }
 
 /// Everything.
@@ -43,6 +46,8 @@ pub(crate) struct App {
     pub(crate) port: Port,
     /// Promises the module of the graphics adapter, which is loaded when first asked for.
     pub(crate) adapter: Function,
+    /// Makes workers that hold the engine of models that run in floats.
+    pub(crate) float: Function,
     /// The tokenizers of models that bring their own.
     pub(crate) text: Arc<TextWorkers>,
     store: OnceCell<Store>,
@@ -76,7 +81,12 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(port: Port, adapter: Function, text: Arc<TextWorkers>) -> Self {
+    pub(crate) fn new(
+        port: Port,
+        adapter: Function,
+        text: Arc<TextWorkers>,
+        float: Function,
+    ) -> Self {
         let status = Status {
             versions: Versions {
                 worker: env!("CARGO_PKG_VERSION").to_owned(),
@@ -84,6 +94,7 @@ impl App {
                     "/nesa/chain/1".to_owned(),
                     "/nesa/masked/1".to_owned(),
                     "/nesa/shard/1".to_owned(),
+                    "/nesa/float/1".to_owned(),
                     "/nesa/chunks/1".to_owned(),
                 ],
                 kernel: "wasm simd128".to_owned(),
@@ -93,6 +104,7 @@ impl App {
         Self {
             port,
             adapter,
+            float,
             text,
             store: OnceCell::new(),
             status: RefCell::new(status),

@@ -167,5 +167,6 @@ pub(crate) fn called(task: &Task) -> String {
         Task::Embed { texts } => texts.first().cloned().unwrap_or_default(),
         Task::Chat { messages, .. } => question(messages),
         Task::Digit { .. } => String::new(),
+        Task::Float { .. } => "A run in floats".to_owned(),
     }
 }

@@ -3,13 +3,13 @@
 //! It runs under a network identity of its own, kept across visits because its bond hangs on it;
 //! the queries of this browser use another one, so that serving and asking cannot be linked.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use nesa_crypto::SecretKey;
 use nesa_messages::{
     ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, Problem, ServingOn, Unes,
 };
-use nesa_node::{Beside, ComputeNode, Limits, Metrics, NodeConfig, Phase};
+use nesa_node::{Beside, ComputeNode, FloatEngine, Limits, Metrics, NodeConfig, Phase};
 use nesa_platform::{
     net::{NetConfig, Network},
     task::Guard,
@@ -18,7 +18,8 @@ use nesa_platform::{
 use nesa_primitives::{Address, Amount, UNES_PER_NES};
 
 use crate::{
-    app::App,
+    app::{App, Chain},
+    engine::{self, FloatWorkers},
     gpu::OnGpu,
     problem::{Shown as _, not_ready},
 };
@@ -38,6 +39,9 @@ pub(crate) struct Donation {
     limits: DonateLimits,
     /// Why no graphics processor was opened.
     no_gpu: Option<String>,
+    /// Models that run in floats, and why some of those offered are not among them.
+    floats: u32,
+    no_floats: Option<String>,
     _meter: Guard,
 }
 
@@ -113,6 +117,10 @@ impl App {
     async fn serve(self: Rc<Self>, choices: DonateLimits) -> Result<(), Problem> {
         let chain = self.chain().ok_or_else(not_ready)?;
         let digest = self.prepared().ok_or_else(not_ready)?.model.digest();
+        let (floats, no_floats) = match choices.floats {
+            true => self.open_floats(&chain).await,
+            false => (None, None),
+        };
         let wallet = self.open_or_create_wallet().await?;
         let params = chain.accounts.params().await.map_err(|e| e.problem())?;
         let artifact = chain
@@ -140,7 +148,7 @@ impl App {
             operator: wallet.key().clone(),
             node: key,
             models: vec![artifact],
-            floats: None,
+            floats: floats.clone().map(|engine| engine as Arc<dyn FloatEngine>),
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
             announce: Vec::new(),
@@ -163,10 +171,34 @@ impl App {
             address,
             limits: choices,
             no_gpu,
+            floats: floats.map_or(0, |engine| engine.models().len() as u32),
+            no_floats,
             _meter: meter.abort_on_drop(),
         }));
         self.send_donation();
         Ok(())
+    }
+
+    /// The engine for models that run in floats, and why some of those offered are not served.
+    async fn open_floats(&self, chain: &Chain) -> (Option<Arc<FloatWorkers>>, Option<String>) {
+        let origin = self.origin.borrow().clone();
+        let (mut files, mut problem) = (BTreeMap::new(), None);
+        for model in chain.cards.keys() {
+            match engine::fetch(&origin, model).await {
+                Ok(file) => {
+                    files.insert(*model, file);
+                }
+                Err(error) => problem = Some(error),
+            }
+        }
+        if files.is_empty() {
+            let none = "this network offers none".to_owned();
+            return (None, Some(problem.unwrap_or(none)));
+        }
+        // Shared within this thread; the trait it is for is shared between threads natively.
+        #[allow(clippy::arc_with_non_send_sync)]
+        let engine = Arc::new(FloatWorkers::new(self.float.clone(), files));
+        (Some(engine), problem)
     }
 
     /// The graphics processor, or why the processor's kernel serves alone.
@@ -227,6 +259,8 @@ impl App {
                 busy_ms: metrics.busy.as_secs_f64() * 1000.0,
                 serving_ms: metrics.serving.as_secs_f64() * 1000.0,
                 on: serving_on(&metrics, donation.no_gpu.as_ref()),
+                floats: donation.floats,
+                no_floats: donation.no_floats.clone(),
                 limits: donation.limits.clone(),
                 problem,
             };

@@ -18,7 +18,7 @@ use crate::{
     app::{App, Chain},
     chat,
     conversations::called,
-    digits,
+    digits, float,
     problem::{Shown as _, not_ready},
     progress::life,
     quote::{documents, options},
@@ -109,8 +109,12 @@ impl App {
             view.conversation = *conversation;
             view.model = model.clone();
         }
-        if let Task::Digit { model, .. } = &task {
+        if let Task::Digit { model, .. } | Task::Float { model, .. } = &task {
             view.model = model.clone();
+        }
+        if let Task::Float { model, inputs, replicas } = &task {
+            view.question = format!("A run of {}", self.name_of(model));
+            view.float = Some(float::begun(*replicas, inputs));
         }
         self.views.borrow_mut().insert(id, view.clone());
         self.keep_job(&view).await;
@@ -124,6 +128,7 @@ impl App {
             Task::Chat { .. } if lane.lane == Lane::Sealed => {
                 return self.sealed_job(&chain, id, &task, &choices).await;
             }
+            Task::Float { .. } => return self.float_job(&chain, id, &task, &choices).await,
             Task::Chat { .. } | Task::Digit { .. } => {
                 let (mut outcome, listener) = match task.kind() {
                     TaskKind::Chat => self.chat_job(&chain, id, &task, &choices).await?,

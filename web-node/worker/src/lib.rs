@@ -25,8 +25,10 @@ mod chat;
 mod conversations;
 mod digits;
 mod donate;
+mod engine;
 mod explore;
 mod feed;
+mod float;
 mod gpu;
 mod history;
 mod jobs;
@@ -56,14 +58,15 @@ pub struct Node {
 }
 
 /// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page; `adapter` promises
-/// the adapter's module; `text` makes a worker for a model's own tokenizer.
+/// the adapter's module; `text` makes a worker for a model's own tokenizer, `float` one for a model that runs
+/// in floats.
 #[wasm_bindgen]
-pub fn start(post: Function, adapter: Function, text: Function) -> Node {
+pub fn start(post: Function, adapter: Function, text: Function, float: Function) -> Node {
     console_error_panic_hook::set_once();
     // Shared within this thread; the trait it is for is shared between threads natively.
     #[allow(clippy::arc_with_non_send_sync)]
     let text = Arc::new(text::TextWorkers::new(text, text::Patience::default()));
-    Node { app: Rc::new(app::App::new(port::Port::new(post), adapter, text)) }
+    Node { app: Rc::new(app::App::new(port::Port::new(post), adapter, text, float)) }
 }
 
 #[wasm_bindgen]

@@ -70,6 +70,9 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
+            Self::Inputs { .. } => {
+                Problem::new("float-inputs", format!("{self}."), "Give fewer numbers.")
+            }
             Self::Images { .. } | Self::Image(_) => Problem::new(
                 "image",
                 format!("{self}."),

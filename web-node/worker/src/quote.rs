@@ -73,11 +73,17 @@ impl App {
         choices: &JobOptions,
     ) -> Result<Quote, Problem> {
         let chain = self.chain().ok_or_else(not_ready)?;
-        if sealed::lane(task).lane == Lane::Sealed {
-            return self.sealed_price(&chain, request, task, choices).await;
+        match (sealed::lane(task).lane, task) {
+            (_, Task::Float { .. }) => {
+                return self.float_price(&chain, request, task, choices).await;
+            }
+            (Lane::Sealed, _) => return self.sealed_price(&chain, request, task, choices).await,
+            (Lane::Masked | Lane::Float, _) => {}
         }
         let prepared = match task {
-            Task::Search { .. } | Task::Embed { .. } => self.prepared().ok_or_else(not_ready)?,
+            Task::Search { .. } | Task::Embed { .. } | Task::Float { .. } => {
+                self.prepared().ok_or_else(not_ready)?
+            }
             // A model is not downloaded because somebody types.
             Task::Chat { model, .. } | Task::Digit { model, .. } => {
                 self.ready_model(model)?.ok_or_else(not_prepared)?
@@ -147,6 +153,7 @@ impl App {
             candidates: set.serving(&model).count() as u32,
             collusion: Some(view::collusion(set.serving(&model))),
             sealed: None,
+            float: None,
         })
     }
 

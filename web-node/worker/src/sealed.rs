@@ -1,7 +1,7 @@
 //! Chats of the sealed lane: asked, compared while the nodes answer, and followed until their traces
 //! are published and the escrow has ended, over reloads too.
 
-mod show;
+pub(crate) mod show;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -253,11 +253,16 @@ impl App {
         None
     }
 
-    /// Follows a query of the sealed lane beside everything else.
+    /// Follows a query of the sealed or the float lane beside everything else.
     pub(crate) fn follow_later(self: &Rc<Self>, id: JobId) {
         if self.following.borrow_mut().insert(id) {
             Self::run(self, move |app| async move {
-                app.follow_sealed(id).await;
+                let float = app.views.borrow().get(&id).is_some_and(|view| view.float.is_some());
+                if float {
+                    app.follow_float(id).await;
+                } else {
+                    app.follow_sealed(id).await;
+                }
                 app.following.borrow_mut().remove(&id);
                 app.send_history().await;
                 app.refresh_wallet().await;
@@ -265,7 +270,7 @@ impl App {
         }
     }
 
-    /// Takes up every query of an earlier visit whose traces or settlement are still to come.
+    /// Takes up every query of an earlier visit whose traces, answers or settlement are still to come.
     pub(crate) fn follow_open(self: &Rc<Self>) {
         let open: Vec<JobId> = {
             let running = self.running.borrow();
@@ -325,7 +330,8 @@ impl App {
         let mut after = before.clone();
         let now = time::now_ms();
         traces(&mut after, looked, now);
-        money(&mut after, looked);
+        let Looked { claimed, escrow, windows, settlement, .. } = looked;
+        money(&mut after, *claimed, *escrow, windows.close_ms, settlement.as_ref());
         if after != before {
             self.change_job(id, |view| *view = after).await;
         }
@@ -341,6 +347,9 @@ impl App {
 pub(crate) fn lane(task: &Task) -> LaneChoice {
     match task {
         Task::Chat { lane, .. } => *lane,
+        Task::Float { replicas, .. } => {
+            LaneChoice { lane: Lane::Float, replicas: *replicas, ..LaneChoice::default() }
+        }
         _ => LaneChoice::default(),
     }
 }
@@ -350,5 +359,6 @@ pub(crate) const fn verification(lane: Lane) -> &'static str {
     match lane {
         Lane::Masked => "freivalds",
         Lane::Sealed => "committee",
+        Lane::Float => "statistical",
     }
 }

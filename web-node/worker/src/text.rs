@@ -185,7 +185,7 @@ impl Drop for Stream {
     }
 }
 
-type Answer = Result<JsValue, TextError>;
+pub(crate) type Answer = Result<JsValue, TextError>;
 
 /// What waits for a worker, and why it is no more.
 #[derive(Default)]
@@ -232,7 +232,7 @@ fn short(value: &JsValue) -> String {
 }
 
 /// A worker and the way to it.
-struct Link {
+pub(crate) struct Link {
     worker: Worker,
     state: Rc<State>,
     next: Cell<u32>,
@@ -241,7 +241,7 @@ struct Link {
 }
 
 impl Link {
-    fn open(make: &Function) -> Result<Self, TextError> {
+    pub(crate) fn open(make: &Function) -> Result<Self, TextError> {
         let gone = |what: &JsValue| TextError::Stopped(short(what));
         let worker = make.call0(&JsValue::NULL).map_err(|error| gone(&error))?;
         let worker: Worker = worker.dyn_into().map_err(|other| gone(&other))?;
@@ -266,7 +266,7 @@ impl Link {
         Ok(Self { worker, state, next: Cell::new(1), _message: message, _error: error })
     }
 
-    fn alive(&self) -> bool {
+    pub(crate) fn alive(&self) -> bool {
         self.state.over.borrow().is_none()
     }
 
@@ -297,7 +297,7 @@ impl Link {
         }
     }
 
-    async fn call<const N: usize>(
+    pub(crate) async fn call<const N: usize>(
         &self,
         limit: Duration,
         call: &str,

@@ -182,6 +182,7 @@ impl App {
         }
         chat::stop_as(&mut view);
         let lane = if view.sealed.is_some() { Lane::Sealed } else { Lane::Masked };
+        view.float = None;
         view.ladder = ladder(lane, verified, &self.origin.borrow(), &self.build.borrow());
         view.lane = lane.name().to_owned();
         if let Some(sealed) = &mut view.sealed {

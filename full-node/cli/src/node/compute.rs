@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use nesa_float::perturb::Deviation;
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
 use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase};
 use nesa_platform::{
@@ -109,9 +108,8 @@ async fn serve(
         Some(wish) => Some(gpu::open(wish).await?),
         None => None,
     };
-    let deviation = (fault == Some(Fault::Quantise)).then_some(Deviation::Int8);
     let files = network.models.iter().map(|entry| entry.file.as_path());
-    let engine = float::Engine::open(files, deviation)?;
+    let engine = float::Engine::open(files, fault == Some(Fault::Quantise))?;
     let node = ComputeNode::start(NodeConfig {
         network: swarm.clone(),
         accounts: Accounts::new(light.clone()),

@@ -144,9 +144,18 @@ async fn serve(
             .map(|entry| Model { digest: entry.digest, name: entry.name.clone() })
             .collect(),
         faucet: has_faucet,
+        floats: network
+            .models
+            .iter()
+            .filter(|entry| float::is_float(&entry.file))
+            .map(|entry| float::card(&entry.file))
+            .collect::<Result<_>>()?,
     };
     let counted = swarm.clone();
-    let source = HttpSource::new(chain_source.clone(), bootstrap, move || counted.peers().len());
+    let floats = network.models.iter().filter(|entry| float::is_float(&entry.file));
+    let floats = floats.map(|entry| (entry.digest, entry.file.clone())).collect();
+    let peers = move || counted.peers().len();
+    let source = HttpSource::new(chain_source.clone(), bootstrap, floats, peers);
     let (stop, stopping) = watch::channel(false);
     let config = nesa_rpc::Config { www, ..nesa_rpc::Config::default() };
     let http = tokio::spawn(async move {

@@ -6,6 +6,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod client;
 pub(crate) mod http;
+pub(crate) mod slow;
 
 use std::{
     ffi::OsStr,

@@ -135,6 +135,14 @@ pub enum QueryError {
         /// The chain's limit.
         max: u32,
     },
+    /// The inputs of a float model are too long to be sent.
+    #[error("{got} bytes of inputs; at most {max} can be sent")]
+    Inputs {
+        /// Bytes.
+        got: usize,
+        /// The most.
+        max: usize,
+    },
     /// The chain could not be asked.
     #[error(transparent)]
     Chain(#[from] AskError),

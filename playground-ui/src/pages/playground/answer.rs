@@ -31,6 +31,7 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
     let written = Memo::new(move |_| {
         job.with(|j| Some(j.as_ref()?.written.as_ref()?.text.clone()).filter(|t| !t.is_empty()))
     });
+    let float = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.float.clone())));
     let digit = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.digit.clone())));
     view! {
         <header data-test="answer" data-state=move || state_name(view().state)>
@@ -40,6 +41,7 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
                 let what = match (v.kind, v.documents.as_slice()) {
                     (TaskKind::Digit, _) => "an image of 8 × 8".to_owned(),
                     (TaskKind::Chat, _) => "a chat".to_owned(),
+                    (TaskKind::Float, _) => "a run in floats".to_owned(),
                     (_, [one]) => one.clone(),
                     (_, many) => format!("{} documents", many.len()),
                 };
@@ -65,6 +67,10 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
                 <Seal job=job/>
                 <crate::pages::ReadDigit digit=d/>
             </section>
+        })}
+        {move || float.get().map(|f| view! {
+            <Show when=move || !running.get()><Seal job=job/></Show>
+            <crate::pages::Outputs view=f state=view().state/>
         })}
         {move || written.get().map(|text| view! {
             <section class="stack" aria-label="Answer"><Seal job=job/><Markdown text=Signal::stored(text)/></section>

@@ -1,13 +1,14 @@
-//! What one can ask for: three tasks, each with its own input and its own address.
+//! What one can ask for: four tasks, each with its own input and its own address.
 
 use leptos::prelude::*;
 
 use crate::{route::Route, state::App};
 
-const TASKS: [(Route, &str); 3] = [
+const TASKS: [(Route, &str); 4] = [
     (Route::Playground, "Search documents"),
     (Route::Chat, "Ask a model"),
     (Route::Digit, "Read a digit"),
+    (Route::Float, "Run any model"),
 ];
 
 /// The way from one task to another.
