@@ -121,11 +121,13 @@ codec_struct!(DisputeEntry { shard, left, right, ruling });
 pub struct DisputeRecord {
     /// How far it has come.
     pub dispute: Dispute,
+    /// The round that is answered now, from 0.
+    pub round: u8,
     /// Last block time of this round's answers, ms.
     pub round_ms: u64,
 }
 
-codec_struct!(DisputeRecord { dispute, round_ms });
+codec_struct!(DisputeRecord { dispute, round, round_ms });
 
 /// Whether a shard's replicas can be paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,6 +7,10 @@
 //!        └─▶ the others agree? they can claim
 //! ```
 //!
+//! None of these transactions has a nonce: each fills a [`Place`](crate::action::Place) that the dispute
+//! has once for each party, and is refused where it is filled. So a party can answer in many disputes at
+//! once, and no other transaction of it stands in the way of its bond.
+//!
 //! The way down and the referee are pure functions of [`nesa_trace`]; this module knows who may speak
 //! and until when, and moves the money.
 
@@ -102,7 +106,7 @@ pub(super) fn open(
     let layers = |layers| sealed.terms.layers(shard, layers);
     let dispute = Dispute::open(&context, &open.manifest, layers, token_bits(record.max_tokens))?;
     let round_ms = call.env.timestamp_ms.saturating_add(call.params.step_ms);
-    overlay.store(key(pair), &DisputeRecord { dispute, round_ms })?;
+    overlay.store(key(pair), &DisputeRecord { dispute, round: 0, round_ms })?;
     sealed.disputes.push(DisputeEntry { shard, left, right, ruling: None });
     store(overlay, record, sealed)
 }
@@ -135,6 +139,10 @@ pub(super) fn answer(
     let (record, mut sealed, _) = sealed_query(overlay, call, &pair.query)?;
     let (entry, mut running) = running(overlay, &sealed, pair)?;
     until(call, running.round_ms)?;
+    // Some answers of one round would fit another: nobody may repeat them there.
+    if answer.round != running.round {
+        return Err(TxError::Round { got: answer.round, expected: running.round });
+    }
     let parties = Parties::of(&sealed, pair)?;
     let side = parties.side(&call.sender)?;
     let context = context(call, &record, pair.shard, parties.roots);
@@ -144,6 +152,8 @@ pub(super) fn answer(
         conclude(overlay, call.params, &record.id, &mut sealed, entry, ruling)?;
     } else {
         if running.dispute.stage != before {
+            const OVERFLOW: TxError = TxError::Overflow { what: "the rounds of a dispute" };
+            running.round = running.round.checked_add(1).ok_or(OVERFLOW)?;
             running.round_ms = call.env.timestamp_ms.saturating_add(call.params.step_ms);
         }
         overlay.store(key(pair), &running)?;

@@ -236,8 +236,10 @@ fn sealed_action() -> impl Strategy<Value = Action> {
         (pair.clone(), slice)
             .prop_map(|(pair, manifest)| Action::OpenDispute(OpenDispute { pair, manifest }))
             .boxed(),
-        (pair.clone(), answer)
-            .prop_map(|(pair, answer)| Action::AnswerDispute(AnswerDispute { pair, answer }))
+        (pair.clone(), any::<u8>(), answer)
+            .prop_map(|(pair, round, answer)| {
+                Action::AnswerDispute(AnswerDispute { pair, round, answer })
+            })
             .boxed(),
         pair.clone().prop_map(|pair| Action::CloseDispute(CloseDispute { pair })).boxed(),
         pair.prop_map(|Pair { query, shard, left: replica, .. }| {

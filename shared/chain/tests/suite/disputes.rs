@@ -140,10 +140,11 @@ fn a_dispute_has_its_parties_its_time_and_its_reason() {
     open(&mut world, pair(id, 0, 1, 3), 1).unwrap();
     open(&mut world, pair(id, 0, 2, 3), 3).unwrap();
     let answer = world.answer_of(&pair(id, 0, 1, 2), 0).unwrap().unwrap();
-    let stranger = AnswerDispute { pair: pair(id, 0, 1, 2), answer };
+    let stranger = AnswerDispute { pair: pair(id, 0, 1, 2), round: 0, answer };
     let refused = world.by(&id, 0, 0, Action::AnswerDispute(stranger));
     assert!(matches!(refused, Err(TxError::NoParty { .. })));
-    let garbage = AnswerDispute { pair: pair(id, 0, 1, 2), answer: Answer::Nodes(vec![]) };
+    let garbage =
+        AnswerDispute { pair: pair(id, 0, 1, 2), round: 0, answer: Answer::Nodes(vec![]) };
     let refused = world.by(&id, 0, 1, Action::AnswerDispute(garbage));
     assert!(matches!(refused, Err(TxError::Answer(_))));
     world.until(world.windows(&id).dispute_ms.unwrap() + 1);

@@ -370,7 +370,8 @@ impl World {
 
     pub(crate) fn answers(&mut self, pair: Pair, by: u8, which: usize) -> Result<(), TxError> {
         let answer = self.answer_of(&pair, which).unwrap().unwrap();
-        let action = Action::AnswerDispute(AnswerDispute { pair, answer });
+        let round = self.dispute(&pair).unwrap().round;
+        let action = Action::AnswerDispute(AnswerDispute { pair, round, answer });
         self.by(&pair.query, pair.shard, by, action)
     }
 

@@ -3,6 +3,7 @@
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use nesa_chain::limits::MAX_REPLICAS;
 use nesa_crypto::Signature;
 use nesa_model::Header;
 use nesa_platform::{storage::StorageError, task};
@@ -52,9 +53,8 @@ pub(crate) struct Defence {
     given: Arc<Vec<Given>>,
     receipts: BTreeMap<u32, Signature>,
     trace: Trace,
-    /// Rows of one token, and what its attention looked at.
-    rows: Rows,
-    kept_for: Option<(u32, u16)>,
+    /// For each row in dispute: those of its token, and what its attention looked at.
+    rows: BTreeMap<(u32, u16), Rows>,
     pieces: BTreeMap<usize, Bytes>,
     fault: Option<Fault>,
 }
@@ -97,8 +97,7 @@ impl Defence {
             salt,
             receipts,
             trace,
-            rows: Rows::new(),
-            kept_for: None,
+            rows: BTreeMap::new(),
             given: Arc::new(given),
             pieces: BTreeMap::new(),
             fault,
@@ -112,15 +111,19 @@ impl Defence {
     pub(crate) fn manifest(&self) -> Result<Slice, DefenceError> {
         let header = self.header.bytes().clone();
         let pieces = |index| (index == 0).then(|| header.clone());
-        Ok(self.party(&pieces).manifest_slice()?)
+        Ok(self.party(&pieces, &Rows::new()).manifest_slice()?)
     }
 
-    fn party<'a>(&'a self, pieces: &'a dyn Fn(usize) -> Option<Bytes>) -> Party<'a> {
+    fn party<'a>(
+        &'a self,
+        pieces: &'a dyn Fn(usize) -> Option<Bytes>,
+        rows: &'a Rows,
+    ) -> Party<'a> {
         Party {
             header: &self.header,
             pieces,
             trace: &self.trace,
-            rows: &self.rows,
+            rows,
             // Those were answered with before.
             receipt: &|_| None,
         }
@@ -140,13 +143,14 @@ impl Defence {
             let receipt = self.receipts.get(&token).copied();
             return Ok(Answer::Receipt(receipt.ok_or(PartyError::Receipt { token })?));
         }
-        if let Some(about) = row_of(&dispute.stage)
-            && self.kept_for != Some(about)
-        {
+        let about = row_of(&dispute.stage);
+        if let Some(about) = about.filter(|about| !self.rows.contains_key(about)) {
             let (given, lie) = (self.given.clone(), self.fault.and_then(Fault::lie));
             let ran = rerun(&self.desk, self.salt, given, lie, Some(about)).await;
-            (_, self.rows) = ran.ok_or(DefenceError::Root)?;
-            self.kept_for = Some(about);
+            if self.rows.len() >= MAX_REPLICAS {
+                self.rows.clear();
+            }
+            self.rows.insert(about, ran.ok_or(DefenceError::Root)?.1);
         }
         for _ in 0..MAX_PIECES {
             let missed = Cell::new(None);
@@ -161,7 +165,9 @@ impl Defence {
                     }
                     piece
                 };
-                self.party(&pieces).answer(dispute)
+                let none = Rows::new();
+                let rows = about.and_then(|about| self.rows.get(&about)).unwrap_or(&none);
+                self.party(&pieces, rows).answer(dispute)
             };
             match (answered, missed.take()) {
                 (Ok(mut answer), _) => {
