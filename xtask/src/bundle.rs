@@ -22,13 +22,15 @@ const NAME_DIGITS: usize = 16;
 /// Quality 11 saves another 4 % and takes eight times as long.
 const BROTLI_QUALITY: i32 = 9;
 /// The modules as cargo names them. The adapter is loaded only when a volunteer serves or asks for the probe, the
-/// text module only for a model that brings its own tokenizer.
+/// text module only for a model that brings its own tokenizer, the pool's only by a volunteer who lends several cores.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
 const ADAPTER: &str = "nesa_adapter";
 const TEXT: &str = "nesa_text";
+const POOL: &str = "nesa_pool";
 /// Static files with names to fill in.
-const TEMPLATED: [&str; 4] = ["index.html", "boot.js", "node-worker.js", "text-worker.js"];
+const TEMPLATED: [&str; 5] =
+    ["index.html", "boot.js", "node-worker.js", "text-worker.js", "pool-worker.js"];
 
 /// What a build made: file name → (raw, brotli) bytes.
 pub(crate) struct Built {
@@ -43,6 +45,7 @@ pub(crate) fn build() -> Result<Built> {
     // By themselves: their dependencies want features that would make all others compile again.
     wasm(&["nesa-adapter"])?;
     wasm(&["nesa-text"])?;
+    wasm(&["nesa-pool"])?;
 
     let dist = root().join("www/dist");
     let stage = target().join("www-stage");
@@ -68,6 +71,10 @@ pub(crate) fn build() -> Result<Built> {
     let text_wasm = out.hashed("nesa-text", "wasm", &text.wasm)?;
     let text_glue = out.hashed("nesa-text", "js", &text.glue)?;
 
+    let pool = bindgen(&stage, POOL)?;
+    let pool_wasm = out.hashed("nesa-pool", "wasm", &pool.wasm)?;
+    let pool_glue = out.hashed("nesa-pool", "js", &pool.glue)?;
+
     let statics = root().join("www/static");
     let fill = |file: &str, substitutions: &[(&str, &str)]| -> Result<String> {
         let path = statics.join(file);
@@ -83,12 +90,16 @@ pub(crate) fn build() -> Result<Built> {
     let modules = [("__TEXT_GLUE__", text_glue.as_str()), ("__TEXT_WASM__", &text_wasm)];
     let text_worker = fill("text-worker.js", &modules)?;
     let text_worker = out.hashed("text-worker", "js", text_worker.as_bytes())?;
+    let modules = [("__POOL_GLUE__", pool_glue.as_str()), ("__POOL_WASM__", &pool_wasm)];
+    let pool_worker = fill("pool-worker.js", &modules)?;
+    let pool_worker = out.hashed("pool-worker", "js", pool_worker.as_bytes())?;
     let modules = [
         ("__GLUE__", worker_glue.as_str()),
         ("__WASM__", &worker_wasm),
         ("__ADAPTER_GLUE__", &adapter_glue),
         ("__ADAPTER_WASM__", &adapter_wasm),
         ("__TEXT_WORKER__", &text_worker),
+        ("__POOL_WORKER__", &pool_worker),
     ];
     let start = fill("node-worker.js", &modules)?;
     let start = out.hashed("node-worker", "js", start.as_bytes())?;
@@ -176,6 +187,15 @@ pub(crate) fn rehearsal_adapter() -> Result<PathBuf> {
     let stage = target().join("www-rehearsal");
     bindgen(&stage, ADAPTER)?;
     Ok(stage.join(ADAPTER))
+}
+
+/// Builds the worker that measures what threads give, as [`dishonest_worker`] does. Returns its folder.
+pub(crate) fn figures_worker() -> Result<PathBuf> {
+    let build = ["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE];
+    cargo(&[&build[..], &["-p", "nesa-worker", "--features", "figures"]].concat())?;
+    let stage = target().join("www-figures");
+    bindgen(&stage, WORKER)?;
+    Ok(stage.join(WORKER))
 }
 
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.

@@ -44,7 +44,9 @@ pub use chat::{
     StopReason, WrittenView,
 };
 pub use claim::{Claim, claim};
-pub use donate::{AdapterReport, DonateLimits, DonatePhase, DonateView, SelfTest, ServingOn};
+pub use donate::{
+    AdapterReport, DonateLimits, DonatePhase, DonateView, PoolView, SelfTest, ServingOn,
+};
 pub use from_worker::FromWorker;
 pub use job::{
     Caught, Cost, Document, Draft, HistoryItem, JobOptions, JobPhase, JobState, JobView, LifeEvent,

@@ -43,6 +43,8 @@ pub(crate) struct App {
     pub(crate) port: Port,
     /// Promises the module of the graphics adapter, which is loaded when first asked for.
     pub(crate) adapter: Function,
+    /// Makes a worker that computes for a volunteer.
+    pub(crate) pool: Function,
     /// The tokenizers of models that bring their own.
     pub(crate) text: Arc<TextWorkers>,
     store: OnceCell<Store>,
@@ -70,13 +72,20 @@ pub(crate) struct App {
     pub(crate) views: RefCell<BTreeMap<JobId, JobView>>,
     pub(crate) conversations: RefCell<BTreeMap<ConversationId, Conversation>>,
     pub(crate) donation: RefCell<Option<Donation>>,
+    /// Waits until the page has been hidden for long.
+    pub(crate) hidden: RefCell<Option<task::Guard>>,
     /// The boot loop; replaced by a reconnect.
     pub(crate) boot: RefCell<Option<task::Guard>>,
     pub(crate) started: Cell<bool>,
 }
 
 impl App {
-    pub(crate) fn new(port: Port, adapter: Function, text: Arc<TextWorkers>) -> Self {
+    pub(crate) fn new(
+        port: Port,
+        adapter: Function,
+        text: Arc<TextWorkers>,
+        pool: Function,
+    ) -> Self {
         let status = Status {
             versions: Versions {
                 worker: env!("CARGO_PKG_VERSION").to_owned(),
@@ -93,6 +102,7 @@ impl App {
         Self {
             port,
             adapter,
+            pool,
             text,
             store: OnceCell::new(),
             status: RefCell::new(status),
@@ -113,6 +123,7 @@ impl App {
             views: RefCell::default(),
             conversations: RefCell::default(),
             donation: RefCell::default(),
+            hidden: RefCell::default(),
             boot: RefCell::default(),
             started: Cell::new(false),
         }
