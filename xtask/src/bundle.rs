@@ -23,14 +23,21 @@ const NAME_DIGITS: usize = 16;
 const BROTLI_QUALITY: i32 = 9;
 /// The modules as cargo names them. The adapter is loaded only when a volunteer serves or asks for the probe, the
 /// text module only for a model that brings its own tokenizer, the float module (see [`float`]) only by a volunteer
-/// who runs models in floats.
+/// who runs models in floats, the pool's only by one who lends several cores.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
 const ADAPTER: &str = "nesa_adapter";
 const TEXT: &str = "nesa_text";
+const POOL: &str = "nesa_pool";
 /// Static files with names to fill in.
-const TEMPLATED: [&str; 5] =
-    ["index.html", "boot.js", "node-worker.js", "text-worker.js", "float-worker.js"];
+const TEMPLATED: [&str; 6] = [
+    "index.html",
+    "boot.js",
+    "node-worker.js",
+    "text-worker.js",
+    "float-worker.js",
+    "pool-worker.js",
+];
 
 /// What a build made: file name → (raw, brotli) bytes.
 pub(crate) struct Built {
@@ -46,6 +53,7 @@ pub(crate) fn build() -> Result<Built> {
     wasm(&["nesa-adapter"])?;
     wasm(&["nesa-text"])?;
     let float = float::browser()?;
+    wasm(&["nesa-pool"])?;
 
     let dist = root().join("www/dist");
     let stage = target().join("www-stage");
@@ -71,6 +79,10 @@ pub(crate) fn build() -> Result<Built> {
     let text_wasm = out.hashed("nesa-text", "wasm", &text.wasm)?;
     let text_glue = out.hashed("nesa-text", "js", &text.glue)?;
 
+    let pool = bindgen(&stage, POOL)?;
+    let pool_wasm = out.hashed("nesa-pool", "wasm", &pool.wasm)?;
+    let pool_glue = out.hashed("nesa-pool", "js", &pool.glue)?;
+
     let statics = root().join("www/static");
     let fill = |file: &str, substitutions: &[(&str, &str)]| -> Result<String> {
         let path = statics.join(file);
@@ -91,6 +103,9 @@ pub(crate) fn build() -> Result<Built> {
     let modules = [("__FLOAT_GLUE__", float_glue.as_str()), ("__FLOAT_WASM__", &float_wasm)];
     let float_worker = fill("float-worker.js", &modules)?;
     let float_worker = out.hashed("float-worker", "js", float_worker.as_bytes())?;
+    let modules = [("__POOL_GLUE__", pool_glue.as_str()), ("__POOL_WASM__", &pool_wasm)];
+    let pool_worker = fill("pool-worker.js", &modules)?;
+    let pool_worker = out.hashed("pool-worker", "js", pool_worker.as_bytes())?;
     let modules = [
         ("__GLUE__", worker_glue.as_str()),
         ("__WASM__", &worker_wasm),
@@ -98,6 +113,7 @@ pub(crate) fn build() -> Result<Built> {
         ("__ADAPTER_WASM__", &adapter_wasm),
         ("__TEXT_WORKER__", &text_worker),
         ("__FLOAT_WORKER__", &float_worker),
+        ("__POOL_WORKER__", &pool_worker),
     ];
     let start = fill("node-worker.js", &modules)?;
     let start = out.hashed("node-worker", "js", start.as_bytes())?;
@@ -185,6 +201,15 @@ pub(crate) fn rehearsal_adapter() -> Result<PathBuf> {
     let stage = target().join("www-rehearsal");
     bindgen(&stage, ADAPTER)?;
     Ok(stage.join(ADAPTER))
+}
+
+/// Builds the worker that measures what threads give, as [`dishonest_worker`] does. Returns its folder.
+pub(crate) fn figures_worker() -> Result<PathBuf> {
+    let build = ["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE];
+    cargo(&[&build[..], &["-p", "nesa-worker", "--features", "figures"]].concat())?;
+    let stage = target().join("www-figures");
+    bindgen(&stage, WORKER)?;
+    Ok(stage.join(WORKER))
 }
 
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.

@@ -19,8 +19,8 @@ pub(crate) const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 pub(crate) const ARM_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 pub(crate) const QEMU: &str = "qemu-aarch64";
 /// Packages that only make sense in a browser; native builds leave them out.
-pub(crate) const BROWSER_PACKAGES: [&str; 5] =
-    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-text", "nesa-verifier"];
+pub(crate) const BROWSER_PACKAGES: [&str; 6] =
+    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-text", "nesa-pool", "nesa-verifier"];
 
 /// The repository root: of the checkout that `cargo xtask` is called in, which is not the one this
 /// program was compiled in when two checkouts share a target directory.

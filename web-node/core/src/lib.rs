@@ -41,7 +41,9 @@ mod settle;
 pub mod shard;
 mod terms;
 
-pub use compute::{Accelerator, Beside, Failed, Product, Standing};
+pub use compute::{
+    Accelerator, Beside, Failed, PoolStanding, Product, Slices, Standing, Team, Threads, Workers,
+};
 pub use fault::Fault;
 pub use float::{FloatEngine, MAX_CONTENT};
 pub use limits::Limits;

@@ -1,6 +1,6 @@
 //! What a node has done, for its operator.
 
-use crate::compute::Standing;
+use crate::compute::{PoolStanding, Standing};
 use nesa_platform::time::Instant;
 use nesa_primitives::Amount;
 use std::{
@@ -71,12 +71,16 @@ pub struct Metrics {
     pub earned: Amount,
     /// Time spent in kernels.
     pub busy: Duration,
-    /// Of the products, those of the processor itself.
+    /// Of the products, those of the node's own thread alone.
     pub on_cpu: Computed,
     /// Those of the accelerator beside it.
     pub on_accelerator: Computed,
+    /// Those in which threads beside it had part.
+    pub on_pool: Computed,
     /// The accelerator, if one was given.
     pub accelerator: Option<Standing>,
+    /// The threads beside its own, while there are any.
+    pub pool: Option<PoolStanding>,
     /// Time since serving began.
     pub serving: Duration,
 }
@@ -111,7 +115,12 @@ pub(crate) struct Counters {
     pub(crate) busy_us: AtomicU64,
     pub(crate) cpu: Kernel,
     pub(crate) accelerator: Kernel,
+    pub(crate) pool: Kernel,
     state: Mutex<State>,
+}
+
+fn copy<T: Clone>(standing: &Mutex<T>) -> T {
+    standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 #[derive(Default)]
@@ -122,6 +131,7 @@ struct State {
     bond: Amount,
     since: Option<Instant>,
     accelerator: Option<Arc<Mutex<Standing>>>,
+    pool: Option<Arc<Mutex<PoolStanding>>>,
 }
 
 impl Counters {
@@ -140,6 +150,11 @@ impl Counters {
     /// There is an accelerator, whose standing is kept there.
     pub(crate) fn accelerated(&self, standing: Arc<Mutex<Standing>>) {
         self.state().accelerator = Some(standing);
+    }
+
+    /// There are threads, whose standing is kept there, or there are none any more.
+    pub(crate) fn pooled(&self, standing: Option<Arc<Mutex<PoolStanding>>>) {
+        self.state().pool = standing;
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -186,10 +201,9 @@ impl Counters {
             busy: Duration::from_micros(load(&self.busy_us)),
             on_cpu: self.cpu.snapshot(),
             on_accelerator: self.accelerator.snapshot(),
-            accelerator: state
-                .accelerator
-                .as_ref()
-                .map(|standing| standing.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            on_pool: self.pool.snapshot(),
+            accelerator: state.accelerator.as_deref().map(copy),
+            pool: state.pool.as_deref().map(copy),
             serving: state.since.map_or(Duration::ZERO, |since| since.elapsed()),
         }
     }

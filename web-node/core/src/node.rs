@@ -3,7 +3,7 @@
 use crate::{
     admission::Admission,
     chunks,
-    compute::{Beside, Processors},
+    compute::{Beside, Processors, Threads},
     fault::Fault,
     float::{FloatEngine, FloatService},
     journal::Journal,
@@ -116,6 +116,7 @@ pub struct ComputeNode {
     counters: Arc<Counters>,
     admission: Arc<Admission>,
     registrar: Arc<Registrar>,
+    threads: Threads,
     pause_on_stop: bool,
     tasks: Vec<Guard>,
 }
@@ -204,14 +205,15 @@ impl ComputeNode {
             tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
         }
         let models = Arc::new(models);
+        let threads = Threads::counted(models.clone(), counters.clone());
         let processors = match config.accelerator {
             Some(beside) => {
                 let (processors, queue) =
-                    Processors::beside(beside, &models, counters.clone()).await;
+                    Processors::beside(beside, threads.clone(), counters.clone()).await;
                 tasks.push(queue);
                 processors
             }
-            None => Processors::alone(counters.clone()),
+            None => Processors::alone(threads.clone(), counters.clone()),
         };
         let preparer = prepare::Preparer {
             chain: light.chain(),
@@ -256,7 +258,7 @@ impl ComputeNode {
         tasks.push(task::spawn(presence.keep()).abort_on_drop());
         tasks.push(task::spawn(async move { settler.recover().await }).abort_on_drop());
         let pause_on_stop = config.pause_on_stop;
-        Ok(ComputeNode { address, counters, admission, registrar, pause_on_stop, tasks })
+        Ok(ComputeNode { address, counters, admission, registrar, threads, pause_on_stop, tasks })
     }
 
     /// The node key.
@@ -267,6 +269,11 @@ impl ComputeNode {
     /// The counters as they are now.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot()
+    }
+
+    /// The threads beside the node's own: none, until it is given some.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
     }
 
     /// Whether the node takes queries; false once stopped or, in a scenario, dead.
@@ -299,6 +306,7 @@ impl ComputeNode {
         })
         .await;
         self.counters.enter(Phase::Stopped);
+        self.threads.dismiss();
         drop(self.tasks);
     }
 }

@@ -45,7 +45,9 @@ pub use chat::{
     StopReason, WrittenView,
 };
 pub use claim::{Claim, claim};
-pub use donate::{AdapterReport, DonateLimits, DonatePhase, DonateView, SelfTest, ServingOn};
+pub use donate::{
+    AdapterReport, DonateLimits, DonatePhase, DonateView, PoolView, SelfTest, ServingOn,
+};
 pub use float::{
     FloatDraft, FloatInput, FloatKind, FloatNode, FloatOffer, FloatQuote, FloatRate, FloatRates,
     FloatReplaced, FloatSize, FloatStanding, FloatTensor, FloatValues, FloatView,

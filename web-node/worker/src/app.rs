@@ -48,6 +48,8 @@ pub(crate) struct App {
     pub(crate) adapter: Function,
     /// Makes workers that hold the engine of models that run in floats.
     pub(crate) float: Function,
+    /// Makes a worker that computes for a volunteer.
+    pub(crate) pool: Function,
     /// The tokenizers of models that bring their own.
     pub(crate) text: Arc<TextWorkers>,
     store: OnceCell<Store>,
@@ -75,6 +77,8 @@ pub(crate) struct App {
     pub(crate) views: RefCell<BTreeMap<JobId, JobView>>,
     pub(crate) conversations: RefCell<BTreeMap<ConversationId, Conversation>>,
     pub(crate) donation: RefCell<Option<Donation>>,
+    /// Waits until the page has been hidden for long.
+    pub(crate) hidden: RefCell<Option<task::Guard>>,
     /// The boot loop; replaced by a reconnect.
     pub(crate) boot: RefCell<Option<task::Guard>>,
     pub(crate) started: Cell<bool>,
@@ -86,6 +90,7 @@ impl App {
         adapter: Function,
         text: Arc<TextWorkers>,
         float: Function,
+        pool: Function,
     ) -> Self {
         let status = Status {
             versions: Versions {
@@ -105,6 +110,7 @@ impl App {
             port,
             adapter,
             float,
+            pool,
             text,
             store: OnceCell::new(),
             status: RefCell::new(status),
@@ -125,6 +131,7 @@ impl App {
             views: RefCell::default(),
             conversations: RefCell::default(),
             donation: RefCell::default(),
+            hidden: RefCell::default(),
             boot: RefCell::default(),
             started: Cell::new(false),
         }

@@ -89,6 +89,7 @@ impl App {
         if visible && offline {
             self.reconnect();
         }
+        self.rest_threads(!visible);
     }
 
     /// Forgets the pinned chain, what was stored for it, and starts over.

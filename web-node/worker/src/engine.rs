@@ -13,7 +13,7 @@ use nesa_platform::{BoxFuture, http};
 use nesa_primitives::Hash;
 use wasm_bindgen::{JsCast as _, JsValue};
 
-use crate::text::Link;
+use crate::link::Link;
 
 /// Bytes of a model that a browser serves, at most.
 pub(crate) const MAX_MODEL: usize = 64 << 20;

@@ -1,11 +1,12 @@
-//! Which processor computes an answer: an accelerator, where there is one and it holds the weights, or
-//! the kernels of the processor itself.
+//! Which processor computes an answer: an accelerator, where there is one and it holds the weights, threads
+//! that each hold a slice of them, or the kernels of the processor itself.
 //!
 //! # Design
 //!
 //! ```text
 //! Job ─▶ placed on the accelerator? ─yes─▶ queue ─▶ one batch at a time ─▶ audit ─▶ answer
 //!          └─no, lost, wrong or late──────────────▶ kernels of the processor ─────▶ answer
+//!                                                      (in slices, with [`pool`])
 //! ```
 //!
 //! Weights are placed once, stage after stage, up to the memory the operator allows; what has no room stays
@@ -18,7 +19,9 @@
 
 mod accelerator;
 mod audit;
+mod pool;
 mod queue;
+mod slices;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
 
@@ -27,10 +30,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nesa_masked::{
-    Lane,
-    server::{Done, Job, Weights},
-};
+use nesa_masked::server::{Done, Job, Weights};
 use nesa_model::ExactModel;
 use nesa_platform::{
     random,
@@ -41,6 +41,7 @@ use nesa_primitives::Hash;
 use zeroize::Zeroizing;
 
 pub use accelerator::{Accelerator, Beside, Failed, Product};
+pub use pool::{PoolStanding, Slices, Team, Threads, Workers};
 
 use crate::metrics::Counters;
 use audit::Audit;
@@ -72,21 +73,24 @@ pub(crate) struct Processors {
     placed: HashMap<(Hash, u16), Placed>,
     queue: Option<Queue>,
     standing: Arc<Mutex<Standing>>,
+    threads: Threads,
     counters: Arc<Counters>,
 }
 
 impl Processors {
     /// The kernels of the processor alone.
-    pub(crate) fn alone(counters: Arc<Counters>) -> Self {
-        Self { placed: HashMap::new(), queue: None, standing: Arc::default(), counters }
+    pub(crate) fn alone(threads: Threads, counters: Arc<Counters>) -> Self {
+        let standing = Arc::default();
+        Self { placed: HashMap::new(), queue: None, standing, threads, counters }
     }
 
     /// Brings weights to the accelerator. The guard keeps its queue moving.
     pub(crate) async fn beside(
         Beside { accelerator, memory }: Beside,
-        models: &HashMap<Hash, (ExactModel, Lane)>,
+        threads: Threads,
         counters: Arc<Counters>,
     ) -> (Self, Guard) {
+        let models = threads.models();
         let standing = Standing {
             name: accelerator.name(),
             stages: models.values().map(|(_, lane)| lane.stages().len() as u32).sum(),
@@ -96,8 +100,8 @@ impl Processors {
         counters.accelerated(standing.clone());
         let (queue, task) = Queue::new(accelerator.clone(), standing.clone(), counters.clone());
         let mut processors =
-            Self { placed: HashMap::new(), queue: Some(queue), standing, counters };
-        for (digest, (model, lane)) in models {
+            Self { placed: HashMap::new(), queue: Some(queue), standing, threads, counters };
+        for (digest, (model, lane)) in &*models {
             for stage in lane.stages() {
                 let (n, k) = (stage.n as usize, stage.k as usize);
                 let id = stage.id;
@@ -148,6 +152,10 @@ impl Processors {
         if job.is_narrow() {
             let (stage, rows) = (job.stage().id, job.rows() as usize);
             if let Some(product) = self.accelerated((*digest, stage), job.share(), rows).await {
+                return job.finish(product);
+            }
+            let key = (*digest, stage);
+            if let Some(product) = self.threads.product(key, model, job.share(), rows).await {
                 return job.finish(product);
             }
         }

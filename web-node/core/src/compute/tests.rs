@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nesa_kernels::reference::matmul_mask_u32;
+use nesa_masked::Lane;
 use nesa_model::toy::{self, ToyConfig};
 use nesa_platform::BoxFuture;
 
@@ -116,7 +117,8 @@ impl Set {
         let device = Device::new(way);
         let beside = Beside { accelerator: device.clone(), memory };
         let counters = Arc::new(Counters::default());
-        let (processors, guard) = Processors::beside(beside, &models, counters).await;
+        let threads = Threads::counted(Arc::new(models.clone()), counters.clone());
+        let (processors, guard) = Processors::beside(beside, threads, counters).await;
         Self { digest, models, device, processors, _guard: guard }
     }
 
