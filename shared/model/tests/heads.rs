@@ -86,7 +86,7 @@ fn rows_do_not_tell_the_number_of_texts() {
                 assert!(unused.iter().all(|&v| v == 0), "rows of the layers before are left");
             }
             let mut y = vec![0; tokens * spec.n];
-            nesa_kernels::matmul_i8(model.weights(stage), &x, spec.n, spec.k, tokens, &mut y);
+            model.weights(stage).matmul_i8(&x, spec.n, spec.k, tokens, &mut y);
             run.resume(y).unwrap();
         }
         seen

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use nesa_kernels::nibbles;
+use nesa_kernels::{Weight, nibbles};
 use nesa_model::decoder::toy::{self, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{
     DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard, interpreter,
@@ -70,12 +70,13 @@ proptest! {
             let is_head = stage + 1 == model.stages().len();
             prop_assert_eq!(layout.weight_form(stage) == WeightForm::Bytes, is_head);
             if is_head {
-                prop_assert_eq!(model.weights(spec.id), nesa_kernels::as_i8(bytes));
+                prop_assert_eq!(&*model.weights(spec.id).bytes(spec.k), nesa_kernels::as_i8(bytes));
                 continue;
             }
             let mut expected = vec![0; spec.n * spec.k];
             nibbles::plain(bytes, spec.k, &mut expected);
-            prop_assert_eq!(model.weights(spec.id), &expected[..]);
+            prop_assert!(matches!(model.weights(spec.id), Weight::Nibbles(_)));
+            prop_assert_eq!(&*model.weights(spec.id).bytes(spec.k), &expected[..]);
         }
         // And so are the rows that a client streams, chunk by chunk.
         for chunk in &layout.chunks {
@@ -83,7 +84,7 @@ proptest! {
             for part in &chunk.weights {
                 let rows = layout.weight_rows(part.stage, &bytes[part.bytes.clone()]);
                 let spec = &model.stages()[part.stage];
-                let whole = model.weights(spec.id);
+                let whole = model.weights(spec.id).bytes(spec.k);
                 prop_assert_eq!(&*rows, &whole[part.rows.start * spec.k..part.rows.end * spec.k]);
                 bounds::check_rows(spec, part.rows.start, &rows).unwrap();
             }
@@ -128,7 +129,8 @@ fn shards_of_a_file_share_its_memory() {
     let payload = artifact.payload().as_ptr_range();
     let shard = DecoderModel::open_shard(&Shard::of_artifact(&artifact, 1..3).unwrap()).unwrap();
     for spec in &shard.stages()[4..] {
-        let weights = shard.weights(spec.id).as_ptr_range();
+        let Weight::Bytes(weights) = shard.weights(spec.id) else { panic!("bytes") };
+        let weights = weights.as_ptr_range();
         assert!(weights.start.cast() >= payload.start && weights.end.cast() <= payload.end);
         assert!(!shard.weights(spec.id).is_empty());
     }
