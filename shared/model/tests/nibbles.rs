@@ -1,4 +1,4 @@
-//! Decoders whose weights are kept in four bits: the same arithmetic on smaller files.
+//! Decoders and encoders whose weights are kept in four bits: the same arithmetic on smaller files.
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
@@ -8,8 +8,9 @@ use nesa_model::decoder::{
     DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard, interpreter,
 };
 use nesa_model::layout::TensorKind;
-use nesa_model::manifest::{Manifest, WeightForm};
-use nesa_model::{Artifact, Header, ModelError, ModelLimits, PlainDecoder, bounds};
+use nesa_model::manifest::{ClassesConfig, Head, Manifest, WeightForm};
+use nesa_model::toy::{self as encoder, ToyConfig};
+use nesa_model::{Artifact, Header, Model, ModelError, ModelLimits, PlainDecoder, bounds};
 use proptest::prelude::*;
 
 fn packed(toy: &ToyDecoder) -> Artifact {
@@ -133,5 +134,39 @@ fn shards_of_a_file_share_its_memory() {
         let weights = weights.as_ptr_range();
         assert!(weights.start.cast() >= payload.start && weights.end.cast() <= payload.end);
         assert!(!shard.weights(spec.id).is_empty());
+    }
+}
+
+/// An encoder of four bits has a version of its own, with a head or without, and other forms of its bytes are
+/// refused.
+#[test]
+fn packed_encoders_are_of_version_six() {
+    let classes = ClassesConfig { classes: 3, hidden: None, tanh_entries: 0, label_bytes: 0 };
+    for head in [Head::default(), Head { classes: Some(classes), ..Head::default() }] {
+        let artifact = |form| encoder::artifact_of(&ToyConfig::default(), head, form).unwrap();
+        let (bytes, packed) = (artifact(WeightForm::Bytes), artifact(WeightForm::Nibbles));
+        assert_eq!(packed.header().manifest().version(), 6);
+        assert!(packed.payload().len() < bytes.payload().len());
+        let header = Header::decode(packed.header().bytes(), &ModelLimits::default()).unwrap();
+        assert_eq!(&header, &**packed.header());
+        let model = Model::open(&packed).unwrap();
+        let layers = 4 * usize::from(model.config().layers);
+        for spec in model.stages() {
+            let is_packed = matches!(model.weights(spec.id), Weight::Nibbles(_));
+            assert_eq!(is_packed, usize::from(spec.id.0) < layers, "stage {}", spec.id.0);
+            assert!(model.weights(spec.id).holds(spec.n, spec.k));
+        }
+        let mut manifest = packed.header().manifest().encoder().unwrap().clone();
+        manifest.weights = WeightForm::Bytes;
+        assert!(Artifact::build(Manifest::Encoder(manifest), packed.payload().clone()).is_err());
+
+        // A row over its bound is found unpacked here too.
+        let mut manifest = packed.header().manifest().encoder().unwrap().clone();
+        manifest.stages[2].row_bound_bits = 10;
+        let lie = Artifact::build(Manifest::Encoder(manifest), packed.payload().clone()).unwrap();
+        match Model::open(&lie) {
+            Err(ModelError::Bound(bounds::BoundError::Row { stage: 2, bits: 10, .. })) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
