@@ -162,8 +162,17 @@ fn from_a_folder_to_the_class_of_a_text() {
     };
     refused(&["model", "embed", &file, "--text", "a"], &["classifies texts", "model classify"]);
     refused(&["model", "classify", &file], &["--image"]);
-    let four = ["model", "compile", &dir, "--out", &file, "--weights", "4"];
-    refused(&four, &["only a decoder", "4 bits"]);
+
+    // Half the weights, and still the original's classes.
+    let small = home.path().join("small.nesa").display().to_string();
+    let four = ["model", "compile", &dir, "--out", &small, "--weights", "4", "--json"];
+    let four = nesa(home.path(), &four);
+    let eval = nesa(
+        home.path(),
+        &["model", "eval", &small, "--original", &dir, "--texts", "40", "--json"],
+    );
+    assert_eq!((&eval["weight_bits"], &eval["digest"]), (&json!(4), &four["digest"]));
+    assert!(eval["agreement"].as_f64().unwrap() >= 0.8, "{eval}");
 }
 
 #[test]

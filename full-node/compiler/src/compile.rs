@@ -44,11 +44,17 @@ pub struct Options {
     /// Per stage, how much of the inputs' unevenness moves into the weights (SmoothQuant's alpha);
     /// `None` leaves a stage as it is.
     pub smoothing: [Option<f64>; STAGES_PER_LAYER],
+    /// How the weights of the layers are kept; a head's are bytes.
+    pub weights: WeightForm,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { input_bits: [12; STAGES_PER_LAYER], smoothing: [Some(0.4); STAGES_PER_LAYER] }
+        Self {
+            input_bits: [12; STAGES_PER_LAYER],
+            smoothing: [Some(0.4); STAGES_PER_LAYER],
+            weights: WeightForm::Bytes,
+        }
     }
 }
 
@@ -126,12 +132,13 @@ pub enum CompileError {
 pub fn compile(
     dir: &Path,
     out: &Path,
+    options: &Options,
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, CompileError> {
     progress(Progress { step: "read", done: 0, total: 1 });
     let bert = Bert::load(dir)?;
     let place = Place::beside(out)?;
-    let (parts, manifest) = build(&bert, &Options::default(), place, &mut progress)?;
+    let (parts, manifest) = build(&bert, options, place, &mut progress)?;
     let summary = parts.into_file(manifest)?;
     progress(Progress { step: "check", done: 1, total: 1 });
     Ok(summary)
@@ -197,6 +204,7 @@ fn build(
         },
         tokenizer: tokenizer_config,
         head: Head { pooling: bert.pooling(), classes },
+        weights: options.weights,
         stages: (0..layers * STAGES_PER_LAYER)
             .map(stage)
             .chain((0..head_stages).map(|_| StageConfig { smoothed: false, ..stage(0) }))
@@ -380,7 +388,9 @@ impl Builder<'_> {
                 }
             }
         }
-        let quantized = Quantizer::new(moments, k, WeightForm::Bytes).rows(&weight);
+        let is_layer = index < self.bert.config.num_hidden_layers * STAGES_PER_LAYER;
+        let form = if is_layer { self.options.weights } else { WeightForm::Bytes };
+        let quantized = Quantizer::new(moments, k, form).rows(&weight);
         let bound = |bits: u8| {
             let rows = quantized.q.chunks_exact(k);
             rows.map(|r| row_bound(r, (1 << (bits - 1)) - 1)).max().unwrap_or(0)

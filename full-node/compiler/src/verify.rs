@@ -79,7 +79,7 @@ pub(crate) fn verify(file: &File) -> Result<Summary, VerifyError> {
         _ => model.served_stages(),
     };
     if let (Some(head), Some(spec)) = (model.decoder().and_then(|d| d.tied_head()), specs.last()) {
-        check_rows(spec, 0, head).map_err(ModelError::from)?;
+        check_rows(spec, 0, &head.bytes(spec.k)).map_err(ModelError::from)?;
     }
     for chunk in header.layout().local_chunks..header.layout().chunks.len() {
         let bytes = read(chunk)?;

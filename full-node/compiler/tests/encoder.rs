@@ -5,6 +5,7 @@
 
 use nesa_compiler::source::Bert;
 use nesa_compiler::{Options, compile, compile_with, yardstick};
+use nesa_model::manifest::WeightForm;
 use nesa_model::{Artifact, EncoderRun, Model, ModelLimits, PlainEngine, TokenIds, interpreter};
 use safetensors::{Dtype, tensor::TensorView};
 use serde::Deserialize;
@@ -144,13 +145,39 @@ fn the_exact_form_stays_close_to_transformers() {
     }
 }
 
+/// Four bits lose more, but not the model; and the same file comes out whole or a tensor at a time.
+#[test]
+fn four_bits_stay_near() {
+    for case in cases() {
+        let (parent, dir) = write(&case, |_, _| ());
+        let bert = Bert::load(&dir).unwrap();
+        let options = Options { weights: WeightForm::Nibbles, ..Options::default() };
+        let artifact = compile_with(&bert, &options, &mut |_| ()).unwrap();
+        assert_eq!(artifact.header().manifest().version(), 6, "{}", case.label);
+        let out = parent.path().join("four.nesa");
+        compile(&dir, &out, &options, |_| ()).unwrap();
+        assert_eq!(std::fs::read(&out).unwrap(), artifact.to_file());
+        let model = Model::open(&artifact).unwrap();
+        let (mut error, mut size) = (0.0, 0.0);
+        for (text, expected) in case.texts.iter().zip(&case.outputs) {
+            for (got, expected) in exact(&model, text).iter().zip(expected) {
+                error += f64::from(got - expected).powi(2);
+                size += f64::from(*expected).powi(2);
+            }
+        }
+        let relative = (error / size).sqrt();
+        println!("{}: relative error {relative:.5}", case.label);
+        assert!(relative < 0.3, "{}: {relative}", case.label);
+    }
+}
+
 /// The file that is written a tensor at a time is the one that memory would have held.
 #[test]
 fn files_equal_artifacts() {
     for case in [cases().remove(0), cases().remove(6)] {
         let (parent, dir) = write(&case, |_, _| ());
         let out = parent.path().join("model.nesa");
-        let summary = compile(&dir, &out, |_| ()).unwrap();
+        let summary = compile(&dir, &out, &Options::default(), |_| ()).unwrap();
         let file = std::fs::read(&out).unwrap();
         let bert = Bert::load(&dir).unwrap();
         let artifact = compile_with(&bert, &Options::default(), &mut |_| ()).unwrap();
@@ -167,7 +194,7 @@ fn what_cannot_be_compiled_is_named() {
     let case = cases().remove(0);
     let compile_in = |dir: &Path| {
         let out = dir.join("out.nesa");
-        let error = compile(dir, &out, |_| ()).unwrap_err().to_string();
+        let error = compile(dir, &out, &Options::default(), |_| ()).unwrap_err().to_string();
         let left: Vec<_> =
             std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
         let stray = |name: &std::ffi::OsString| {

@@ -31,11 +31,13 @@ mod matmul;
 mod matvec;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod packed;
 mod path;
 mod product;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 mod vector;
+mod weight;
 
 pub use dispatch::path_name;
 pub use freivalds::{P61, RowFold, rt_w_mod_p};
@@ -44,6 +46,7 @@ pub use matmul::{
     matmul_mask_u32,
 };
 pub use path::Path;
+pub use weight::Weight;
 
 /// Reads bytes as signed bytes, without copying.
 pub fn as_i8(bytes: &[u8]) -> &[i8] {

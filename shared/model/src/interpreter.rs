@@ -62,7 +62,7 @@ fn linear(model: &Model, stage: usize, h: &[i128], limit: impl Fn(usize) -> i128
     }
     let r = (i128::from(spec.input_max()) << 46) / mantissa;
     let x: Vec<i128> = h.iter().map(|h| round_shift(h * r, 46 - exponent)).collect();
-    let weights = model.weights(StageId(stage as u16));
+    let weights = model.weights(StageId(stage as u16)).bytes(spec.k);
     (0..spec.n)
         .map(|j| {
             let row = &weights[j * spec.k..(j + 1) * spec.k];

@@ -1,6 +1,7 @@
 //! A model ready to run: checked parameters behind a cheap handle.
 
 use bytes::Bytes;
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::ops::Range;
 use std::sync::Arc;
@@ -166,16 +167,18 @@ impl Model {
         &self.0.specs[usize::from(id.0)]
     }
 
-    /// The weight of a stage, `[n, k]` row-major; empty if the model was opened without weights.
+    /// The weight of a stage, `[n, k]`, in the form that the file has; empty if the model was opened
+    /// without weights.
     ///
     /// # Panics
     /// When the model has no such stage.
-    pub fn weights(&self, id: StageId) -> &[i8] {
+    pub fn weights(&self, id: StageId) -> Weight<'_> {
+        let stage = usize::from(id.0);
         let range = match &self.0.weights {
-            Some(ranges) => ranges[usize::from(id.0)].clone(),
+            Some(ranges) => ranges[stage].clone(),
             None => 0..0,
         };
-        nesa_kernels::as_i8(&self.0.payload[range])
+        self.0.header.layout().weight(stage, &self.0.payload[range])
     }
 
     /// Whether the weights are here.
@@ -288,7 +291,9 @@ impl Model {
             let mut ranges = Vec::with_capacity(specs.len());
             for (i, spec) in specs.iter().enumerate() {
                 let rows = bytes(TensorKind::Weight(i), "weight")?;
-                check_rows(spec, 0, nesa_kernels::as_i8(rows))?;
+                for (first, rows) in layout.weight(i, rows).pieces(spec.k) {
+                    check_rows(spec, first, &rows)?;
+                }
                 let tensor = layout.tensor(TensorKind::Weight(i));
                 ranges.push(tensor.ok_or(ModelError::Absent("weight"))?.range());
             }

@@ -5,10 +5,10 @@ use nesa_primitives::Text;
 
 use crate::artifact::{Artifact, ArtifactError};
 use crate::bounds::row_bound;
-use crate::layout::{Layout, ModelLimits, TensorKind};
+use crate::layout::{Layout, ModelLimits, TensorKind, encoder_stage_shape};
 use crate::manifest::{
     Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
-    StageConfig, TokenizerConfig,
+    StageConfig, TokenizerConfig, WeightForm,
 };
 
 /// Shape of a made-up model.
@@ -48,7 +48,19 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
 ///
 /// # Errors
 /// As [`artifact`].
-pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact, ArtifactError> {
+pub fn artifact_with_head(config: &ToyConfig, head: Head) -> Result<Artifact, ArtifactError> {
+    artifact_of(config, head, WeightForm::Bytes)
+}
+
+/// [`artifact_with_head`] whose weights are kept in a form.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_of(
+    config: &ToyConfig,
+    mut head: Head,
+    weights: WeightForm,
+) -> Result<Artifact, ArtifactError> {
     let mut vocab = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
     let mut count = 4u32;
     for c in 'a'..='z' {
@@ -90,6 +102,7 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             max_word_chars: 100,
         },
         head,
+        weights,
         stages: vec![stage; layers * STAGES_PER_LAYER + head.stages()],
         norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
     };
@@ -132,11 +145,13 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             | TensorKind::Template => {}
         }
     }
+    let manifest_sizes = manifest.clone();
     for (i, stage) in manifest.stages.iter_mut().enumerate() {
         if let Some(tensor) = layout.tensor(TensorKind::Weight(i)) {
-            let rows = nesa_kernels::as_i8(&payload[tensor.range()]);
+            let rows = layout.weight_rows(i, &payload[tensor.range()]);
+            let (k, _) = encoder_stage_shape(i, &manifest_sizes);
             let max = (1 << (config.input_bits - 1)) - 1;
-            let bound = rows.chunks_exact(tensor.row_bytes).map(|r| row_bound(r, max)).max();
+            let bound = rows.chunks_exact(k).map(|r| row_bound(r, max)).max();
             stage.row_bound_bits = (64 - bound.unwrap_or(1).leading_zeros()) as u8;
         }
     }

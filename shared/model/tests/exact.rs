@@ -192,7 +192,7 @@ fn chunks_cover_the_weights_by_whole_rows() {
             next[part.stage] = part.rows.end;
             let rows = nesa_kernels::as_i8(&bytes[part.bytes.clone()]);
             bounds::check_rows(spec, part.rows.start, rows).unwrap();
-            let all = model.weights(spec.id);
+            let all = model.weights(spec.id).bytes(spec.k);
             assert_eq!(rows, &all[part.rows.start * spec.k..part.rows.end * spec.k]);
         }
     }

@@ -233,7 +233,7 @@ fn plain(model: &Model, run: &mut EncoderRun) -> Vec<Embedding> {
             Step::Linear { stage, tokens, x } => {
                 let spec = model.stage(stage);
                 let mut y = vec![0; tokens * spec.n];
-                nesa_kernels::matmul_i8(model.weights(stage), &x, spec.n, spec.k, tokens, &mut y);
+                model.weights(stage).matmul_i8(&x, spec.n, spec.k, tokens, &mut y);
                 run.resume(y).unwrap();
             }
         }

@@ -247,7 +247,7 @@ impl Stage {
         if w.is_empty() {
             return Err(absent);
         }
-        let weights = gpu.upload(w, spec.n, spec.k)?;
+        let weights = gpu.upload(&w.bytes(spec.k), spec.n, spec.k)?;
         if weights.parts.len() != 1 {
             let got = (spec.n * spec.k.next_multiple_of(16)) as u64;
             return Err(DecoderError::Large { stage: index, got, allowed: gpu.caps().binding });

@@ -1,6 +1,7 @@
 //! A classifier ready to run: checked parameters behind a cheap handle.
 
 use bytes::Bytes;
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::sync::Arc;
 
@@ -139,9 +140,10 @@ impl ClassifierModel {
     }
 
     /// The weight `[n, k]` of a stage; empty if the model was opened without weights.
-    pub fn weights(&self, stage: StageId) -> &[i8] {
+    pub fn weights(&self, stage: StageId) -> Weight<'_> {
         let weights = self.0.weights.as_deref().unwrap_or_default();
-        weights.get(usize::from(stage.0)).map_or(&[], |w| nesa_kernels::as_i8(w))
+        let weight = weights.get(usize::from(stage.0));
+        Weight::Bytes(weight.map_or(&[], |w| nesa_kernels::as_i8(w)))
     }
 
     /// The most rows that one image is in a stage.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use nesa_kernels::decoder::GAIN_LIMIT;
 use nesa_kernels::rotary::COSINE_ENTRIES;
 use nesa_kernels::sample::SAMPLE_TABLE_ENTRIES;
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::ops::Range;
 use std::sync::Arc;
@@ -146,16 +147,17 @@ impl DecoderModel {
     }
 
     /// The head's weight, `[vocab, d_model]` row-major, where it is the token embedding and that is here.
-    pub fn tied_head(&self) -> Option<&[i8]> {
+    pub fn tied_head(&self) -> Option<Weight<'_>> {
         let words = self.0.embeddings.as_ref().filter(|_| self.0.config.tied)?;
-        Some(nesa_kernels::as_i8(&words.word))
+        Some(Weight::Bytes(nesa_kernels::as_i8(&words.word)))
     }
 
-    /// The weight of a stage, `[n, k]` row-major; empty if it is not here.
-    pub fn weights(&self, id: StageId) -> &[i8] {
-        let at = usize::from(id.0).checked_sub(self.first_stage());
+    /// The weight of a stage, `[n, k]`, in the form that the file has; empty if it is not here.
+    pub fn weights(&self, id: StageId) -> Weight<'_> {
+        let stage = usize::from(id.0);
+        let at = stage.checked_sub(self.first_stage());
         let weight = self.0.weights.as_ref().zip(at).and_then(|(w, at)| w.get(at));
-        weight.map_or(&[], |w| nesa_kernels::as_i8(w))
+        weight.map_or(Weight::Bytes(&[]), |w| self.0.header.layout().weight(stage, w))
     }
 
     /// Whether the weights are here.
@@ -274,11 +276,10 @@ impl DecoderModel {
             if with_weights {
                 let tied = c.tied && i + 1 == c.stages();
                 let kind = if tied { TensorKind::Word } else { TensorKind::Weight(i) };
-                let mut weight = get(kind, "weight")?;
-                if !tied {
-                    weight = header.layout().held_rows(i, weight);
+                let weight = get(kind, "weight")?;
+                for (first, rows) in header.layout().weight(i, &weight).pieces(specs[i].k) {
+                    check_rows(&specs[i], first, &rows)?;
                 }
-                check_rows(&specs[i], 0, nesa_kernels::as_i8(&weight))?;
                 weights.push(weight);
             }
         }

@@ -8,8 +8,7 @@ mod classifier;
 mod decoder;
 mod encoder;
 
-use bytes::Bytes;
-use nesa_kernels::nibbles::{packed_bytes, unpack};
+use nesa_kernels::Weight;
 use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
@@ -216,22 +215,15 @@ impl Layout {
     /// Whole rows of a stage's weight as they are computed with, `[rows, k]`; `bytes` are the rows as the
     /// payload has them.
     pub fn weight_rows<'a>(&self, stage: usize, bytes: &'a [u8]) -> Cow<'a, [i8]> {
-        let Some(&k) = self.packed.get(stage) else {
-            return Cow::Borrowed(nesa_kernels::as_i8(bytes));
-        };
-        let mut rows = vec![0; bytes.len() / packed_bytes(k).max(1) * k];
-        unpack(bytes, k, &mut rows);
-        Cow::Owned(rows)
+        let k = self.packed.get(stage).copied().unwrap_or_default();
+        self.weight(stage, bytes).bytes(k)
     }
 
-    /// [`Layout::weight_rows`] of bytes that are held anyway: without a copy where rows are not packed.
-    pub(crate) fn held_rows(&self, stage: usize, bytes: Bytes) -> Bytes {
+    /// Whole rows of a stage's weight, as products take them; `bytes` are the rows as the payload has them.
+    pub fn weight<'a>(&self, stage: usize, bytes: &'a [u8]) -> Weight<'a> {
         match self.weight_form(stage) {
-            WeightForm::Bytes => bytes,
-            WeightForm::Nibbles => {
-                let rows = self.weight_rows(stage, &bytes);
-                rows.iter().map(|&w| w as u8).collect::<Vec<u8>>().into()
-            }
+            WeightForm::Bytes => Weight::Bytes(nesa_kernels::as_i8(bytes)),
+            WeightForm::Nibbles => Weight::Nibbles(bytes),
         }
     }
 

@@ -3,7 +3,7 @@
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
 
-use super::{Name, StageConfig, fixed_record};
+use super::{Name, StageConfig, WeightForm, fixed_record};
 
 /// Most encoder layers a manifest may name.
 pub const MAX_LAYERS: u16 = 128;
@@ -21,6 +21,8 @@ pub struct EncoderManifest {
     pub tokenizer: TokenizerConfig,
     /// What becomes of the last layer's rows.
     pub head: Head,
+    /// How the weights of the layers are kept; those of a head are bytes.
+    pub weights: WeightForm,
     /// Arithmetic of each linear stage, [`STAGES_PER_LAYER`] per layer, then the head's.
     pub stages: Vec<StageConfig>,
     /// Arithmetic of each layer normalisation: the embedding's, then two per layer.
@@ -51,7 +53,7 @@ pub struct EncoderConfig {
 }
 
 /// What becomes of the rows of the last layer. The default, the mean as a unit vector, is a manifest of
-/// version 1; any other one of version 4.
+/// version 1; any other one of version 4. Version 6, of weights of four bits, has either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// How the rows become one.
@@ -211,9 +213,6 @@ impl TryFrom<RawHead> for Head {
         if stray || (hidden == Some(Activation::Tanh)) != (tanh_entries > 0) {
             return Err(Error::Invalid("manifest", "parts of a head that it does not use"));
         }
-        if head.is_plain() {
-            return Err(Error::Invalid("manifest", "a plain encoder is of version 1"));
-        }
         Ok(head)
     }
 }
@@ -223,7 +222,7 @@ impl Write for EncoderManifest {
         self.name.write(buf);
         self.encoder.write(buf);
         self.tokenizer.write(buf);
-        if !self.head.is_plain() {
+        if self.names_head() {
             RawHead::from(&self.head).write(buf);
         }
         self.stages.write(buf);
@@ -233,7 +232,7 @@ impl Write for EncoderManifest {
 
 impl EncodeSize for EncoderManifest {
     fn encode_size(&self) -> usize {
-        let head = if self.head.is_plain() { 0 } else { RawHead::SIZE };
+        let head = if self.names_head() { RawHead::SIZE } else { 0 };
         self.name.encode_size()
             + self.encoder.encode_size()
             + self.tokenizer.encode_size()
@@ -244,12 +243,24 @@ impl EncodeSize for EncoderManifest {
 }
 
 impl EncoderManifest {
-    /// Reads the fields of version 1, or of version 4 `with_head`.
-    pub(super) fn read_fields(buf: &mut impl Buf, with_head: bool) -> Result<Self, Error> {
+    /// Whether the manifest has fields of a head.
+    fn names_head(&self) -> bool {
+        !self.head.is_plain() || self.weights == WeightForm::Nibbles
+    }
+
+    /// Reads the fields of version 1, or of version 4 `with_head`, or those of version 6, which has one too.
+    pub(super) fn read_fields(
+        buf: &mut impl Buf,
+        with_head: bool,
+        weights: WeightForm,
+    ) -> Result<Self, Error> {
         let name = Name::read(buf)?;
         let encoder = EncoderConfig::read(buf)?;
         let tokenizer = TokenizerConfig::read(buf)?;
         let head = if with_head { RawHead::read(buf)?.try_into()? } else { Head::default() };
+        if with_head && weights == WeightForm::Bytes && head.is_plain() {
+            return Err(Error::Invalid("manifest", "a plain encoder is of version 1"));
+        }
         if encoder.layers == 0 || encoder.layers > MAX_LAYERS {
             return Err(Error::Invalid("manifest", "number of layers out of range"));
         }
@@ -258,6 +269,6 @@ impl EncoderManifest {
         let norms = layers * 2 + 1;
         let stages = Vec::read_cfg(buf, &((stages..=stages).into(), ()))?;
         let norms = Vec::read_cfg(buf, &((norms..=norms).into(), ()))?;
-        Ok(Self { name, encoder, tokenizer, head, stages, norms })
+        Ok(Self { name, encoder, tokenizer, head, weights, stages, norms })
     }
 }

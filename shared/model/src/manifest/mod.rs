@@ -28,7 +28,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 /// name the family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manifest {
-    /// Version 1: a BERT encoder with mean pooling; version 4: with another head.
+    /// Version 1: a BERT encoder with mean pooling; version 4: with another head; version 6: with any head and
+    /// weights of four bits.
     Encoder(EncoderManifest),
     /// Version 2: a Llama-type decoder; version 5: with weights of four bits.
     Decoder(DecoderManifest),
@@ -136,11 +137,13 @@ const DECODER_VERSION: u16 = 2;
 const CLASSIFIER_VERSION: u16 = 3;
 const HEADED_ENCODER_VERSION: u16 = 4;
 const NIBBLE_DECODER_VERSION: u16 = 5;
+const NIBBLE_ENCODER_VERSION: u16 = 6;
 
 impl Manifest {
     /// The format version: what a manifest begins with.
     pub fn version(&self) -> u16 {
         match self {
+            Self::Encoder(m) if m.weights == WeightForm::Nibbles => NIBBLE_ENCODER_VERSION,
             Self::Encoder(m) if m.head.is_plain() => ENCODER_VERSION,
             Self::Encoder(_) => HEADED_ENCODER_VERSION,
             Self::Decoder(m) => match m.weights {
@@ -180,7 +183,12 @@ impl Read for Manifest {
         match u16::read(buf)? {
             version @ (ENCODER_VERSION | HEADED_ENCODER_VERSION) => {
                 let with_head = version == HEADED_ENCODER_VERSION;
-                Ok(Self::Encoder(EncoderManifest::read_fields(buf, with_head)?))
+                let form = WeightForm::Bytes;
+                Ok(Self::Encoder(EncoderManifest::read_fields(buf, with_head, form)?))
+            }
+            NIBBLE_ENCODER_VERSION => {
+                let form = WeightForm::Nibbles;
+                Ok(Self::Encoder(EncoderManifest::read_fields(buf, true, form)?))
             }
             DECODER_VERSION => {
                 Ok(Self::Decoder(DecoderManifest::read_fields(buf, WeightForm::Bytes)?))

@@ -108,17 +108,18 @@ impl Processors {
                 let bytes = accelerator.footprint(n, k);
                 let used = processors.standing().bytes;
                 if used.saturating_add(bytes) > memory
-                    || model.weights(nesa_model::StageId(id)).len() != n * k
+                    || !Weights::weights(model, id).holds(n, k)
                 {
                     continue;
                 }
                 let weight = processors.placed.len() as u32;
                 let of = model.clone();
                 let audit = task::compute(move || {
-                    Audit::new(Weights::weights(&of, id), n, k, &mut random::rng())
+                    Audit::new(&Weights::weights(&of, id).bytes(k), n, k, &mut random::rng())
                 });
                 let audit = audit.await;
-                let loading = accelerator.load(weight, Weights::weights(model, id), n, k);
+                let bytes_of = Weights::weights(model, id).bytes(k);
+                let loading = accelerator.load(weight, &bytes_of, n, k);
                 match timeout(PATIENCE, loading).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {

@@ -130,8 +130,8 @@ impl Set {
         let share: Vec<u32> =
             (0..rows * k).map(|i| (i as u32).wrapping_mul(0x9e37_79b9) ^ 0x8000_0000).collect();
         let mut right = vec![0; rows * n];
-        let w = model.weights(nesa_model::StageId(stage.id));
-        matmul_mask_u32(w, &share, n, k, rows, &mut right);
+        let w = model.weights(nesa_model::StageId(stage.id)).bytes(k);
+        matmul_mask_u32(&w, &share, n, k, rows, &mut right);
         (self.processors.accelerated((self.digest, stage.id), &share, rows).await, right)
     }
 

@@ -7,7 +7,7 @@ use nesa_compiler::{Options, compile, compile_with, eval, source::Bert};
 use nesa_model::{Artifact, Embedding, Model as Exact};
 use serde_json::{Value, json};
 
-use super::{advance, unusable};
+use super::{advance, decoder::weight_bits, unusable};
 use crate::{
     failure::{Code, Failure},
     node::model,
@@ -15,10 +15,11 @@ use crate::{
 };
 
 /// Compiles a checkpoint to a file.
-pub(super) fn compile_file(dir: &Path, out: &Path) -> Result<Value> {
+pub(super) fn compile_file(dir: &Path, out: &Path, options: &Options) -> Result<Value> {
     let bar = output::progress(Some(1), "compiling");
     let shown = bar.clone();
-    let summary = compile(dir, out, |progress| advance(&shown, progress)).map_err(unusable)?;
+    let summary = compile(dir, out, options, |progress| advance(&shown, progress));
+    let summary = summary.map_err(unusable)?;
     bar.finish_and_clear();
     Ok(json!({
         "file": out,
@@ -34,6 +35,7 @@ pub(super) fn evaluate(
     path: &Path,
     original: Option<&Path>,
     texts: Option<usize>,
+    options: &Options,
 ) -> Result<Value> {
     let folder = match (path.is_dir(), original) {
         (true, _) => path,
@@ -43,7 +45,7 @@ pub(super) fn evaluate(
     let bert = Bert::load(folder).map_err(unusable)?;
     let bar = output::progress(Some(1), "compiling");
     let artifact = if path.is_dir() {
-        compile_with(&bert, &Options::default(), &mut |progress| advance(&bar, progress))
+        compile_with(&bert, options, &mut |progress| advance(&bar, progress))
             .map_err(unusable)?
     } else {
         model::open(path)?
@@ -60,6 +62,8 @@ pub(super) fn evaluate(
         bar.finish_and_clear();
         let mut object = serde_json::to_value(accuracy)?;
         object["digest"] = json!(artifact.digest());
+        object["bytes"] = json!(artifact.file_len());
+        object["weight_bits"] = json!(weight_bits(&artifact));
         return Ok(object);
     }
     let accuracy = eval::evaluate(&bert, &exact, texts, progress).map_err(unusable)?;
@@ -88,6 +92,8 @@ fn accuracy_object(accuracy: &eval::Accuracy, artifact: &Artifact, against: &str
     let mut object = serde_json::to_value(accuracy)?;
     object["against"] = json!(against);
     object["digest"] = json!(artifact.digest());
+    object["bytes"] = json!(artifact.file_len());
+    object["weight_bits"] = json!(weight_bits(artifact));
     Ok(object)
 }
 
