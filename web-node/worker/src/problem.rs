@@ -111,6 +111,9 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Nothing private was sent. Ask again: other nodes prepare.",
             ),
+            Self::Draft(_) => {
+                Problem::new("draft", format!("{self}."), "Ask without a model that guesses.")
+            }
             Self::Model { .. }
             | Self::Windows { .. }
             | Self::Lane(_)

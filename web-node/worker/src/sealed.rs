@@ -353,7 +353,7 @@ impl App {
             }
         }
         if after != before {
-            self.change_job(id, |view| *view = after).await;
+            self.change_job(id, |view| *view = after.clone()).await;
         }
         let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
         let ended = returned(&before).is_none() && returned(&after).is_some();

@@ -1,10 +1,10 @@
 //! A decoder ready to run: checked parameters behind a cheap handle.
 
 use bytes::Bytes;
+use nesa_kernels::Weight;
 use nesa_kernels::decoder::GAIN_LIMIT;
 use nesa_kernels::rotary::COSINE_ENTRIES;
 use nesa_kernels::sample::SAMPLE_TABLE_ENTRIES;
-use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::ops::Range;
 use std::sync::Arc;

@@ -21,7 +21,6 @@ use std::{
 };
 
 use futures::{future::join_all, lock};
-use nesa_kernels::matmul_mask_u32;
 use nesa_masked::{Lane, server::Weights, spec::SpecError};
 use nesa_model::{ExactModel, StageId};
 use nesa_platform::{
@@ -151,8 +150,8 @@ impl Crew {
         let theirs = task::compute(move || {
             let w = Weights::weights(&of, key.1);
             let audit = |range: Range<usize>| {
-                let slice = &w[range.start * k..range.end * k];
-                let audit = Audit::new(slice, range.len(), k, &mut random::rng());
+                let slice = w.rows(range.clone(), k).bytes(k);
+                let audit = Audit::new(&slice, range.len(), k, &mut random::rng());
                 (range, audit)
             };
             cuts.into_iter().skip(1).map(audit).collect::<Vec<_>>()
@@ -160,10 +159,10 @@ impl Crew {
         let theirs = theirs.await;
         let w = Weights::weights(model, key.1);
         let alive = self.alive();
+        let workers = &self.workers;
         let loads = alive.iter().map(|&worker| {
-            let range = &theirs[worker].0;
-            let slice = &w[range.start * k..range.end * k];
-            timeout(LOADING, self.workers.load(worker, weight, slice, k))
+            let slice = w.rows(theirs[worker].0.clone(), k).bytes(k);
+            async move { timeout(LOADING, workers.load(worker, weight, &slice, k)).await }
         });
         let loaded = join_all(loads).await;
         for (worker, loaded) in alive.into_iter().zip(loaded) {
@@ -258,8 +257,8 @@ async fn here(
         let w = Weights::weights(&model, stage);
         let part = |range: Range<usize>| {
             let mut part = Zeroizing::new(vec![0; rows * range.len()]);
-            let slice = &w[range.start * k..range.end * k];
-            matmul_mask_u32(slice, &share, range.len(), k, rows, &mut part);
+            let slice = w.rows(range.clone(), k);
+            slice.matmul_mask_u32(&share, range.len(), k, rows, &mut part);
             (range, part)
         };
         ranges.into_iter().map(part).collect::<Vec<_>>()
@@ -345,7 +344,7 @@ impl Threads {
                 let own = cut(n, 1 + count)[0].len();
                 let bytes = (n - own).saturating_mul(k) as u64;
                 let used = locked(&standing).bytes;
-                let whole = model.weights(StageId(stage.id)).len() == n * k;
+                let whole = model.weights(StageId(stage.id)).holds(n, k);
                 if n < (1 + count) * ALIGN || used.saturating_add(bytes) > memory || !whole {
                     continue;
                 }
