@@ -163,7 +163,7 @@ impl Set {
             (0..rows * k).map(|i| (i as u32).wrapping_mul(0x9e37_79b9) ^ 0x8000_0000).collect();
         let mut right = vec![0; rows * n];
         let w = self.model.weights(StageId(stage.id));
-        reference::matmul_mask_u32(w, &share, n, k, rows, &mut right);
+        reference::matmul_mask_u32(&w.bytes(k), &share, n, k, rows, &mut right);
         (self.threads.product((self.digest, stage.id), &self.model, &share, rows).await, right)
     }
 
