@@ -131,7 +131,10 @@ fn from_a_folder_to_the_class_of_a_text() {
 
     let compiled = nesa(home.path(), &["model", "compile", &dir, "--out", &file, "--json"]);
     let info = nesa(home.path(), &["model", "info", &file, "--json"]);
-    assert_eq!((&info["digest"], &info["family"]), (&compiled["digest"], &json!("encoder")));
+    assert_eq!(
+        (&info["digest"], &info["family"]),
+        (&compiled["digest"], &json!("text classifier"))
+    );
     assert_eq!(
         (&info["name"], &info["labels"]),
         (&json!("moods"), &json!(["bad", "so so", "good"]))
@@ -143,6 +146,9 @@ fn from_a_folder_to_the_class_of_a_text() {
     let class = all["class"].as_u64().unwrap() as usize;
     assert_eq!(all["label"], info["labels"][class]);
     assert_eq!(all["logits"].as_array().unwrap().len(), 3);
+    let shares: Vec<f64> = serde_json::from_value(all["probabilities"].clone()).unwrap();
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+    assert!(shares.iter().all(|share| *share <= shares[class]), "{shares:?}");
     assert_eq!(classify("A quiet  street!")["logits"], classify("a QUIET street !")["logits"]);
     // No text at all, and more than the model reads.
     assert_eq!(classify("")["tokens"], 2);

@@ -37,7 +37,7 @@ mod unicode;
 mod unicode_tables;
 
 pub use artifact::{Artifact, Assembler, Header, LocalPart};
-pub use embedding::{EMBEDDING_FRACTION_BITS, Embedding};
+pub use embedding::{EMBEDDING_FRACTION_BITS, Embedding, probabilities};
 pub use encoder::{EncoderRun, ResumeError, StartError, Step, TANH_BIN_BITS};
 pub use exact::ExactModel;
 pub use layout::ModelLimits;

@@ -14,6 +14,7 @@
 //! that tells the query's fate. Masks live in the session alone and die with it.
 
 pub(crate) mod classify;
+pub(crate) mod classify_text;
 mod drive;
 pub mod engine;
 pub mod journal;
@@ -37,7 +38,9 @@ use nesa_masked::{
     spec::{MAX_PASS_TOKENS, SpecError},
 };
 use nesa_model::{Embedding, classifier::ImageError, decoder::WriteError};
-use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
+use nesa_platform::{
+    BoxFuture, net::Network, storage::StorageError, storage::Store, time::Instant,
+};
 use nesa_primitives::{Amount, Hash};
 
 use crate::{
@@ -358,7 +361,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::embed(prepared.encoder()?, texts) };
+        let work = Box::pin(async { Work::embed(prepared.encoder()?, texts) });
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 
@@ -366,7 +369,7 @@ impl QueryClient {
         &self,
         prepared: &Prepared,
         wallet: &SecretKey,
-        work: impl Future<Output = Result<Work, QueryError>>,
+        work: BoxFuture<'_, Result<Work, QueryError>>,
         texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {

@@ -305,7 +305,8 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::write(prepared.decoder()?, prompt, self.engine()).await };
+        let work =
+            Box::pin(async { Work::write(prepared.decoder()?, prompt, self.engine()).await });
         self.ask(prepared, wallet, work, prompt.committed(), options).await
     }
 }

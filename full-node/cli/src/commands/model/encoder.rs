@@ -113,7 +113,7 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
         .collect();
     Ok(json!({
         "file": file,
-        "family": "encoder",
+        "family": header.manifest().family(),
         "digest": artifact.digest(),
         "name": exact.name(),
         "bytes": artifact.file_len(),
@@ -156,6 +156,8 @@ pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
         "class": best,
         "label": labels.get(best),
         "logits": result.to_f32(),
+        "probabilities": nesa_model::probabilities(&result.values),
+        "labels": labels,
         "tokens": result.tokens,
         "truncated": result.truncated,
         "digest": artifact.digest(),

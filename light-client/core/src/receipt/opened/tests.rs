@@ -43,7 +43,7 @@ fn texts() -> Vec<String> {
 fn fixture() -> Fixture {
     let model = Model::open(&toy::artifact(&ToyConfig::default()).unwrap()).unwrap();
     let work = Work::embed(&model, &texts()).unwrap();
-    let Work::Embed { texts: tokens, plan } = &work else { panic!("vectors") };
+    let Work::Read { texts: tokens, plan } = &work else { panic!("vectors") };
     let gather = Vectors::new(&model, tokens, plan);
     run(ExactModel::Encoder(model.clone()), texts(), gather)
 }
@@ -331,6 +331,73 @@ mod images {
             error.to_string(),
             "a layer of the model has 529 windows; 512 can be sent masked"
         );
+    }
+}
+
+mod classified_texts {
+    use nesa_model::{
+        interpreter,
+        manifest::{Activation, ClassesConfig, Head},
+    };
+
+    use super::*;
+    use crate::query::classify_text::committed;
+
+    fn model() -> Model {
+        let hidden = Some(Activation::Tanh);
+        let classes = ClassesConfig { classes: 3, hidden, tanh_entries: 0, label_bytes: 0 };
+        let head = Head { classes: Some(classes), ..Head::default() };
+        Model::open(&toy::artifact_with_head(&ToyConfig::default(), head).unwrap()).unwrap()
+    }
+
+    fn classified() -> Fixture {
+        let model = model();
+        let work = Work::classify_texts(&model, &texts()).unwrap();
+        let Work::Read { texts: tokens, plan } = &work else { panic!("texts") };
+        let gather = Vectors::new(&model, tokens, plan);
+        run(ExactModel::Encoder(model.clone()), committed(&texts()), gather)
+    }
+
+    #[tokio::test]
+    async fn classes_verify_and_the_texts_are_part_of_them() {
+        let (fixture, model) = (classified(), model());
+        let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        assert_eq!((report.summary.classes.len(), report.summary.vectors.len()), (2, 0));
+        for (classified, text) in report.summary.classes.iter().zip(texts()) {
+            let tokens = model.tokenizer().encode(&text);
+            let alone = interpreter::embed(&model, &tokens).unwrap();
+            assert_eq!(classified.logits, alone.values);
+            let greatest = alone.values.iter().max().unwrap();
+            let class = alone.values.iter().position(|v| v == greatest).unwrap();
+            assert_eq!(classified.class, class);
+            assert_eq!(classified.label.as_deref(), Some(&*format!("class {class}")));
+        }
+        let changes: [fn(&mut OpenedReceipt); 8] = [
+            |r| r.texts[0] = r.texts[0].replace('a', "e"),
+            |r| r.texts[0].push(' '),
+            |r| r.texts = texts(),
+            |r| r.texts.swap(0, 1),
+            |r| r.texts.truncate(1),
+            |r| r.answer.0[0] ^= 1,
+            |r| r.messages.truncate(r.messages.len() - 1),
+            // The last message is of the head.
+            |r| r.messages.last_mut().unwrap().seed.0[0] ^= 1,
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut changed = fixture.receipt.clone();
+            change(&mut changed);
+            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+        }
+    }
+
+    /// Logits of a text are no vector to compare, and a class is none of an embedding.
+    #[tokio::test]
+    async fn another_family_does_not_fit() {
+        let (classes, vectors) = (classified(), fixture());
+        for (receipt, of) in [(&classes, &vectors), (&vectors, &classes)] {
+            let failure = receipt.receipt.verify(&of.chain, &of.model).await.unwrap_err();
+            assert_eq!(failure.what, "model");
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage
 use crate::query::{
     Prompt, QueryError,
     classify::{Classes, from_committed},
-    commitment,
+    classify_text, commitment,
     engine::{self, TextEngine},
     report::{Answer, Listener},
     text::Text,
@@ -97,8 +97,14 @@ impl OpenedReceipt {
         let messages = &self.messages;
         let (answer, products) = match model {
             ExactModel::Encoder(encoder) => {
-                let work = Work::embed(encoder, &self.texts).map_err(unfit)?;
-                let Work::Embed { texts, plan } = &work else { return Err(not_committed()) };
+                let work = if encoder.labels().is_empty() {
+                    Work::embed(encoder, &self.texts)
+                } else {
+                    let texts = classify_text::from_committed(&self.texts);
+                    Work::classify_texts(encoder, &texts.ok_or_else(not_committed)?)
+                };
+                let work = work.map_err(unfit)?;
+                let Work::Read { texts, plan } = &work else { return Err(not_committed()) };
                 replay.run(Vectors::new(encoder, texts, plan), messages).await?
             }
             ExactModel::Decoder(decoder) => {
