@@ -155,6 +155,16 @@ fn from_a_folder_to_the_class_of_a_text() {
     let long = classify(&"word ".repeat(500));
     assert_eq!((&long["truncated"], &long["tokens"]), (&json!(true), &json!(32)));
 
+    // A pair is no text of both, and which comes first counts.
+    let pair = |a: &str, b: &str| {
+        let pair = ["model", "classify", &file, "--text", a, "--pair", b, "--json"];
+        nesa(home.path(), &pair)
+    };
+    assert_eq!(pair("a dog", "an animal")["tokens"], 3 + 4 + 8);
+    assert_ne!(pair("a dog", "an animal")["logits"], pair("an animal", "a dog")["logits"]);
+    assert_ne!(pair("a dog", "an animal")["logits"], classify("a dog an animal")["logits"]);
+    assert_eq!(pair("a dog", "")["logits"], classify("a dog")["logits"]);
+
     let eval = ["model", "eval", &file, "--original", &dir, "--texts", "40", "--json"];
     let eval = nesa(home.path(), &eval);
     assert_eq!(eval["texts"], 40);

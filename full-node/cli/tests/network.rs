@@ -256,6 +256,12 @@ fn texts_get_the_class_this_machine_gives_alone(network: &Network, model: &str) 
     let report: Value = serde_json::from_slice(&verify(&opened).stdout).unwrap();
     assert_eq!(report["summary"]["classes"][0]["label"], alone[0]["label"]);
     assert_eq!(report["summary"]["classes"][1]["class"], alone[1]["class"]);
+    // So does a pair of texts.
+    let pair = ["--text", "a dog runs", "--pair", "an animal moves"];
+    let alone = network.json([&["model", "classify", model, "--json"], &pair[..]].concat());
+    let of_pair = network.json([&base[..], &pair].concat());
+    assert_eq!(of_pair["probabilities"], alone["probabilities"]);
+    assert_ne!(of_pair["logits"], asked["classes"][1]["logits"]);
     // Another text is not what was paid for.
     let text = std::fs::read_to_string(&opened).unwrap();
     std::fs::write(&opened, text.replace("merger", "murder")).unwrap();
@@ -273,6 +279,8 @@ fn texts_get_the_class_this_machine_gives_alone(network: &Network, model: &str) 
     let embed = ["query", "embed", "--text", "a", "--model", moods];
     refused(&embed, "the model's family is text classifier, expected encoder");
     refused(&["query", "classify", "seven.pgm", "--text", "a"], "cannot be used with");
+    let pairs = ["query", "classify", "--text", "a", "--text", "b", "--pair", "c"];
+    refused(&pairs, "give one --pair for each text");
 }
 
 fn ready_line_and_lock(network: &Network) {

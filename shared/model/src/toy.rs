@@ -7,8 +7,8 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::bounds::row_bound;
 use crate::layout::{Layout, ModelLimits, TensorKind};
 use crate::manifest::{
-    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
-    StageConfig, TokenizerConfig,
+    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, Reading,
+    STAGES_PER_LAYER, StageConfig, TokenizerConfig,
 };
 
 /// Shape of a made-up model.
@@ -48,12 +48,35 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
 ///
 /// # Errors
 /// As [`artifact`].
-pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact, ArtifactError> {
+pub fn artifact_with_head(config: &ToyConfig, head: Head) -> Result<Artifact, ArtifactError> {
+    artifact_with(config, head, Reading::default())
+}
+
+/// [`artifact_with_head`] with a reading of its own.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_with(
+    config: &ToyConfig,
+    mut head: Head,
+    reading: Reading,
+) -> Result<Artifact, ArtifactError> {
     let mut vocab = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
     let mut count = 4u32;
     for c in 'a'..='z' {
         vocab.push_str(&format!("{c}\n##{c}\n"));
         count += 2;
+    }
+    if reading.brought {
+        // Each word a token, as a tokenizer.json.
+        let words = vocab.lines().enumerate().map(|(i, word)| format!("\"{word}\":{i}"));
+        let words = words.collect::<Vec<_>>().join(",");
+        vocab = format!(
+            "{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\
+             \"normalizer\":null,\"pre_tokenizer\":{{\"type\":\"WhitespaceSplit\"}},\
+             \"post_processor\":null,\"decoder\":null,\"model\":{{\"type\":\"WordLevel\",\
+             \"vocab\":{{{words}}},\"unk_token\":\"[UNK]\"}}}}"
+        );
     }
     let mut labels = String::new();
     if let Some(c) = &mut head.classes {
@@ -90,6 +113,7 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             max_word_chars: 100,
         },
         head,
+        reading,
         stages: vec![stage; layers * STAGES_PER_LAYER + head.stages()],
         norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
     };
@@ -111,7 +135,10 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             TensorKind::WordScale | TensorKind::Score(_) => {
                 words(&mut |_, r| (1 << 29) + (r % (1 << 28)) as u32, 4)
             }
-            TensorKind::Position => words(&mut |_, r| (r as i32 >> 12) as u32, 4),
+            TensorKind::Position | TensorKind::Segment => {
+                words(&mut |_, r| (r as i32 >> 12) as u32, 4)
+            }
+            TensorKind::Relative => words(&mut |_, r| (r as i32 >> 14) as u32, 4),
             TensorKind::NormGain(_) => words(&mut |_, r| (1 << 26) + (r % (1 << 25)) as u32, 4),
             TensorKind::NormBias(_) | TensorKind::Bias(_) => {
                 words(&mut |_, r| (r as i32 >> 20) as u32, 4)

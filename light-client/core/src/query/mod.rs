@@ -22,6 +22,7 @@ pub(crate) mod links;
 #[cfg(feature = "text")]
 mod native;
 pub(crate) mod pay;
+pub(crate) mod reading;
 pub mod report;
 mod settle;
 pub(crate) mod text;
@@ -150,6 +151,9 @@ pub enum QueryError {
     /// The model's tokenizer or chat template refuses the prompt, or its own tokens.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A pair of texts for a model of single ones.
+    #[error("a pair of texts was given; the model reads single texts")]
+    Pair,
     /// No image, or too many for one query.
     #[error("{got} images; one query takes 1 to {MAX_IMAGES}")]
     Images {
@@ -243,6 +247,7 @@ pub struct QueryOutcome {
     pub pending: Option<Pending>,
 }
 
+pub use classify_text::TextInput;
 #[cfg(feature = "text")]
 pub use native::NativeText;
 pub use pay::commitment;
@@ -346,7 +351,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        let work = Work::embed(prepared.encoder()?, texts)?;
+        let work = Work::embed(prepared.encoder()?, texts, self.engine()).await?;
         Ok(self.plan(prepared, work, texts.to_vec(), options).await?.quote)
     }
 
@@ -361,7 +366,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = Box::pin(async { Work::embed(prepared.encoder()?, texts) });
+        let work = Box::pin(async { Work::embed(prepared.encoder()?, texts, self.engine()).await });
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 

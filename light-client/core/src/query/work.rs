@@ -10,9 +10,10 @@ use nesa_platform::MaybeSend;
 use nesa_primitives::Hash;
 
 use super::{
-    MAX_TEXTS, QueryError,
+    QueryError, TextInput,
     classify::padded,
-    engine::SharedCodec,
+    engine::{SharedCodec, TextEngine},
+    reading::Reader,
     report::{Answer, Classified, Content},
 };
 
@@ -28,15 +29,22 @@ pub(crate) enum Work {
 
 impl Work {
     /// Vectors of `texts`.
-    pub(crate) fn embed(model: &Model, texts: &[String]) -> Result<Self, QueryError> {
-        if texts.is_empty() || texts.len() > MAX_TEXTS {
-            return Err(QueryError::Texts { got: texts.len() });
-        }
-        Self::read(texts.iter().map(|text| model.tokenizer().encode(text)).collect())
+    pub(crate) async fn embed(
+        model: &Model,
+        texts: &[String],
+        engine: Option<&dyn TextEngine>,
+    ) -> Result<Self, QueryError> {
+        let inputs: Vec<_> = texts.iter().map(TextInput::single).collect();
+        Self::read(model, &inputs, engine).await
     }
 
-    /// What an encoder makes of texts that are tokens already.
-    pub(super) fn read(texts: Vec<TokenIds>) -> Result<Self, QueryError> {
+    /// What an encoder makes of texts.
+    pub(super) async fn read(
+        model: &Model,
+        inputs: &[TextInput],
+        engine: Option<&dyn TextEngine>,
+    ) -> Result<Self, QueryError> {
+        let texts = Reader::open(model, engine).await?.read(inputs).await?;
         let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
         let plan = Plan::new(&lengths)?;
         Ok(Self::Read { texts, plan })

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use nesa_light::{QueryOutcome, query::report::Classified};
+use nesa_light::{
+    QueryOutcome,
+    query::{TextInput, report::Classified},
+};
 use nesa_model::{EMBEDDING_FRACTION_BITS, probabilities};
 use serde_json::{Value, json};
 
@@ -12,7 +15,11 @@ use super::{
     Common,
     session::{self, Session},
 };
-use crate::{commands::model::Pictures, output::outln};
+use crate::{
+    commands::model::Pictures,
+    failure::{Code, Failure},
+    output::outln,
+};
 
 /// Name the class of pictures or texts; every layer's product is checked before a class is believed
 #[derive(Debug, Args)]
@@ -22,6 +29,7 @@ Examples:
   nesa query classify one.txt two.txt --json --open-receipt opened.json
   nesa query classify --text 'what a fine day' --json
   nesa query classify --file letter.txt --open-receipt opened.json
+  nesa query classify --text 'a dog runs' --pair 'an animal moves'
 
 A picture is a PGM (P2 or P5), or rows of numbers as text up to the model's greatest value; larger
 ones are reduced to the model's size. The JSON object holds class, logits, digest, model, lane,
@@ -43,6 +51,9 @@ pub(super) struct Classify {
     /// A file with one text; may be given several times. Keeps the text out of the process list.
     #[arg(long, value_name = "FILE")]
     file: Vec<PathBuf>,
+    /// The other text of a pair, for a model that reads pairs; as often as there are texts.
+    #[arg(long, value_name = "TEXT", conflicts_with = "images")]
+    pair: Vec<String>,
     #[command(flatten)]
     how: Pictures,
     #[command(flatten)]
@@ -74,7 +85,7 @@ impl Classify {
     }
 
     async fn texts(self) -> Result<()> {
-        let texts = session::texts(&self.text, &self.file)?;
+        let texts = inputs(session::texts(&self.text, &self.file)?, &self.pair)?;
         let session = Session::open(&self.common, "text classifier").await?;
         let labels = session.prepared.text_classifier()?.labels().to_vec();
         let options = session.options(&self.common);
@@ -120,6 +131,16 @@ impl Classify {
         session.client.stop().await;
         Ok(())
     }
+}
+
+/// Each text with its pair, if there are pairs.
+fn inputs(texts: Vec<String>, pairs: &[String]) -> Result<Vec<TextInput>> {
+    if !pairs.is_empty() && pairs.len() != texts.len() {
+        let message = format!("{} texts and {} other texts of pairs", texts.len(), pairs.len());
+        return Err(Failure::new(Code::Usage, message, "give one --pair for each text").into());
+    }
+    let pairs = pairs.iter().cloned().map(Some).chain(std::iter::repeat(None));
+    Ok(texts.into_iter().zip(pairs).map(|(text, pair)| TextInput { text, pair }).collect())
 }
 
 /// What `nesa model classify --text` says of a text too.

@@ -98,10 +98,11 @@ impl OpenedReceipt {
         let (answer, products) = match model {
             ExactModel::Encoder(encoder) => {
                 let work = if encoder.labels().is_empty() {
-                    Work::embed(encoder, &self.texts)
+                    Work::embed(encoder, &self.texts, text).await
                 } else {
                     let texts = classify_text::from_committed(&self.texts);
-                    Work::classify_texts(encoder, &texts.ok_or_else(not_committed)?)
+                    let texts = texts.ok_or_else(not_committed)?;
+                    Work::classify_texts(encoder, &texts, text).await
                 };
                 let work = work.map_err(unfit)?;
                 let Work::Read { texts, plan } = &work else { return Err(not_committed()) };
