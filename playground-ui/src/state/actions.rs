@@ -61,12 +61,21 @@ impl App {
         let kind = task.kind();
         let (question, documents) = match &task {
             Task::Search { question, .. } => (question.clone(), titles),
+            Task::Classify { text, pair, .. } => {
+                let both: Vec<_> =
+                    [Some(text), pair.as_ref()].into_iter().flatten().cloned().collect();
+                (both.join("\n"), Vec::new())
+            }
             _ => ("A drawn digit".to_owned(), Vec::new()),
         };
         bridge::send(&ToWorker::Run { job, task, options });
         self.expect(JobView { id: job, kind, question, documents, ..JobView::default() });
         match kind {
             TaskKind::Digit => self.drawing.update(Drawing::clear),
+            TaskKind::Classify => self.draft.update(|d| {
+                d.text.clear();
+                d.pair.clear();
+            }),
             _ => self.draft.update(|d| d.question.clear()),
         }
         self.announce("Sent. Checking begins.");

@@ -35,6 +35,12 @@ impl App {
                 let image = self.drawing.with(|d| (!d.is_empty()).then(|| d.image().to_vec()))?;
                 Some(Task::Digit { model, image })
             }
+            TaskKind::Classify => {
+                let ModelOffer { digest: model, pairs, .. } = self.model()?;
+                let given = |text: &str| Some(text.trim().to_owned()).filter(|t| !t.is_empty());
+                let (text, pair) = self.draft.with(|d| (given(&d.text), given(&d.pair)));
+                Some(Task::Classify { model, text: text?, pair: pair.filter(|_| pairs) })
+            }
             TaskKind::Search | TaskKind::Embed => self.draft.with(|d| {
                 (!d.documents.is_empty()).then(|| Task::Search {
                     documents: d.documents.clone(),
@@ -49,6 +55,7 @@ impl App {
         match self.mode.get() {
             TaskKind::Chat => Some(ModelFamily::Decoder),
             TaskKind::Digit => Some(ModelFamily::Classifier),
+            TaskKind::Classify => Some(ModelFamily::TextClassifier),
             TaskKind::Search | TaskKind::Embed => None,
         }
     }
@@ -211,7 +218,11 @@ impl App {
             TaskKind::Chat if !self.has_message() => Some("Write a message."),
             TaskKind::Digit if none() => Some("No model here reads digits."),
             TaskKind::Digit if self.drawing.with(|d| d.is_empty()) => Some("Draw a digit first."),
-            TaskKind::Chat | TaskKind::Digit => None,
+            TaskKind::Classify if none() => Some("No model here classifies texts."),
+            TaskKind::Classify if self.draft.with(|d| d.text.trim().is_empty()) => {
+                Some("Write or paste a text.")
+            }
+            TaskKind::Chat | TaskKind::Digit | TaskKind::Classify => None,
             _ if self.draft.with(|d| d.documents.is_empty()) => Some("Add a document first."),
             _ if self.draft.with(|d| d.question.trim().is_empty()) => Some("Ask a question."),
             _ => None,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChatDraft, ChatMessage, ChatSampling, Collusion, ConversationId, DigitView, JobId, LaneChoice,
-    Problem, RequestId, SealedQuote, SealedView, Step, Unes, WrittenView,
+    ChatDraft, ChatMessage, ChatSampling, ClassView, Collusion, ConversationId, DigitView, JobId,
+    LaneChoice, Problem, RequestId, SealedQuote, SealedView, Step, Unes, WrittenView,
 };
 
 /// A document as the user added it.
@@ -59,6 +59,16 @@ pub enum Task {
         /// [`crate::ModelOffer::image`] names.
         image: Vec<u8>,
     },
+    /// The class of a text.
+    Classify {
+        /// Digest of a text classifier the network offers, hex.
+        model: String,
+        /// The text.
+        text: String,
+        /// The other text of a pair, for a model that reads pairs.
+        #[serde(default)]
+        pair: Option<String>,
+    },
 }
 
 impl Task {
@@ -69,6 +79,7 @@ impl Task {
             Self::Embed { .. } => TaskKind::Embed,
             Self::Chat { .. } => TaskKind::Chat,
             Self::Digit { .. } => TaskKind::Digit,
+            Self::Classify { .. } => TaskKind::Classify,
         }
     }
 }
@@ -86,6 +97,8 @@ pub enum TaskKind {
     Chat,
     /// The class of an image.
     Digit,
+    /// The class of a text.
+    Classify,
 }
 
 /// Choices the user may make before sending.
@@ -289,6 +302,8 @@ pub struct JobView {
     pub sealed: Option<SealedView>,
     /// The class found (digit).
     pub digit: Option<DigitView>,
+    /// The class found (classify).
+    pub classified: Option<ClassView>,
     /// Texts cut at the model's limit.
     pub truncated: Vec<String>,
     /// Where the time went.
@@ -444,6 +459,10 @@ pub struct Draft {
     pub options: JobOptions,
     /// The chat's input.
     pub chat: ChatDraft,
+    /// Text to be classified.
+    pub text: String,
+    /// The other text of a pair.
+    pub pair: String,
 }
 
 #[cfg(test)]

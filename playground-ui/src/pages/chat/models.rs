@@ -54,8 +54,11 @@ pub(super) fn ModelLine() -> impl IntoView {
 /// A network without such a model.
 #[component]
 fn Nothing() -> impl IntoView {
-    let writes = App::get().family() == Some(ModelFamily::Decoder);
-    let what = if writes { "writes text" } else { "reads images" };
+    let what = match App::get().family() {
+        Some(ModelFamily::Decoder) => "writes text",
+        Some(ModelFamily::TextClassifier) => "classifies texts",
+        _ => "reads images",
+    };
     view! {
         <div class="note"><p><strong>{format!("No model of this network {what}")}</strong></p>
         <p>"Whoever runs it can register one: " <code>"nesa model --help"</code>" tells how."</p></div>
