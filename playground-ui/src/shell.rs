@@ -84,6 +84,7 @@ pub(crate) fn Shell() -> impl IntoView {
                 Route::Conversation(id) => view! { <pages::Talk id=id/> }.into_any(),
                 Route::Digit => view! { <pages::Digit/> }.into_any(),
                 Route::Float => view! { <pages::Float/> }.into_any(),
+                Route::Classify => view! { <pages::Classify/> }.into_any(),
                 Route::Job(id) => view! { <pages::Answer id=id/> }.into_any(),
                 Route::Network => view! { <pages::Network/> }.into_any(),
                 Route::Block(height) => view! { <pages::Block height=height/> }.into_any(),

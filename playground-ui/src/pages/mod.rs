@@ -3,6 +3,7 @@
 mod about;
 mod block;
 mod chat;
+mod classify;
 mod digit;
 mod donate;
 mod float;
@@ -14,6 +15,7 @@ mod wallet;
 pub(crate) use about::About;
 pub(crate) use block::Block;
 pub(crate) use chat::{NewChat, Talk};
+pub(crate) use classify::{Classify, FoundClass};
 pub(crate) use digit::{Digit, ReadDigit};
 pub(crate) use donate::Donate;
 pub(crate) use float::{Float, Outputs, RunsPrice};

@@ -62,6 +62,11 @@ impl App {
         let (question, documents) = match &task {
             Task::Search { question, .. } => (question.clone(), titles),
             Task::Float { .. } => (self.float_title(), Vec::new()),
+            Task::Classify { text, pair, .. } => {
+                let both: Vec<_> =
+                    [Some(text), pair.as_ref()].into_iter().flatten().cloned().collect();
+                (both.join("\n"), Vec::new())
+            }
             _ => ("A drawn digit".to_owned(), Vec::new()),
         };
         let float = match &task {
@@ -78,6 +83,10 @@ impl App {
             // The next run is most likely of the same inputs, changed a little.
             TaskKind::Float => {}
             TaskKind::Digit => self.drawing.update(Drawing::clear),
+            TaskKind::Classify => self.draft.update(|d| {
+                d.text.clear();
+                d.pair.clear();
+            }),
             _ => self.draft.update(|d| d.question.clear()),
         }
         self.announce("Sent. Checking begins.");

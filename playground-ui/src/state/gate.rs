@@ -40,6 +40,12 @@ impl App {
                 let inputs = self.float_inputs()?.ok()?;
                 Some(Task::Float { model, inputs, replicas: self.lane().replicas })
             }
+            TaskKind::Classify => {
+                let ModelOffer { digest: model, pairs, .. } = self.model()?;
+                let given = |text: &str| Some(text.trim().to_owned()).filter(|t| !t.is_empty());
+                let (text, pair) = self.draft.with(|d| (given(&d.text), given(&d.pair)));
+                Some(Task::Classify { model, text: text?, pair: pair.filter(|_| pairs) })
+            }
             TaskKind::Search | TaskKind::Embed => self.draft.with(|d| {
                 (!d.documents.is_empty()).then(|| Task::Search {
                     documents: d.documents.clone(),
@@ -55,6 +61,7 @@ impl App {
             TaskKind::Chat => Some(ModelFamily::Decoder),
             TaskKind::Digit => Some(ModelFamily::Classifier),
             TaskKind::Float => Some(ModelFamily::Float),
+            TaskKind::Classify => Some(ModelFamily::TextClassifier),
             TaskKind::Search | TaskKind::Embed => None,
         }
     }
@@ -237,7 +244,11 @@ impl App {
                     .and_then(|m| m.float?.problem)
                     .map(|_| "This model cannot be compared."),
             },
-            TaskKind::Chat | TaskKind::Digit => None,
+            TaskKind::Classify if none() => Some("No model here classifies texts."),
+            TaskKind::Classify if self.draft.with(|d| d.text.trim().is_empty()) => {
+                Some("Write or paste a text.")
+            }
+            TaskKind::Chat | TaskKind::Digit | TaskKind::Classify => None,
             _ if self.draft.with(|d| d.documents.is_empty()) => Some("Add a document first."),
             _ if self.draft.with(|d| d.question.trim().is_empty()) => Some("Ask a question."),
             _ => None,

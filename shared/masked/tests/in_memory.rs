@@ -211,7 +211,7 @@ fn check<R: Run<Output: PartialEq + std::fmt::Debug>>(
 }
 
 fn embeds(model: Model, texts: &[&str]) {
-    let texts: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().encode(t)).collect();
+    let texts: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().unwrap().encode(t)).collect();
     let plain: Vec<Vec<Embedding>> = passes(&model, &texts)
         .into_iter()
         .map(|pass| pass.run.run(&PlainEngine(&model)).unwrap())

@@ -7,8 +7,8 @@ use crate::artifact::{Artifact, ArtifactError};
 use crate::bounds::row_bound;
 use crate::layout::{Layout, ModelLimits, TensorKind, encoder_stage_shape};
 use crate::manifest::{
-    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
-    StageConfig, TokenizerConfig, WeightForm,
+    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, Reading,
+    STAGES_PER_LAYER, StageConfig, TokenizerConfig, WeightForm,
 };
 
 /// Shape of a made-up model.
@@ -49,7 +49,7 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
 /// # Errors
 /// As [`artifact`].
 pub fn artifact_with_head(config: &ToyConfig, head: Head) -> Result<Artifact, ArtifactError> {
-    artifact_of(config, head, WeightForm::Bytes)
+    artifact_with(config, head, Reading::default())
 }
 
 /// [`artifact_with_head`] whose weights are kept in a form.
@@ -58,7 +58,28 @@ pub fn artifact_with_head(config: &ToyConfig, head: Head) -> Result<Artifact, Ar
 /// As [`artifact`].
 pub fn artifact_of(
     config: &ToyConfig,
+    head: Head,
+    weights: WeightForm,
+) -> Result<Artifact, ArtifactError> {
+    build(config, head, Reading::default(), weights)
+}
+
+/// [`artifact_with_head`] with a reading of its own.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_with(
+    config: &ToyConfig,
+    head: Head,
+    reading: Reading,
+) -> Result<Artifact, ArtifactError> {
+    build(config, head, reading, WeightForm::Bytes)
+}
+
+fn build(
+    config: &ToyConfig,
     mut head: Head,
+    reading: Reading,
     weights: WeightForm,
 ) -> Result<Artifact, ArtifactError> {
     let mut vocab = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
@@ -66,6 +87,17 @@ pub fn artifact_of(
     for c in 'a'..='z' {
         vocab.push_str(&format!("{c}\n##{c}\n"));
         count += 2;
+    }
+    if reading.brought {
+        // Each word a token, as a tokenizer.json.
+        let words = vocab.lines().enumerate().map(|(i, word)| format!("\"{word}\":{i}"));
+        let words = words.collect::<Vec<_>>().join(",");
+        vocab = format!(
+            "{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\
+             \"normalizer\":null,\"pre_tokenizer\":{{\"type\":\"WhitespaceSplit\"}},\
+             \"post_processor\":null,\"decoder\":null,\"model\":{{\"type\":\"WordLevel\",\
+             \"vocab\":{{{words}}},\"unk_token\":\"[UNK]\"}}}}"
+        );
     }
     let mut labels = String::new();
     if let Some(c) = &mut head.classes {
@@ -103,6 +135,7 @@ pub fn artifact_of(
         },
         head,
         weights,
+        reading,
         stages: vec![stage; layers * STAGES_PER_LAYER + head.stages()],
         norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
     };
@@ -124,7 +157,10 @@ pub fn artifact_of(
             TensorKind::WordScale | TensorKind::Score(_) => {
                 words(&mut |_, r| (1 << 29) + (r % (1 << 28)) as u32, 4)
             }
-            TensorKind::Position => words(&mut |_, r| (r as i32 >> 12) as u32, 4),
+            TensorKind::Position | TensorKind::Segment => {
+                words(&mut |_, r| (r as i32 >> 12) as u32, 4)
+            }
+            TensorKind::Relative => words(&mut |_, r| (r as i32 >> 14) as u32, 4),
             TensorKind::NormGain(_) => words(&mut |_, r| (1 << 26) + (r % (1 << 25)) as u32, 4),
             TensorKind::NormBias(_) | TensorKind::Bias(_) => {
                 words(&mut |_, r| (r as i32 >> 20) as u32, 4)

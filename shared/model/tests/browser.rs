@@ -104,7 +104,8 @@ fn heads_equal_the_interpreter() {
         let head = Head { pooling: Pooling::First, classes: Some(classes) };
         let made = nesa_model::toy::artifact_with_head(&shape, head).unwrap();
         let model = Model::open(&made).unwrap();
-        let text = TokenIds { ids: (0..17).map(|i| i * 5 % 56).collect(), truncated: false };
+        let text =
+            TokenIds { ids: (0..17).map(|i| i * 5 % 56).collect(), second: None, truncated: false };
         let run = EncoderRun::start(&model, std::slice::from_ref(&text)).unwrap();
         let got = run.run(&PlainEngine(&model)).unwrap().remove(0);
         assert_eq!(got, nesa_model::interpreter::embed(&model, &text).unwrap());

@@ -25,7 +25,7 @@ fn config(classes: u16, hidden: Option<Activation>) -> ClassesConfig {
 }
 
 fn tokens(ids: &[u32]) -> TokenIds {
-    TokenIds { ids: ids.to_vec(), truncated: false }
+    TokenIds { ids: ids.to_vec(), second: None, truncated: false }
 }
 
 fn toy(head: Head) -> Artifact {

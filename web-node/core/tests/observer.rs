@@ -187,6 +187,7 @@ async fn a_relay_on_both_links_sees_no_byte_and_nothing_of_the_prompt() {
     let vocab = model.config().vocab as u32;
     let prompt = |step: u32, length: usize| TokenIds {
         ids: (0..length as u32).map(|i| (1 + i * step) % vocab).collect(),
+        second: None,
         truncated: false,
     };
     let prompts = [prompt(1, bucket), prompt(3, bucket / 2)];

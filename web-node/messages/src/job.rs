@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChatDraft, ChatMessage, ChatSampling, Collusion, ConversationId, DigitView, FloatDraft,
-    FloatQuote, FloatTensor, FloatView, JobId, LaneChoice, Problem, RequestId, SealedQuote,
-    SealedView, Step, Unes, WrittenView,
+    ChatDraft, ChatMessage, ChatSampling, ClassView, Collusion, ConversationId, DigitView,
+    FloatDraft, FloatQuote, FloatTensor, FloatView, JobId, LaneChoice, Problem, RequestId,
+    SealedQuote, SealedView, Step, Unes, WrittenView,
 };
 
 /// A document as the user added it.
@@ -69,6 +69,16 @@ pub enum Task {
         /// Nodes that run it.
         replicas: u8,
     },
+    /// The class of a text.
+    Classify {
+        /// Digest of a text classifier the network offers, hex.
+        model: String,
+        /// The text.
+        text: String,
+        /// The other text of a pair, for a model that reads pairs.
+        #[serde(default)]
+        pair: Option<String>,
+    },
 }
 
 impl Task {
@@ -80,6 +90,7 @@ impl Task {
             Self::Chat { .. } => TaskKind::Chat,
             Self::Digit { .. } => TaskKind::Digit,
             Self::Float { .. } => TaskKind::Float,
+            Self::Classify { .. } => TaskKind::Classify,
         }
     }
 }
@@ -99,6 +110,8 @@ pub enum TaskKind {
     Digit,
     /// Outputs of a float model.
     Float,
+    /// The class of a text.
+    Classify,
 }
 
 /// Choices the user may make before sending.
@@ -306,6 +319,8 @@ pub struct JobView {
     pub digit: Option<DigitView>,
     /// What became of it in the float lane.
     pub float: Option<FloatView>,
+    /// The class found (classify).
+    pub classified: Option<ClassView>,
     /// Texts cut at the model's limit.
     pub truncated: Vec<String>,
     /// Where the time went.
@@ -463,6 +478,10 @@ pub struct Draft {
     pub chat: ChatDraft,
     /// The float page's input.
     pub float: FloatDraft,
+    /// Text to be classified.
+    pub text: String,
+    /// The other text of a pair.
+    pub pair: String,
 }
 
 #[cfg(test)]

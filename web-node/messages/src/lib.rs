@@ -62,7 +62,7 @@ pub use lane::{
     Lane, LaneChoice, OddsRow, OddsView, OnlineView, PreparationChoice, SealedDispute, SealedNode,
     SealedQuote, SealedReplaced, SealedView, ShardRow, Standing,
 };
-pub use model::{DigitView, ImageShape, ModelFamily, ModelOffer};
+pub use model::{ClassView, DigitView, ImageShape, LOGIT_FRACTION_BITS, ModelFamily, ModelOffer};
 pub use problem::Problem;
 pub use receipt::{ReceiptCheck, ReceiptKind, ReceiptReport};
 pub use status::{

@@ -13,7 +13,7 @@ pub enum ModelFamily {
     Unknown,
     /// Texts to vectors: search and embedding.
     Encoder,
-    /// Texts to classes: no task of the page asks for it.
+    /// Texts to classes: moods, topics.
     TextClassifier,
     /// Texts to their continuation: chat.
     Decoder,
@@ -61,6 +61,8 @@ pub struct ModelOffer {
     pub stages: u32,
     /// Whether it brings a chat template; see [`crate::ChatMessage`] for what is read without one.
     pub chat_template: bool,
+    /// Whether it reads pairs of texts, if it classifies texts.
+    pub pairs: bool,
     /// The images it looks at, if it is a classifier.
     pub image: Option<ImageShape>,
     /// What it takes and how it was measured, if it is a float model.
@@ -96,3 +98,18 @@ pub struct DigitView {
     /// Its shape.
     pub shape: ImageShape,
 }
+
+/// What a text classifier said of a text; every layer was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClassView {
+    /// The class with the greatest logit, the lowest of equals.
+    pub class: u32,
+    /// The names of the classes, as the model brings them.
+    pub labels: Vec<String>,
+    /// One exact integer for each class, with [`LOGIT_FRACTION_BITS`] fractional bits.
+    pub logits: Vec<i32>,
+}
+
+/// Fractional bits of [`ClassView::logits`].
+pub const LOGIT_FRACTION_BITS: u32 = 24;

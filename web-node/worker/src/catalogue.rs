@@ -56,6 +56,7 @@ fn describe(offer: &mut ModelOffer, header: &Header) {
             offer.family =
                 if classifies { ModelFamily::TextClassifier } else { ModelFamily::Encoder };
             offer.context = encoder.encoder.max_tokens.into();
+            offer.pairs = encoder.reading.pairs();
         }
         Manifest::Decoder(decoder) => {
             offer.family = ModelFamily::Decoder;

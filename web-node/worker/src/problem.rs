@@ -82,7 +82,7 @@ impl Shown for QueryError {
             Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
             }
-            Self::Family(_) => {
+            Self::Family(_) | Self::Pair => {
                 Problem::new("family", format!("{self}."), "Choose a model made for this task.")
             }
             Self::Committee(_) => Problem::new(

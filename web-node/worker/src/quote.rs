@@ -85,7 +85,7 @@ impl App {
                 self.prepared().ok_or_else(not_ready)?
             }
             // A model is not downloaded because somebody types.
-            Task::Chat { model, .. } | Task::Digit { model, .. } => {
+            Task::Chat { model, .. } | Task::Digit { model, .. } | Task::Classify { model, .. } => {
                 self.ready_model(model)?.ok_or_else(not_prepared)?
             }
         };
@@ -104,10 +104,13 @@ impl App {
                     .map_err(|e| e.problem())?;
                 (quote, Vec::new(), 0, 0)
             }
-            None if matches!(task, Task::Digit { .. }) => {
-                let Task::Digit { image, .. } = task else { return Err(not_ready()) };
-                let quote = digits::price(&chain, &prepared, image, &options).await?;
-                (quote, Vec::new(), 0, 0)
+            None if !matches!(task, Task::Embed { .. }) => {
+                let quote = digits::price(&chain, &prepared, task, &options).await?;
+                let texts = match task {
+                    Task::Classify { text, .. } => vec![text.clone()],
+                    _ => Vec::new(),
+                };
+                (quote, texts, 0, 0)
             }
             Some((documents, question)) => {
                 let plan = SearchPlan::new(&prepared, &chain.cache, &documents, &question)

@@ -2,7 +2,7 @@
 
 use nesa_crypto::SecretKey;
 use nesa_masked::{batch::image_passes, client::Pass, spec::MAX_PASS_TOKENS};
-use nesa_model::classifier::{ClassifierModel, ClassifierRun, best};
+use nesa_model::classifier::{ClassifierModel, ClassifierRun};
 use nesa_primitives::Hash;
 
 use super::{
@@ -78,7 +78,7 @@ impl QueryClient {
         images: &[Vec<u8>],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::classify(prepared.classifier()?, images) };
+        let work = Box::pin(async { Work::classify(prepared.classifier()?, images) });
         self.ask(prepared, wallet, work, committed(images), options).await
     }
 }
@@ -127,10 +127,7 @@ impl Gather for Classes<'_> {
     }
 
     fn take(&mut self, _: u32, output: Vec<Vec<i32>>) -> Result<(), QueryError> {
-        self.classified.extend(output.into_iter().map(|logits| {
-            let class = best(&logits).unwrap_or_default();
-            Classified { class, logits }
-        }));
+        self.classified.extend(output.into_iter().map(|logits| Classified::new(logits, &[])));
         Ok(())
     }
 

@@ -86,8 +86,8 @@ impl QueryClient {
         ladder: &mut Ladder,
     ) -> Result<Driven, QueryError> {
         match &planned.work {
-            Work::Embed { texts, plan } => {
-                let gather = Vectors::new(prepared.encoder()?, texts, plan);
+            Work::Read { texts, plan } => {
+                let gather = Vectors::new(prepared.reader()?, texts, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
             Work::Classify { images, passes, rows } => {

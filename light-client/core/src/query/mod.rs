@@ -14,6 +14,7 @@
 //! that tells the query's fate. Masks live in the session alone and die with it.
 
 pub(crate) mod classify;
+pub(crate) mod classify_text;
 mod drive;
 pub mod engine;
 pub mod journal;
@@ -21,6 +22,7 @@ pub(crate) mod links;
 #[cfg(feature = "text")]
 mod native;
 pub(crate) mod pay;
+pub(crate) mod reading;
 pub mod report;
 mod settle;
 pub(crate) mod text;
@@ -41,7 +43,9 @@ use nesa_model::{
     classifier::ImageError,
     decoder::{DecoderModel, DraftError, WriteError},
 };
-use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
+use nesa_platform::{
+    BoxFuture, net::Network, storage::StorageError, storage::Store, time::Instant,
+};
 use nesa_primitives::{Amount, Hash};
 
 use crate::{
@@ -165,6 +169,9 @@ pub enum QueryError {
     /// The model that is to guess cannot.
     #[error(transparent)]
     Draft(#[from] DraftError),
+    /// A pair of texts for a model of single ones.
+    #[error("a pair of texts was given; the model reads single texts")]
+    Pair,
     /// No image, or too many for one query.
     #[error("{got} images; one query takes 1 to {MAX_IMAGES}")]
     Images {
@@ -258,6 +265,7 @@ pub struct QueryOutcome {
     pub pending: Option<Pending>,
 }
 
+pub use classify_text::TextInput;
 #[cfg(feature = "text")]
 pub use native::NativeText;
 pub use pay::commitment;
@@ -361,7 +369,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        let work = Work::embed(prepared.encoder()?, texts)?;
+        let work = Work::embed(prepared.encoder()?, texts, self.engine()).await?;
         Ok(self.plan(prepared, work, texts.to_vec(), options).await?.quote)
     }
 
@@ -376,7 +384,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::embed(prepared.encoder()?, texts) };
+        let work = Box::pin(async { Work::embed(prepared.encoder()?, texts, self.engine()).await });
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 
@@ -384,7 +392,7 @@ impl QueryClient {
         &self,
         prepared: &Prepared,
         wallet: &SecretKey,
-        work: impl Future<Output = Result<Work, QueryError>>,
+        work: BoxFuture<'_, Result<Work, QueryError>>,
         texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {

@@ -314,7 +314,7 @@ impl QueryClient {
         if let Some(draft) = &options.draft_model {
             DraftModel::new(draft, model, prompt.sampling, prompt.seed)?;
         }
-        let work = async { Work::write(model, prompt, self.engine()).await };
+        let work = Box::pin(async { Work::write(model, prompt, self.engine()).await });
         self.ask(prepared, wallet, work, prompt.committed(), options).await
     }
 }

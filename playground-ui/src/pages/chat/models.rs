@@ -57,6 +57,7 @@ fn Nothing() -> impl IntoView {
     let what = match App::get().family() {
         Some(ModelFamily::Decoder) => "writes text",
         Some(ModelFamily::Float) => "runs in floats",
+        Some(ModelFamily::TextClassifier) => "classifies texts",
         _ => "reads images",
     };
     view! {

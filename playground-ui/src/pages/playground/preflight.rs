@@ -99,6 +99,11 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
             "an answer that ends sooner costs less".to_owned(),
         ),
         TaskKind::Digit => ("To send", "1 image".to_owned(), "64 numbers from 0 to 16".to_owned()),
+        TaskKind::Classify => (
+            "To send",
+            "1 text".to_owned(),
+            format!("{} tokens once padded", thousands(u64::from(quote.padded_tokens))),
+        ),
         // The float lane has a price of its own.
         TaskKind::Search | TaskKind::Embed | TaskKind::Float => (
             "Passages to send",
@@ -118,6 +123,11 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
             ),
             "which model, the answer’s length to a multiple of 16 tokens, and when".to_owned(),
         ],
+        TaskKind::Classify => vec![
+            "noise the size of your text, layer by layer".to_owned(),
+            format!("the padded length: {} tokens", thousands(u64::from(quote.padded_tokens))),
+            "which model, and when".to_owned(),
+        ],
         TaskKind::Search | TaskKind::Embed | TaskKind::Float => vec![
             "noise the size of your text, layer by layer".to_owned(),
             format!("the padded length: {} tokens in all", quote.padded_tokens),
@@ -126,6 +136,7 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
     };
     let hidden = match kind {
         TaskKind::Digit => ["a pixel of the drawing", "the digit that was read"],
+        TaskKind::Classify => ["a word of the text", "the class that was found"],
         TaskKind::Chat => ["a word of what you ask or asked before", "a word of the answer"],
         TaskKind::Search | TaskKind::Embed | TaskKind::Float => {
             ["a word of the documents or the question", "the vectors, the ranking or the answer"]

@@ -219,7 +219,10 @@ pub(super) fn belongs(kind: TensorKind, layers: &Range<usize>, config: &DecoderC
         // The client's; a shard computes on tokens and rows.
         TensorKind::Tokenizer | TensorKind::Template | TensorKind::Vocab => false,
         // An encoder's.
-        TensorKind::Position | TensorKind::GeluTable => false,
+        TensorKind::Position
+        | TensorKind::Segment
+        | TensorKind::Relative
+        | TensorKind::GeluTable => false,
         TensorKind::TanhTable | TensorKind::Labels => false,
         TensorKind::SiluTable
         | TensorKind::ExpTable

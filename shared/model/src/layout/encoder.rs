@@ -32,6 +32,12 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
     plan.push(TensorKind::Word, vocab, d);
     plan.push(TensorKind::WordScale, vocab, 4);
     plan.push(TensorKind::Position, tokens, 4 * d);
+    if manifest.reading.segments {
+        plan.push(TensorKind::Segment, d, 4);
+    }
+    if manifest.reading.relative {
+        plan.push(TensorKind::Relative, heads, 4 * (2 * tokens - 1));
+    }
     for norm in 0..manifest.norms.len() {
         plan.push(TensorKind::NormGain(norm), d, 4);
         plan.push(TensorKind::NormBias(norm), d, 4);

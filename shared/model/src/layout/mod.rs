@@ -48,6 +48,10 @@ pub enum TensorKind {
     WordScale,
     /// `[max_tokens, d_model]` of `i32`, position plus segment embedding.
     Position,
+    /// `[d_model]` of `i32`, what the second text of a pair has as segment embedding beyond the first.
+    Segment,
+    /// `[heads, 2 · max_tokens − 1]` of `i32`, what is added to a score by the distance of its tokens.
+    Relative,
     /// `[d_model]` of `i32`; norm index 0 is the embedding's, then two per layer.
     NormGain(usize),
     /// `[d_model]` of `i32`.

@@ -73,7 +73,7 @@ pub enum WeightForm {
     #[default]
     Bytes,
     /// Four bits each and a multiplier for every 32, as [`nesa_kernels::nibbles`] says (manifests of
-    /// versions 5 and 6).
+    /// versions 5 and 7).
     Nibbles,
 }
 

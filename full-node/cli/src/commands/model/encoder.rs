@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use nesa_compiler::{Options, compile, compile_with, eval, source::Bert};
+use nesa_compiler::{Options, Reader, compile, compile_with, eval, source::Bert};
 use nesa_model::{Artifact, Embedding, Model as Exact};
 use serde_json::{Value, json};
 
@@ -118,7 +118,7 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
         .collect();
     Ok(json!({
         "file": file,
-        "family": "encoder",
+        "family": header.manifest().family(),
         "digest": artifact.digest(),
         "name": exact.name(),
         "bytes": artifact.file_len(),
@@ -132,16 +132,25 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
         "vocabulary": encoder.vocab,
         "max_tokens": encoder.max_tokens,
         "labels": exact.labels(),
+        "cased": exact.reading().cased,
+        "pairs": exact.reading().pairs(),
         "lanes": if lane.is_ok() { vec!["masked"] } else { Vec::new() },
         "stages": stages,
     }))
 }
 
 /// What a model makes of a text.
-fn read(file: &Path, text: &str) -> Result<(Artifact, Exact, Embedding)> {
+fn read(file: &Path, text: &str, pair: Option<&str>) -> Result<(Artifact, Exact, Embedding)> {
     let artifact = model::open(file)?;
     let exact = Exact::open(&artifact)?;
-    let ids = exact.tokenizer().encode(text);
+    let reader = Reader::of(&exact).map_err(unusable)?;
+    let ids = match pair {
+        None => reader.encode(text).map_err(unusable)?,
+        Some(pair) => reader.encode_pair(text, pair).map_err(unusable)?.ok_or_else(|| {
+            let message = format!("{} reads single texts", exact.name());
+            Failure::new(Code::Usage, message, "leave --pair out")
+        })?,
+    };
     let result = eval::embed_exact(&exact, &[ids]).into_iter().next();
     let result = result
         .ok_or_else(|| Failure::new(Code::Usage, "the text has no tokens", "write some of it"))?;
@@ -149,8 +158,8 @@ fn read(file: &Path, text: &str) -> Result<(Artifact, Exact, Embedding)> {
 }
 
 /// The class of a text, and the logits of all.
-pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
-    let (artifact, exact, result) = read(file, text)?;
+pub(super) fn classify(file: &Path, text: &str, pair: Option<&str>) -> Result<Value> {
+    let (artifact, exact, result) = read(file, text, pair)?;
     let labels = exact.labels();
     if labels.is_empty() {
         let message = format!("{} embeds texts and has no classes", exact.name());
@@ -161,6 +170,8 @@ pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
         "class": best,
         "label": labels.get(best),
         "logits": result.to_f32(),
+        "probabilities": nesa_model::probabilities(&result.values),
+        "labels": labels,
         "tokens": result.tokens,
         "truncated": result.truncated,
         "digest": artifact.digest(),
@@ -169,7 +180,7 @@ pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
 
 /// The unit vector of a text.
 pub(super) fn embed(file: &Path, text: &str) -> Result<Value> {
-    let (artifact, exact, result) = read(file, text)?;
+    let (artifact, exact, result) = read(file, text, None)?;
     if !exact.labels().is_empty() {
         let message = format!("{} classifies texts and embeds none", exact.name());
         return Err(Failure::new(Code::Usage, message, "use `nesa model classify`").into());

@@ -103,6 +103,9 @@ enum Action {
         /// A text, for a model that classifies texts.
         #[arg(long, value_name = "TEXT")]
         text: Option<String>,
+        /// The other text of a pair, for a model that reads pairs.
+        #[arg(long, value_name = "TEXT", requires = "text")]
+        pair: Option<String>,
         #[command(flatten)]
         how: Pictures,
     },
@@ -196,7 +199,9 @@ impl Model {
                 }
                 object
             }
-            Action::Classify { file, text: Some(text), .. } => encoder::classify(file, text)?,
+            Action::Classify { file, text: Some(text), pair, .. } => {
+                encoder::classify(file, text, pair.as_deref())?
+            }
             Action::Classify { file, image, how, .. } => {
                 classifier::classify(file, image.as_deref().unwrap_or(Path::new("")), how)?
             }

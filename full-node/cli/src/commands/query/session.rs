@@ -207,6 +207,15 @@ fn show(bar: &ProgressBar, progress: Progress) {
     }
 }
 
+/// The texts given, and then those of `files`.
+pub(super) fn texts(given: &[String], files: &[PathBuf]) -> Result<Vec<String>> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let given = given.iter().cloned().map(Ok);
+    given.chain(files.iter().map(read)).collect()
+}
+
 /// What to say about a query that gave no answer.
 pub(super) fn failed(error: QueryError) -> anyhow::Error {
     let next = match &error {

@@ -17,7 +17,7 @@ use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage
 use crate::query::{
     Prompt, QueryError,
     classify::{Classes, from_committed},
-    commitment,
+    classify_text, commitment,
     engine::{self, TextEngine},
     report::{Answer, Listener},
     text::{Drafts, Tape, Text},
@@ -98,8 +98,15 @@ impl OpenedReceipt {
         self.check_guesses(model)?;
         let (answer, products) = match model {
             ExactModel::Encoder(encoder) => {
-                let work = Work::embed(encoder, &self.texts).map_err(unfit)?;
-                let Work::Embed { texts, plan } = &work else { return Err(not_committed()) };
+                let work = if encoder.labels().is_empty() {
+                    Work::embed(encoder, &self.texts, text).await
+                } else {
+                    let texts = classify_text::from_committed(&self.texts);
+                    let texts = texts.ok_or_else(not_committed)?;
+                    Work::classify_texts(encoder, &texts, text).await
+                };
+                let work = work.map_err(unfit)?;
+                let Work::Read { texts, plan } = &work else { return Err(not_committed()) };
                 replay.run(Vectors::new(encoder, texts, plan), messages).await?
             }
             ExactModel::Decoder(decoder) => {
