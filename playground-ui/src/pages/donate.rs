@@ -124,7 +124,7 @@ fn Limits(limits: RwSignal<DonateLimits>, #[prop(into)] serving: Signal<bool>) -
                 <input type="checkbox" id="floats" data-test="donate-floats" prop:checked=move || limits.get().floats
                     on:change:target=move |e| { let on = e.target().checked(); limits.update(|l| l.floats = on); changed(); }/>
                 <span>"Run models in floats too"
-                    <span class="small muted">" Their inputs are no noise: this device reads them. Downloads the engine, about 4 MB, and the models. \
+                    <span class="small muted">" Their inputs are no noise: this device reads them. Downloads the models, and with the first run the engine: about 2 MB. \
                         Each runs in a worker of its own, which is ended when it takes too long."</span></span>
             </label>
             <div class="field">

@@ -367,7 +367,8 @@ impl App {
 /// The lane of a task.
 pub(crate) fn lane(task: &Task) -> LaneChoice {
     match task {
-        Task::Chat { lane, .. } => *lane,
+        // A chat is of the masked or the sealed lane, whatever a page says.
+        Task::Chat { lane, .. } if lane.lane != Lane::Float => *lane,
         Task::Float { replicas, .. } => {
             LaneChoice { lane: Lane::Float, replicas: *replicas, ..LaneChoice::default() }
         }
