@@ -16,15 +16,16 @@ const CHECKED = ['request-escrowed', 'header-final', 'committee-derived', 'share
 const LABELS = ['bad', 'so so', 'good'];
 /** Rare words, so that finding them anywhere means that they leaked. */
 const TEXT = 'What a zanzibarite day, said the quillwright';
-let folder, model, network, browser, page, alone;
+let folder, model, roberta, network, browser, page, alone;
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'nesa-e2e-classify-'));
-  model = await compileClassifier(folder, 'moods', LABELS);
+  model = await compileClassifier(folder, 'moods', { labels: LABELS });
+  roberta = await compileClassifier(folder, 'topics', { labels: ['sea', 'land'], kind: 'roberta' });
   const { out, err } = await nesa(['model', 'classify', model, '--text', TEXT, '--json'], { dir: folder });
   assert.ok(out, err);
   alone = JSON.parse(out);
-  const models = [join(root, 'models/all-minilm-l6-v2.nesa'), model].flatMap((file) => ['--model', file]);
+  const models = [join(root, 'models/all-minilm-l6-v2.nesa'), model, roberta].flatMap((file) => ['--model', file]);
   network = await up({ args: models });
   browser = await launch();
   page = await open(browser, network.playground, { acceptDownloads: true });
@@ -104,6 +105,22 @@ test('a pair of texts gets the shares that one machine alone gives it', async ()
   assert.equal(await settled(page, ['done', 'failed', 'cancelled'], 240), 'done');
   const [best] = (await page.locator(hook('share')).allInnerTexts()).map((row) => row.replace(/[\s\u00a0]+/g, ' '));
   assert.equal(best, `${both.label} ${(Math.max(...both.probabilities) * 100).toFixed(1)} %`);
+});
+
+test('a model with a tokenizer of its own reads the text as one machine does', async () => {
+  const { out, err } = await nesa(['model', 'classify', roberta, '--text', TEXT, '--json'], { dir: folder });
+  assert.ok(out, err);
+  const here = JSON.parse(out);
+  await page.goto(new URL('#/classify', network.playground).href);
+  await page.locator(hook('model'), { hasText: 'topics' }).locator('input[name="model"]').check();
+  await page.locator(hook('text')).fill(TEXT);
+  await page.locator(hook('quote')).waitFor({ timeout: 120_000 });
+  await page.locator(hook('ask')).click();
+  await page.waitForURL(/#\/q\/\d+$/, { timeout: 120_000 });
+  assert.equal(await settled(page, ['done', 'failed', 'cancelled'], 240), 'done');
+  const [best] = (await page.locator(hook('share')).allInnerTexts()).map((row) => row.replace(/[\s\u00a0]+/g, ' '));
+  assert.equal(best, `${here.label} ${(Math.max(...here.probabilities) * 100).toFixed(1)} %`);
+  assert.deepEqual(page.problems, []);
 });
 
 test('no word of the text in any log, transaction, data file or URL', async () => {
