@@ -37,14 +37,7 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
 }
 
 /// [`matmul_i8`] of any weight.
-pub(crate) fn exact(
-    w: Weight<'_>,
-    x: &[i32],
-    n: usize,
-    k: usize,
-    tokens: usize,
-    y: &mut [i32],
-) {
+pub(crate) fn exact(w: Weight<'_>, x: &[i32], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
     check(w, x.len(), y.len(), n, k, tokens);
     let narrow: Vec<i16> = x.iter().map(|&v| v as i16).collect();
     // A fold, since it vectorises where a search that may stop does not.

@@ -101,7 +101,8 @@ fn extremes_at_full_size() {
             let row = pack(&vec![value; k], &vec![multiplier; k.div_ceil(GROUP)]);
             let packed = row.repeat(n);
             let weights = vec![value * multiplier as i8; n * k];
-            for x in [i32::from(i16::MIN), i16::MAX.into(), 32_639, 32_640, -128, 127, 128, -32_641] {
+            for x in [i32::from(i16::MIN), i16::MAX.into(), 32_639, 32_640, -128, 127, 128, -32_641]
+            {
                 for tokens in [1, 2, 5] {
                     let x = vec![x; tokens * k];
                     on_every_path(|| equal(&packed, &weights, &x, [n, k, tokens])).unwrap();
@@ -128,7 +129,8 @@ fn what_lies_past_the_last_column_is_ignored() {
         assert_ne!(clean, dirty);
         for tokens in [1, 4] {
             let x: Vec<i32> = (0..tokens * k).map(|i| i as i32 % 4001 - 2000).collect();
-            on_every_path(|| equal(&dirty.repeat(3), &vec![15; 3 * k], &x, [3, k, tokens])).unwrap();
+            on_every_path(|| equal(&dirty.repeat(3), &vec![15; 3 * k], &x, [3, k, tokens]))
+                .unwrap();
         }
     }
 }

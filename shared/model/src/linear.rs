@@ -54,7 +54,12 @@ impl Linear for PlainClassifier<'_> {
     }
 }
 
-pub(crate) fn product(spec: &LinearSpec, weights: Weight<'_>, x: &[i32], tokens: usize) -> Vec<i32> {
+pub(crate) fn product(
+    spec: &LinearSpec,
+    weights: Weight<'_>,
+    x: &[i32],
+    tokens: usize,
+) -> Vec<i32> {
     let mut y = vec![0; tokens * spec.n];
     weights.matmul_i8(x, spec.n, spec.k, tokens, &mut y);
     y

@@ -68,7 +68,8 @@ fn weights_of_four_bits_equal_the_definition() {
         assert_eq!(got, expected);
         // And products with the rows as they are packed, for a token or two and for more.
         for tokens in [1, 2, 5] {
-            let x: Vec<i32> = (0..tokens * k).map(|i| (i * 7919 % 65_536) as i32 - 32_768).collect();
+            let x: Vec<i32> =
+                (0..tokens * k).map(|i| (i * 7919 % 65_536) as i32 - 32_768).collect();
             let (mut y, mut right) = (vec![0; 3 * tokens], vec![0; 3 * tokens]);
             nesa_kernels::Weight::Nibbles(&packed).matmul_i8(&x, 3, k, tokens, &mut y);
             nesa_kernels::reference::matmul_i8(&expected, &x, 3, k, tokens, &mut right);

@@ -103,9 +103,7 @@ impl Processors {
                 let id = stage.id;
                 let bytes = accelerator.footprint(n, k);
                 let used = processors.standing().bytes;
-                if used.saturating_add(bytes) > memory
-                    || !Weights::weights(model, id).holds(n, k)
-                {
+                if used.saturating_add(bytes) > memory || !Weights::weights(model, id).holds(n, k) {
                     continue;
                 }
                 let weight = processors.placed.len() as u32;

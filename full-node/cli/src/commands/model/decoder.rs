@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use nesa_compiler::{Options as EncoderOptions, calibration_texts};
 use nesa_compiler::decoder::{
     DecoderOptions, Llama, TextFiles, compile_decoder, compile_decoder_file, evaluate_decoder,
 };
 use nesa_compiler::eval::CORPUS;
+use nesa_compiler::{Options as EncoderOptions, calibration_texts};
 use nesa_kernels::sample::Sampling;
 use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
 use nesa_model::manifest::WeightForm;

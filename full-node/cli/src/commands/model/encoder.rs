@@ -45,8 +45,7 @@ pub(super) fn evaluate(
     let bert = Bert::load(folder).map_err(unusable)?;
     let bar = output::progress(Some(1), "compiling");
     let artifact = if path.is_dir() {
-        compile_with(&bert, options, &mut |progress| advance(&bar, progress))
-            .map_err(unusable)?
+        compile_with(&bert, options, &mut |progress| advance(&bar, progress)).map_err(unusable)?
     } else {
         model::open(path)?
     };

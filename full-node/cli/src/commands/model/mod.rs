@@ -171,7 +171,9 @@ impl Model {
                 let max_tokens = max_tokens.map(NonZeroUsize::get);
                 decoder::compile_file(dir, out, &weights.options(max_tokens))?
             }
-            Action::Compile { dir, out, weights, .. } => encoder::compile_file(dir, out, &weights.encoder())?,
+            Action::Compile { dir, out, weights, .. } => {
+                encoder::compile_file(dir, out, &weights.encoder())?
+            }
             Action::Eval { path, original, texts, text, weights, held_out } => {
                 let folder = original.as_deref().unwrap_or(path);
                 if classifier::is_onnx(folder) {
@@ -182,9 +184,9 @@ impl Model {
                     decoder::evaluate(folder, compiled, text.as_deref(), *texts, &options)?
                 } else {
                     {
-                    let options = weights.encoder();
-                    encoder::evaluate(path, original.as_deref(), *texts, &options)?
-                }
+                        let options = weights.encoder();
+                        encoder::evaluate(path, original.as_deref(), *texts, &options)?
+                    }
                 }
             }
             Action::Generate { file, what, how, threads } => {
