@@ -237,6 +237,35 @@ unsafe fn nibbles(bytes: __m256i) -> [__m256i; 2] {
     }
 }
 
+/// Unpacks groups of 16 bytes whose multipliers are behind `first` others in `multipliers`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(crate) unsafe fn unpack_groups(
+    groups: &[[u8; 16]],
+    multipliers: &[u8],
+    first: usize,
+    out: &mut [[i8; 32]],
+) {
+    for (g, (out, bytes)) in out.iter_mut().zip(groups).enumerate() {
+        let g = first + g;
+        // That of a byte's low half.
+        let table = &WEIGHTS[usize::from((multipliers[g / 2] >> (4 * (g % 2))) & 15)];
+        // SAFETY: sixteen bytes of each, and room for twice as many; features are the caller's promise.
+        unsafe {
+            let (mask, table) = (_mm_set1_epi8(15), _mm_loadu_si128(table.as_ptr().cast()));
+            // What the table has too much of, its highest bit takes away.
+            let table = _mm_xor_si128(table, _mm_set1_epi8(0x80_u8 as i8));
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let low = _mm_shuffle_epi8(table, _mm_and_si128(bytes, mask));
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), low);
+            _mm_storeu_si128(out.as_mut_ptr().add(16).cast(), _mm_shuffle_epi8(table, high));
+        }
+    }
+}
+
 /// With VNNI weights are looked up; without, products of such large bytes would saturate, and nibbles are
 /// multiplied.
 impl<const VNNI: bool> Digits for Lanes256<VNNI> {

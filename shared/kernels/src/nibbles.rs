@@ -83,11 +83,22 @@ unsafe fn fast<V: Vector>(packed: &[u8], k: usize, out: &mut [i8]) {
 /// When the row does not have those groups.
 #[inline(always)]
 pub(crate) fn unpack_groups(row: &[u8], k: usize, first: usize, out: &mut [i8]) {
-    let (nibbles, multipliers) = row.split_at(k.div_ceil(GROUP) * (GROUP / 2));
-    let groups = &nibbles.as_chunks::<{ GROUP / 2 }>().0[first..];
-    for (g, (out, bytes)) in out.as_chunks_mut::<GROUP>().0.iter_mut().zip(groups).enumerate() {
+    let (groups, multipliers) = split(row, k);
+    for (g, (out, bytes)) in
+        out.as_chunks_mut::<GROUP>().0.iter_mut().zip(&groups[first..]).enumerate()
+    {
         weights(bytes, multiplier(multipliers, first + g), out);
     }
+}
+
+/// The groups of a packed row of `k` weights, and its multipliers.
+///
+/// # Panics
+/// When the row is shorter.
+#[inline(always)]
+pub(crate) fn split(row: &[u8], k: usize) -> (&[[u8; GROUP / 2]], &[u8]) {
+    let (groups, multipliers) = row.split_at(k.div_ceil(GROUP) * (GROUP / 2));
+    (groups.as_chunks().0, multipliers)
 }
 
 #[inline(always)]

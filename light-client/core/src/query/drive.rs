@@ -90,8 +90,8 @@ impl QueryClient {
                 let gather = Vectors::new(prepared.reader()?, texts, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
-            Work::Classify { images, passes, rows } => {
-                let gather = Classes::new(prepared.classifier()?, images, passes, *rows);
+            Work::Classify { images, plan } => {
+                let gather = Classes::new(prepared.classifier()?, images, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
             Work::Write { request, codec } => {

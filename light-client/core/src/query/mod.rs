@@ -36,7 +36,8 @@ use nesa_crypto::SecretKey;
 use nesa_masked::{
     batch::LengthError,
     client::{SessionError, StartError},
-    spec::{MAX_PASS_TOKENS, SpecError},
+    images::MAX_WINDOWS,
+    spec::SpecError,
 };
 use nesa_model::{
     Embedding,
@@ -181,8 +182,8 @@ pub enum QueryError {
     /// An image does not fit the model.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// One image is more rows of a stage than a pass has.
-    #[error("a layer of the model has {got} windows; {MAX_PASS_TOKENS} can be sent masked")]
+    /// One image has more windows in a layer than are sent masked.
+    #[error("a layer of the model has {got} windows; {MAX_WINDOWS} can be sent masked")]
     Windows {
         /// The windows of one image.
         got: usize,

@@ -4,6 +4,7 @@ use nesa_masked::{
     Run,
     batch::{Plan, text_passes},
     client::Pass,
+    images::ImagePlan,
 };
 use nesa_model::{Embedding, EncoderRun, Model, TokenIds, decoder::WriteRequest};
 use nesa_platform::MaybeSend;
@@ -11,7 +12,6 @@ use nesa_primitives::Hash;
 
 use super::{
     QueryError, TextInput,
-    classify::padded,
     engine::{SharedCodec, TextEngine},
     reading::Reader,
     report::{Answer, Classified, Content},
@@ -23,8 +23,8 @@ pub(crate) enum Work {
     Read { texts: Vec<TokenIds>, plan: Plan },
     /// One text.
     Write { request: WriteRequest, codec: SharedCodec },
-    /// The class of each image; how many are in each pass, and the rows that each is in a stage.
-    Classify { images: Vec<Vec<u8>>, passes: Vec<usize>, rows: usize },
+    /// The class of each image.
+    Classify { images: Vec<Vec<u8>>, plan: ImagePlan },
 }
 
 impl Work {
@@ -55,9 +55,7 @@ impl Work {
         match self {
             Self::Read { plan, .. } => plan.passes.iter().map(|pass| pass.tokens).collect(),
             Self::Write { request, .. } => text_passes(request),
-            Self::Classify { passes, rows, .. } => {
-                passes.iter().map(|images| padded(*images, *rows)).collect()
-            }
+            Self::Classify { plan, .. } => plan.passes(),
         }
     }
 

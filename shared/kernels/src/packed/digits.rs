@@ -56,7 +56,7 @@ pub(crate) trait Digits: Vector {
     unsafe fn next_digit(v: Self::Lanes) -> Self::Lanes;
 }
 
-/// The low nibble of byte `i` as it is meant.
+/// What the low four bits of `i` mean.
 #[cfg(target_arch = "x86_64")]
 const fn signed(i: usize) -> i32 {
     let bits = (i % 16) as i32;
@@ -98,6 +98,7 @@ pub(crate) static MULTIPLIERS: [[u16; 16]; 256] = {
 
 /// One token's activations as [`some_rows`] reads them: for each register of weights and each digit what sums
 /// start with, the digits that meet low nibbles and those that meet high ones.
+#[inline(always)]
 fn prepare<L: Digits, const D: usize>(x: &[i16], steps: usize, to: &mut Vec<i32>) {
     to.clear();
     to.resize(steps * D * 3 * L::LANES, 0);

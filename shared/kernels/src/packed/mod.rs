@@ -1,8 +1,8 @@
 //! Products that read four-bit weights as they are packed ([`crate::nibbles`]), so that a token written
 //! moves half the bytes that weights of eight bits do.
 //!
-//! For a token or two ([`few`]) a group's sum is taken first and multiplied by its multiplier once. For more,
-//! a panel is unpacked into the cache ([`panel::Packed`]) and met by tiles as any other.
+//! For a token or two ([`few`]) registers of nibbles meet activations as rows lie in memory. For more, a panel
+//! is unpacked into the cache ([`panel::Packed`]) and met by tiles as any other.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod digits;

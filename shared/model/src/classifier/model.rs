@@ -146,13 +146,20 @@ impl ClassifierModel {
         Weight::Bytes(weight.map_or(&[], |w| nesa_kernels::as_i8(w)))
     }
 
+    /// The rows that one image is in each stage: a convolution's windows, one of a dense layer.
+    pub fn stage_rows(&self) -> Vec<usize> {
+        let layers = self.layers().iter().zip(&self.0.shapes[1..]);
+        let rows = layers.filter_map(|(layer, to)| match layer {
+            Layer::Convolution { .. } => Some(to.height * to.width),
+            Layer::Dense { .. } => Some(1),
+            _ => None,
+        });
+        rows.collect()
+    }
+
     /// The most rows that one image is in a stage.
     pub fn max_rows(&self) -> usize {
-        let places = |(layer, to): (&Layer, &Shape)| match layer {
-            Layer::Convolution { .. } => to.height * to.width,
-            _ => 1,
-        };
-        self.layers().iter().zip(&self.0.shapes[1..]).map(places).max().unwrap_or(1)
+        self.stage_rows().into_iter().max().unwrap_or(1)
     }
 
     /// Whether it was opened with weights.

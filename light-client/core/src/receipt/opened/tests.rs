@@ -273,8 +273,8 @@ mod images {
         let artifact = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
         let model = ClassifierModel::open(&artifact).unwrap();
         let work = Work::classify(&model, &images(&model)).unwrap();
-        let Work::Classify { images, passes, rows } = &work else { panic!("images") };
-        let gather = Classes::new(&model, images, passes, *rows);
+        let Work::Classify { images, plan } = &work else { panic!("images") };
+        let gather = Classes::new(&model, images, plan);
         (run(ExactModel::Classifier(model.clone()), committed(images), gather), model)
     }
 

@@ -126,10 +126,10 @@ impl OpenedReceipt {
             ExactModel::Classifier(classifier) => {
                 let images = from_committed(&self.texts).ok_or_else(not_committed)?;
                 let work = Work::classify(classifier, &images).map_err(unfit)?;
-                let Work::Classify { images, passes, rows } = &work else {
+                let Work::Classify { images, plan } = &work else {
                     return Err(not_committed());
                 };
-                replay.run(Classes::new(classifier, images, passes, *rows), messages).await?
+                replay.run(Classes::new(classifier, images, plan), messages).await?
             }
         };
         note(format!("{products} products were recomputed; each is what its node signed"));
