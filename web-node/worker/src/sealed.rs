@@ -169,6 +169,15 @@ impl App {
                     life(view, "nodes drawn for every shard", None);
                     view.progress.phase = JobPhase::Connecting;
                 }
+                SealedEvent::Receipt(draft) => {
+                    let app = self.clone();
+                    wasm_bindgen_futures::spawn_local(async move {
+                        if let Ok(json) = draft.to_json() {
+                            app.keep_draft_receipt(id, &json).await;
+                        }
+                    });
+                    return;
+                }
                 SealedEvent::Token(_) | SealedEvent::Text(_) | SealedEvent::Agreed(_) => {
                     view.progress.phase = JobPhase::Computing;
                     let written = view.written.get_or_insert_default();
@@ -285,7 +294,7 @@ impl App {
             let Some(chain) = self.chain() else { return };
             match chain.queries.look_at_traces(&query, &told, whole).await {
                 Ok(Some(looked)) => {
-                    self.take_look(id, &query, &looked).await;
+                    self.take_look(&chain, id, &query, &looked).await;
                     let due = looked.windows.close_ms.saturating_add(GIVE_UP_MS);
                     if time::now_ms() > due {
                         return;
@@ -314,23 +323,36 @@ impl App {
         let Some((Some(query), told, whole)) = asked else { return Err(none()) };
         let looked = chain.queries.look_at_traces(&query, &told, whole).await;
         let looked = looked.map_err(|error| error.problem())?.ok_or_else(none)?;
-        self.take_look(id, &query, &looked).await;
+        self.take_look(&chain, id, &query, &looked).await;
         let height = Some(looked.height);
         self.change_job(id, |view| life(view, "checked again by this device", height)).await;
         Ok(())
     }
 
-    async fn take_look(&self, id: JobId, query: &Hash, looked: &Looked) {
+    async fn take_look(&self, chain: &Chain, id: JobId, query: &Hash, looked: &Looked) {
+        let bare = self.views.borrow().get(&id).is_some_and(|view| !view.has_payment_receipt);
+        let done = if looked.settlement.is_some() && bare {
+            self.complete_receipt(chain, id).await
+        } else {
+            Ok(None)
+        };
         let Some(before) = self.views.borrow().get(&id).cloned() else { return };
         let mut after = before.clone();
         let now = time::now_ms();
         traces(&mut after, looked, now);
-        money(&mut after, looked);
+        // An escrow has ended, here, when its receipt is kept; until then the next look tries again.
+        if let Ok(done) = done {
+            money(&mut after, looked);
+            if let Some(done) = done {
+                done.show(&mut after);
+            }
+        }
+        let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
+        let ended = returned(&before).is_none() && returned(&after).is_some();
         if after != before {
             self.change_job(id, |view| *view = after).await;
         }
-        let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
-        if let (None, Some(settlement)) = (returned(&before), &looked.settlement) {
+        if let Some(settlement) = looked.settlement.as_ref().filter(|_| ended) {
             let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
             self.note(*query, ActivityKind::Refund, what, change, Some(settlement.height)).await;
         }

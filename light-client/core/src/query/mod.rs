@@ -243,7 +243,7 @@ pub struct QueryOutcome {
 #[cfg(feature = "text")]
 pub use native::NativeText;
 pub use pay::commitment;
-pub(crate) use settle::{Evidence, build};
+pub(crate) use settle::{Evidence, build, unpaid};
 pub use settle::{Pending, Until, complete};
 pub use text::{Fitted, MAX_DRAFT, Message, Prompt, Role, Said, SamplingError, sampling, seed};
 pub use thin::ThinError;
