@@ -312,7 +312,7 @@ impl Scenario {
                     pairs.iter().any(|pair| (pair.left, pair.right) == (entry.left, entry.right))
                 );
                 let honest_left = seats[usize::from(entry.left)] == 0;
-                rulings.extend(entry.ruling.map(|ruling| (honest_left, ruling)));
+                rulings.extend(entry.ruling().map(|ruling| (honest_left, ruling)));
             }
         }
         rulings
@@ -338,6 +338,7 @@ fn party<T>(which: usize, f: impl FnOnce(&Party<'_>) -> T) -> T {
         trace,
         rows,
         receipt: &|_| None,
+        end: None,
     })
 }
 

@@ -6,7 +6,7 @@ use crate::{
     voucher::ShardVoucher,
 };
 use nesa_primitives::{Address, Amount, Hash, codec_struct};
-use nesa_trace::{Dispute, Ruling};
+use nesa_trace::{Decision, Dispute, Ruling};
 use serde::{Deserialize, Serialize};
 
 /// A replica's accepted commitment.
@@ -110,11 +110,18 @@ pub struct DisputeEntry {
     pub left: u8,
     /// The other.
     pub right: u8,
-    /// How it ended; `None` while answers are awaited.
-    pub ruling: Option<Ruling>,
+    /// How it ended, and on what grounds; `None` while answers are awaited.
+    pub decision: Option<Decision>,
 }
 
-codec_struct!(DisputeEntry { shard, left, right, ruling });
+codec_struct!(DisputeEntry { shard, left, right, decision });
+
+impl DisputeEntry {
+    /// How it ended; `None` while answers are awaited.
+    pub fn ruling(&self) -> Option<Ruling> {
+        self.decision.map(|decision| decision.ruling)
+    }
+}
 
 /// A dispute that goes on, in a place of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,7 +196,7 @@ impl Sealed {
     /// A proven liar counts among those who revealed, so that its honest counterpart is paid, but its
     /// root no longer stands in the way.
     pub fn agreement(&self, shard: u8) -> Agreement {
-        let blames = |d: &DisputeEntry| d.shard == shard && d.ruling == Some(Ruling::ClientLies);
+        let blames = |d: &DisputeEntry| d.shard == shard && d.ruling() == Some(Ruling::ClientLies);
         if self.disputes.iter().any(blames) {
             return Agreement::ClientLied;
         }

@@ -340,7 +340,7 @@ proptest! {
                 prop_assert!(!query.status.is_open());
                 let disputes = query.sealed.into_iter().flat_map(|sealed| sealed.disputes);
                 for dispute in disputes {
-                    prop_assert!(dispute.ruling.is_some());
+                    prop_assert!(dispute.ruling().is_some());
                 }
             }
         }

@@ -80,7 +80,7 @@ fn one_operator_answers_many_disputes_while_its_nonces_are_stuck() {
     for id in ids {
         let sealed = world.sealed_of(&id);
         assert_eq!(sealed.disputes.len(), 3);
-        assert!(sealed.disputes.iter().all(|d| d.ruling == Some(Ruling::RightLies)));
+        assert!(sealed.disputes.iter().all(|d| d.ruling() == Some(Ruling::RightLies)));
         assert!(!sealed.commit(0, 0).unwrap().liar);
         assert!((1..4).all(|replica| sealed.commit(0, replica).unwrap().liar));
     }

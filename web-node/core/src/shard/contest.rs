@@ -67,7 +67,7 @@ impl OnChain {
         }
         let Entry { query, shard, replica, .. } = *entry;
         let (mut said, mut owing) = (Vec::new(), Vec::new());
-        for dispute in sealed.disputes.iter().filter(|d| d.shard == shard && d.ruling.is_none()) {
+        for dispute in sealed.disputes.iter().filter(|d| d.shard == shard && d.ruling().is_none()) {
             let (left, right) = (dispute.left, dispute.right);
             let Some(side) = side(replica, left, right) else { continue };
             let pair = Pair { query, shard, left, right };

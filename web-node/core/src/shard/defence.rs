@@ -10,8 +10,8 @@ use nesa_platform::{storage::StorageError, task};
 use nesa_primitives::Hash;
 use nesa_sealed::server::{Given, replay};
 use nesa_trace::{
-    Answer, Dispute, Geometry, Keep, Party, PartyError, Rows, Side, Slice, Stage, Trace, keep_for,
-    token_bits,
+    Answer, Dispute, End, Geometry, Keep, Party, PartyError, Receipt, Rows, Side, Slice, Stage,
+    Trace, keep_for, token_bits,
 };
 
 use super::{
@@ -51,7 +51,10 @@ pub(crate) struct Defence {
     header: Arc<Header>,
     salt: Hash,
     given: Arc<Vec<Given>>,
-    receipts: BTreeMap<u32, Signature>,
+    /// For each token, whether its logits were asked for, and the client's word.
+    receipts: BTreeMap<u32, (bool, Signature)>,
+    /// The client's word for how many tokens it asked for.
+    end: Option<End>,
     trace: Trace,
     /// For each row in dispute: those of its token, and what its attention looked at.
     rows: BTreeMap<(u32, u16), Rows>,
@@ -88,14 +91,19 @@ impl Defence {
         }
         let mut receipts = BTreeMap::new();
         for step in &given {
-            receipts.extend((step.position..).zip(step.receipts.iter().copied()));
+            let (count, last) = (step.receipts.len(), desk.model().gives_logits());
+            let wanted = |i| last && (step.every || i + 1 == count);
+            let tokens = (step.position..).zip(step.receipts.iter().copied().enumerate());
+            receipts.extend(tokens.map(|(token, (i, signature))| (token, (wanted(i), signature))));
         }
+        let end = kept.end.filter(|end| usize::try_from(end.tokens) == Ok(trace.len()));
         Ok(Self {
             model,
             desk,
             header,
             salt,
             receipts,
+            end,
             trace,
             rows: BTreeMap::new(),
             given: Arc::new(given),
@@ -126,6 +134,7 @@ impl Defence {
             rows,
             // Those were answered with before.
             receipt: &|_| None,
+            end: None,
         }
     }
 
@@ -139,9 +148,15 @@ impl Defence {
         dispute: &Dispute,
         side: Side,
     ) -> Result<Answer, DefenceError> {
-        if let Stage::Input { token, .. } = dispute.stage {
-            let receipt = self.receipts.get(&token).copied();
-            return Ok(Answer::Receipt(receipt.ok_or(PartyError::Receipt { token })?));
+        if matches!(dispute.stage, Stage::Input { .. } | Stage::Asked { .. }) {
+            let receipt = |token: u32| {
+                let (logits, signature) = *self.receipts.get(&token)?;
+                let digest = self.trace.digest(token, 0)?;
+                Some(Receipt { digest, logits, signature })
+            };
+            let rows = Rows::new();
+            let party = self.party(&|_| None, &rows);
+            return Ok(Party { receipt: &receipt, end: self.end, ..party }.answer(dispute)?);
         }
         let about = row_of(&dispute.stage);
         if let Some(about) = about.filter(|about| !self.rows.contains_key(about)) {

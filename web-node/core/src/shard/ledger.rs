@@ -407,7 +407,7 @@ impl OnChain {
             return Ok(Next::Say(owed));
         }
         if windows.dispute_ms.is_none_or(|last| now > last.saturating_add(LATE_MS))
-            && sealed.disputes.iter().all(|d| d.ruling.is_some() || d.shard != shard)
+            && sealed.disputes.iter().all(|d| d.ruling().is_some() || d.shard != shard)
             && !matches!(brief, Brief::Over)
         {
             self.forget(&entry.key()).await;
