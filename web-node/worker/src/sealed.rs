@@ -335,28 +335,29 @@ impl App {
     }
 
     async fn take_look(&self, chain: &Chain, id: JobId, query: &Hash, looked: &Looked) {
+        let bare = self.views.borrow().get(&id).is_some_and(|view| !view.has_payment_receipt);
+        let done = if looked.settlement.is_some() && bare {
+            self.complete_receipt(chain, id).await
+        } else {
+            Ok(None)
+        };
         let Some(before) = self.views.borrow().get(&id).cloned() else { return };
         let mut after = before.clone();
         let now = time::now_ms();
         traces(&mut after, looked, now);
-        let Looked { claimed, escrow, windows, settlement, .. } = looked;
-        let paid = |view: &mut JobView| {
-            money(view, *claimed, *escrow, windows.close_ms, settlement.as_ref());
-        };
-        if settlement.is_none() || before.has_payment_receipt {
-            paid(&mut after);
-        } else if let Ok(done) = self.complete_receipt(chain, id).await {
-            // An escrow has ended, here, when its receipt is kept; until then the next look tries again.
-            paid(&mut after);
+        // An escrow has ended, here, when its receipt is kept; until then the next look tries again.
+        if let Ok(done) = done {
+            let Looked { claimed, escrow, windows, settlement, .. } = looked;
+            money(&mut after, *claimed, *escrow, windows.close_ms, settlement.as_ref());
             if let Some(done) = done {
                 done.show(&mut after);
             }
         }
-        if after != before {
-            self.change_job(id, |view| *view = after.clone()).await;
-        }
         let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
         let ended = returned(&before).is_none() && returned(&after).is_some();
+        if after != before {
+            self.change_job(id, |view| *view = after).await;
+        }
         if let Some(settlement) = looked.settlement.as_ref().filter(|_| ended) {
             let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
             self.note(*query, ActivityKind::Refund, what, change, Some(settlement.height)).await;
