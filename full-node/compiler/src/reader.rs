@@ -52,7 +52,7 @@ impl Reader {
     pub fn encode(&self, text: &str) -> Result<TokenIds, TokenizerError> {
         match &self.0 {
             Kind::WordPiece(words) => Ok(words.encode(text)),
-            Kind::Brought(tokenizer, frame) => Ok(frame.single(&tokenizer.encode(text, false)?)),
+            Kind::Brought(tokenizer, frame) => Ok(frame.single(&tokenizer.encode(text, true)?)),
         }
     }
 
@@ -67,7 +67,7 @@ impl Reader {
                 self.encode(text).map(Some)
             }
             Kind::Brought(tokenizer, frame) => {
-                let (text, pair) = (tokenizer.encode(text, false)?, tokenizer.encode(pair, false)?);
+                let (text, pair) = (tokenizer.encode(text, true)?, tokenizer.encode(pair, true)?);
                 Ok(frame.pair(&text, &pair))
             }
         }
