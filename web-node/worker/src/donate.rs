@@ -139,7 +139,7 @@ impl App {
             store,
             operator: wallet.key().clone(),
             node: key,
-            models: vec![artifact],
+            models: vec![std::sync::Arc::new(artifact)],
             floats: None,
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
