@@ -26,6 +26,7 @@ pub mod yardstick;
 
 pub use compile::{CompileError, Options, Progress, Summary, compile, compile_with};
 pub use reader::Reader;
+pub use verify::{VerifyError, verify};
 
 /// The texts that scales are chosen from, one by one; part of the compiler, so that the same
 /// weights always give the same file.

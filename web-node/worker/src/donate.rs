@@ -163,7 +163,7 @@ impl App {
             store,
             operator: wallet.key().clone(),
             node: key,
-            models: vec![artifact],
+            models: vec![Arc::new(artifact)],
             floats: floats.clone().map(|engine| engine as Arc<dyn FloatEngine>),
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),

@@ -26,7 +26,7 @@ mod writing;
 pub use cache::{CacheError, KvCache};
 pub use drafting::{DraftError, DraftModel, Drafter, Repeats};
 pub use feed::{Fed, Feed, Input, Logits, Output, RunError};
-pub use model::DecoderModel;
+pub use model::{DecoderModel, served_stages};
 pub use observe::{Attended, Observe, Place, Row};
 pub use parameters::{Norm, Scaling};
 pub use plan::{MAX_SHARDS, PlanError, ShardPlan};

@@ -13,7 +13,9 @@ use super::shard::{Shard, Tensors};
 use crate::artifact::{Artifact, Header, LocalPart};
 use crate::bounds::check_rows;
 use crate::layout::{TensorKind, decoder_stage_shape};
-use crate::manifest::{DecoderConfig, Manifest, STAGES_PER_LAYER, SpecialTokens};
+use crate::manifest::{
+    DecoderConfig, DecoderManifest, Manifest, STAGES_PER_LAYER, SpecialTokens, StageConfig,
+};
 use crate::model::StageParams;
 use crate::parameters::{below_2_31, check_exp_table, i32s, u16s, u32s, u64s, within};
 use crate::{LinearSpec, ModelError, StageId};
@@ -239,25 +241,7 @@ impl DecoderModel {
             source.get(tensor).ok_or(ModelError::Absent(what))
         };
 
-        let mut specs = Vec::with_capacity(manifest.stages.len());
-        for (i, s) in manifest.stages.iter().enumerate() {
-            let (k, n) = decoder_stage_shape(i, &c);
-            let part = ["qkv", "attn_out", "gate_up", "down"][i % STAGES_PER_LAYER];
-            let name = match i / STAGES_PER_LAYER {
-                layer if layer < usize::from(c.layers) => format!("layer{layer}.{part}"),
-                _ => "head".to_owned(),
-            };
-            let (input_bits, row_bound_bits) = (s.input_bits, s.row_bound_bits);
-            specs.push(LinearSpec {
-                id: StageId(i as u16),
-                name,
-                k,
-                n,
-                input_bits,
-                row_bound_bits,
-            });
-        }
-
+        let specs = specs(manifest);
         let here =
             layers.start * STAGES_PER_LAYER..layers.end * STAGES_PER_LAYER + usize::from(is_last);
         let mut stages = Vec::new();
@@ -349,6 +333,28 @@ impl DecoderModel {
             header: header.clone(),
         })))
     }
+}
+
+fn specs(manifest: &DecoderManifest) -> Vec<LinearSpec> {
+    let c = &manifest.config;
+    let spec = |(i, s): (usize, &StageConfig)| {
+        let (k, n) = decoder_stage_shape(i, c);
+        let part = ["qkv", "attn_out", "gate_up", "down"][i % STAGES_PER_LAYER];
+        let name = match i / STAGES_PER_LAYER {
+            layer if layer < usize::from(c.layers) => format!("layer{layer}.{part}"),
+            _ => "head".to_owned(),
+        };
+        let (input_bits, row_bound_bits) = (s.input_bits, s.row_bound_bits);
+        LinearSpec { id: StageId(i as u16), name, k, n, input_bits, row_bound_bits }
+    };
+    manifest.stages.iter().enumerate().map(spec).collect()
+}
+
+/// [`DecoderModel::served_stages`] of a decoder that is not opened yet.
+pub fn served_stages(manifest: &DecoderManifest) -> Vec<LinearSpec> {
+    let mut specs = specs(manifest);
+    specs.truncate(specs.len() - usize::from(manifest.config.tied));
+    specs
 }
 
 /// Each part starts with one and never rises: that bounds the sum of the weights of 2^20 candidates.

@@ -30,7 +30,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nesa_masked::server::{Done, Job, Weights};
+use nesa_masked::{
+    Lane,
+    server::{Done, Job, Weights},
+};
 use nesa_model::ExactModel;
 use nesa_platform::{
     random,
@@ -41,6 +44,7 @@ use nesa_primitives::Hash;
 use zeroize::Zeroizing;
 
 pub use accelerator::{Accelerator, Beside, Failed, Product};
+pub(crate) use pool::Stock;
 pub use pool::{PoolStanding, Slices, Team, Threads, Workers};
 
 use crate::metrics::Counters;
@@ -87,10 +91,10 @@ impl Processors {
     /// Brings weights to the accelerator. The guard keeps its queue moving.
     pub(crate) async fn beside(
         Beside { accelerator, memory }: Beside,
+        models: &HashMap<Hash, (ExactModel, Lane)>,
         threads: Threads,
         counters: Arc<Counters>,
     ) -> (Self, Guard) {
-        let models = threads.models();
         let standing = Standing {
             name: accelerator.name(),
             stages: models.values().map(|(_, lane)| lane.stages().len() as u32).sum(),
@@ -101,7 +105,7 @@ impl Processors {
         let (queue, task) = Queue::new(accelerator.clone(), standing.clone(), counters.clone());
         let mut processors =
             Self { placed: HashMap::new(), queue: Some(queue), standing, threads, counters };
-        for (digest, (model, lane)) in &*models {
+        for (digest, (model, lane)) in models {
             for stage in lane.stages() {
                 let (n, k) = (stage.n as usize, stage.k as usize);
                 let id = stage.id;

@@ -36,7 +36,10 @@ use super::{
     audit::Audit,
     slices::{ALIGN, cut, put},
 };
-use crate::metrics::Counters;
+use crate::{
+    metrics::Counters,
+    models::{Models, OpenError},
+};
 
 /// How long a worker may take for one slice, after this thread has finished its own: a slice takes
 /// milliseconds, and what a client waits for an answer leaves time to compute it here.
@@ -268,7 +271,25 @@ async fn here(
     }
 }
 
-type Models = Arc<HashMap<Hash, (ExactModel, Lane)>>;
+type Opened = HashMap<Hash, (ExactModel, Lane)>;
+
+/// Where the models are whose weights a team may be brought.
+#[derive(Clone)]
+pub(crate) enum Stock {
+    /// Here, opened.
+    Opened(Arc<Opened>),
+    /// With a node, which opens them when somebody needs them.
+    Node(Arc<Models>),
+}
+
+impl Stock {
+    async fn all(&self) -> Result<Arc<Opened>, OpenError> {
+        match self {
+            Self::Opened(models) => Ok(models.clone()),
+            Self::Node(models) => Ok(Arc::new(models.all().await?)),
+        }
+    }
+}
 
 /// Who is at work now.
 #[derive(Default)]
@@ -282,14 +303,14 @@ struct Employed {
 /// The threads beside a node's own, which come and go while it serves.
 #[derive(Clone)]
 pub struct Threads {
-    models: Models,
+    stock: Stock,
     employed: Arc<Mutex<Employed>>,
     counters: Arc<Counters>,
 }
 
 impl std::fmt::Debug for Threads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Threads").field("models", &self.models.len()).finish_non_exhaustive()
+        f.debug_struct("Threads").finish_non_exhaustive()
     }
 }
 
@@ -304,17 +325,12 @@ impl Threads {
             Ok((digest, (model, lane)))
         };
         let models = models.into_iter().map(lane).collect::<Result<HashMap<_, _>, SpecError>>()?;
-        Ok(Self::counted(Arc::new(models), Arc::default()))
+        Ok(Self::counted(Stock::Opened(Arc::new(models)), Arc::default()))
     }
 
     /// [`Threads::of`], with a node's counters.
-    pub(crate) fn counted(models: Models, counters: Arc<Counters>) -> Self {
-        Self { models, employed: Arc::default(), counters }
-    }
-
-    /// The models.
-    pub(super) fn models(&self) -> Models {
-        self.models.clone()
+    pub(crate) fn counted(stock: Stock, counters: Arc<Counters>) -> Self {
+        Self { stock, employed: Arc::default(), counters }
     }
 
     /// Brings slices of the models' weights to a team, which from then on takes part in every product that
@@ -322,13 +338,19 @@ impl Threads {
     pub async fn employ(&self, Team { workers, memory }: Team) {
         let turn = self.replace();
         let count = workers.count();
-        let stages = self.models.values().map(|(_, lane)| lane.stages().len() as u32).sum();
-        let standing = PoolStanding {
-            given: count as u32,
-            workers: count as u32,
-            stages,
-            ..PoolStanding::default()
+        let mut standing =
+            PoolStanding { given: count as u32, workers: count as u32, ..PoolStanding::default() };
+        let models = match self.stock.all().await {
+            Ok(models) => models,
+            Err(error) => {
+                standing.workers = 0;
+                standing.ended = Some(error.to_string());
+                self.counters.pooled(Some(Arc::new(Mutex::new(standing))));
+                (0..count).for_each(|worker| workers.end(worker));
+                return;
+            }
         };
+        standing.stages = models.values().map(|(_, lane)| lane.stages().len() as u32).sum();
         let standing = Arc::new(Mutex::new(standing));
         self.counters.pooled(Some(standing.clone()));
         let mut crew = Crew {
@@ -338,7 +360,7 @@ impl Threads {
             turn: lock::Mutex::default(),
             standing: standing.clone(),
         };
-        for (digest, (model, lane)) in &*self.models {
+        for (digest, (model, lane)) in &*models {
             for stage in lane.stages() {
                 let (n, k) = (stage.n as usize, stage.k as usize);
                 let own = cut(n, 1 + count)[0].len();

@@ -117,8 +117,9 @@ impl Set {
         let device = Device::new(way);
         let beside = Beside { accelerator: device.clone(), memory };
         let counters = Arc::new(Counters::default());
-        let threads = Threads::counted(Arc::new(models.clone()), counters.clone());
-        let (processors, guard) = Processors::beside(beside, threads, counters).await;
+        let stock = Stock::Opened(Arc::new(models.clone()));
+        let threads = Threads::counted(stock, counters.clone());
+        let (processors, guard) = Processors::beside(beside, &models, threads, counters).await;
         Self { digest, models, device, processors, _guard: guard }
     }
 

@@ -149,7 +149,7 @@ impl Set {
         let lane = Lane::of_model(model.served_stages()).unwrap();
         let models = Arc::new(HashMap::from([(digest, (model.clone(), lane.clone()))]));
         let counters = Arc::new(Counters::default());
-        let threads = Threads::counted(models, counters.clone());
+        let threads = Threads::counted(Stock::Opened(models), counters.clone());
         let made = Made::new(ways);
         threads.employ(Team { workers: made.clone(), memory }).await;
         Self { digest, model, lane, made, counters, threads }
