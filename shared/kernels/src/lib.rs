@@ -26,6 +26,7 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod bytes;
 mod dispatch;
+mod dot;
 mod freivalds;
 mod matmul;
 mod matvec;
@@ -40,6 +41,7 @@ mod vector;
 mod weight;
 
 pub use dispatch::path_name;
+pub use dot::dot_u32;
 pub use freivalds::{P61, RowFold, rt_w_mod_p};
 pub use matmul::{
     Strided, attention_context, attention_scores, matmul_full_i64, matmul_i8, matmul_i8_i16,

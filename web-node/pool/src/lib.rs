@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 
 use js_sys::Uint32Array;
 use wasm_bindgen::prelude::*;
-use zeroize::Zeroizing;
 
 /// A slice of a weight: `[n, k]` rows.
 #[derive(Debug)]
@@ -28,7 +27,12 @@ struct Slice {
 /// Slices of weights, by number.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
-pub struct Slices(BTreeMap<u32, Slice>);
+pub struct Slices {
+    held: BTreeMap<u32, Slice>,
+    /// Room for a share and its product, zeros between two products.
+    share: Vec<u32>,
+    product: Vec<u32>,
+}
 
 #[wasm_bindgen]
 impl Slices {
@@ -48,7 +52,7 @@ impl Slices {
             return Err(JsError::new(&format!("{} weights are no rows of {k}", w.len())));
         }
         let n = w.len() / k;
-        self.0.insert(weight, Slice { w, n, k });
+        self.held.insert(weight, Slice { w, n, k });
         Ok(())
     }
 
@@ -58,13 +62,13 @@ impl Slices {
     /// # Errors
     /// When the slice is not there, or an array has another length.
     pub fn product(
-        &self,
+        &mut self,
         weight: u32,
         rows: u32,
         share: &Uint32Array,
         product: &Uint32Array,
     ) -> Result<(), JsError> {
-        let slice = self.0.get(&weight);
+        let slice = self.held.get(&weight);
         let Slice { w, n, k } =
             slice.ok_or_else(|| JsError::new(&format!("weight {weight} is not here")))?;
         let (n, k, rows) = (*n, *k, rows as usize);
@@ -75,10 +79,14 @@ impl Slices {
             return Err(JsError::new(&what));
         }
         // Copied once: the kernels read a share many times, and others could write into shared memory.
-        let share = Zeroizing::new(share.to_vec());
-        let mut sums = Zeroizing::new(vec![0; got.1]);
-        nesa_kernels::matmul_mask_u32(w, &share, n, k, rows, &mut sums);
-        product.copy_from(&sums);
+        self.share.resize(got.0, 0);
+        self.product.resize(got.1, 0);
+        share.copy_to(&mut self.share);
+        nesa_kernels::matmul_mask_u32(w, &self.share, n, k, rows, &mut self.product);
+        product.copy_from(&self.product);
+        // The room outlives this call, so this is done, and at the speed of memory.
+        self.share.fill(0);
+        self.product.fill(0);
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use nesa_model::{
     toy::{self, ToyConfig},
 };
 use nesa_node::{Team, Threads, Workers as _};
-use nesa_platform::{random, time::Instant};
+use nesa_platform::{random, task, time::Instant};
 use nesa_primitives::Hash;
 use rand_core::Rng as _;
 use serde_json::{Value, json};
@@ -107,13 +107,19 @@ async fn compare(
     rounds: u32,
 ) -> Result<Value, JsError> {
     let share = words(rows * k);
-    let w = model.weights(StageId(key.1));
-    let mut alone = vec![0; rows * n];
     let mut times = vec![Vec::new(); 1 + teams.len()];
     // The first round warms all up.
     for round in 0..=rounds {
         let began = Instant::now();
-        matmul_mask_u32(w, &share, n, k, rows, &mut alone);
+        // As a node without threads computes it.
+        let (of, own) = (model.clone(), share.clone());
+        let alone = task::compute(move || {
+            let mut product = vec![0; rows * n];
+            let w = of.weights(StageId(key.1));
+            matmul_mask_u32(w, &own, n, k, rows, &mut product);
+            product
+        });
+        let alone = alone.await;
         let mut took = vec![began.elapsed()];
         for (threads, _) in teams {
             let began = Instant::now();

@@ -129,10 +129,10 @@ impl Link {
         self.state.end(why)
     }
 
-    pub(crate) fn send<const N: usize>(
+    pub(crate) fn send(
         &self,
         call: &str,
-        with: [JsValue; N],
+        with: Vec<JsValue>,
     ) -> Result<oneshot::Receiver<Answer>, Trouble> {
         if let Some(why) = &*self.state.over.borrow() {
             return Err(why.clone());
@@ -151,12 +151,7 @@ impl Link {
         }
     }
 
-    pub(crate) async fn call<const N: usize>(
-        &self,
-        limit: Duration,
-        call: &str,
-        with: [JsValue; N],
-    ) -> Answer {
+    pub(crate) async fn call(&self, limit: Duration, call: &str, with: Vec<JsValue>) -> Answer {
         let receiver = self.send(call, with)?;
         match time::timeout(limit, receiver).await {
             Ok(Ok(answer)) => answer,

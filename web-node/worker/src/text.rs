@@ -73,10 +73,10 @@ impl TextWorkers {
 
     async fn start(&self, files: &TextFiles) -> Result<Arc<Codec>, TextError> {
         let link = Link::open(&self.make)?;
-        link.call(self.patience.start, "ready", []).await?;
+        link.call(self.patience.start, "ready", vec![]).await?;
         let template = files.template.as_deref().map(Uint8Array::from);
         let start = files.start.map_or(JsValue::UNDEFINED, JsValue::from);
-        let files = [
+        let files = vec![
             Uint8Array::from(&files.tokenizer[..]).into(),
             template.map_or(JsValue::UNDEFINED, JsValue::from),
             files.vocab.into(),
@@ -118,12 +118,12 @@ impl TextCodec for Codec {
         Box::pin(async move {
             let tokens = match said {
                 Said::Text(text) => {
-                    self.link.call(self.patience.prompt, "text", [text.into()]).await?
+                    self.link.call(self.patience.prompt, "text", vec![text.into()]).await?
                 }
                 Said::Chat(turns) => {
                     let turns = serde_json::to_string(turns)
                         .map_err(|error| TextError::Refused(error.to_string()))?;
-                    self.link.call(self.patience.prompt, "chat", [turns.into()]).await?
+                    self.link.call(self.patience.prompt, "chat", vec![turns.into()]).await?
                 }
             };
             let tokens: Uint32Array = tokens
@@ -143,7 +143,7 @@ impl TextCodec for Codec {
         self.streams.set(id.wrapping_add(1));
         let before = Uint32Array::from(before);
         Box::pin(async move {
-            self.link.call(self.patience.prompt, "stream", [id.into(), before.into()]).await?;
+            self.link.call(self.patience.prompt, "stream", vec![id.into(), before.into()]).await?;
             let stream = Stream { link: self.link.clone(), limit: self.patience.piece, id };
             Ok(Box::new(stream) as Box<dyn Pieces>)
         })
@@ -160,14 +160,15 @@ struct Stream {
 impl Pieces for Stream {
     fn push(&mut self, token: u32) -> BoxFuture<'_, Result<String, TextError>> {
         Box::pin(async move {
-            let piece = self.link.call(self.limit, "push", [self.id.into(), token.into()]).await?;
+            let piece =
+                self.link.call(self.limit, "push", vec![self.id.into(), token.into()]).await?;
             Ok(self.link.words(piece, MAX_PIECE)?)
         })
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<String, TextError>> {
         Box::pin(async move {
-            let rest = self.link.call(self.limit, "finish", [self.id.into()]).await?;
+            let rest = self.link.call(self.limit, "finish", vec![self.id.into()]).await?;
             Ok(self.link.words(rest, MAX_PIECE)?)
         })
     }
@@ -176,7 +177,7 @@ impl Pieces for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // A finished one is gone there already, which does no harm.
-        drop(self.link.send("drop", [self.id.into()]));
+        drop(self.link.send("drop", vec![self.id.into()]));
     }
 }
 

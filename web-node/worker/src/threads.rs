@@ -9,7 +9,6 @@
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
-use futures::future::join_all;
 use js_sys::{Function, Int8Array, Reflect, SharedArrayBuffer, Uint32Array};
 use nesa_node::{Failed, Slices, Workers};
 use nesa_platform::BoxFuture;
@@ -101,9 +100,8 @@ impl PoolWorkers {
         }
         let open = |_| Link::open(make).map_err(|trouble| failed(trouble).0);
         let links = (0..count).map(open).collect::<Result<Vec<_>, _>>()?;
-        let ready = links.iter().map(|link| link.call(START, "ready", []));
-        for ready in join_all(ready).await {
-            ready.map_err(|trouble| failed(trouble).0)?;
+        for link in &links {
+            link.call(START, "ready", vec![]).await.map_err(|trouble| failed(trouble).0)?;
         }
         let thread =
             |link| Thread { link: Rc::new(link), rows: RefCell::default(), output: Shared::new() };
@@ -126,8 +124,9 @@ impl PoolWorkers {
         let words = rows.saturating_mul(of);
         let buffer = thread.output.of(words)?;
         let output = Uint32Array::new(&buffer).subarray(0, words as u32);
-        let arguments: [JsValue; 4] =
-            [weight.into(), (rows as u32).into(), share.0.clone().into(), output.clone().into()];
+        let (share_words, product): (JsValue, JsValue) =
+            (share.0.clone().into(), output.clone().into());
+        let arguments = vec![weight.into(), (rows as u32).into(), share_words, product];
         let answer = thread.link.send("product", arguments).map_err(failed)?;
         let share = share.clone();
         Ok(Box::pin(async move {
@@ -162,7 +161,7 @@ impl Workers for PoolWorkers {
             let thread =
                 self.threads.get(worker).ok_or_else(|| Failed(format!("no worker {worker}")))?;
             let slice: JsValue = Int8Array::from(w).into();
-            let arguments = [weight.into(), slice, (k as u32).into()];
+            let arguments = vec![weight.into(), slice, (k as u32).into()];
             thread.link.call(LOAD, "load", arguments).await.map_err(failed)?;
             let rows = w.len().checked_div(k).unwrap_or(0);
             thread.rows.borrow_mut().insert(weight, rows);

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{future::join_all, lock};
+use futures::lock;
 use nesa_masked::{Lane, server::Weights, spec::SpecError};
 use nesa_model::{ExactModel, StageId};
 use nesa_platform::{
@@ -46,8 +46,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 2_000 });
 /// How long a worker may take to take a slice of a weight.
 const LOADING: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
-/// Multiplications below which a product stays on one thread: handing it over costs more than it gains.
-const SMALL: usize = if cfg!(test) { 1 } else { 1 << 21 };
+/// Multiplications below which a product stays on one thread: handing it over costs more than it gains
+/// (`cargo xtask bench pool`).
+const SMALL: usize = if cfg!(test) { 1 } else { 1 << 24 };
 
 /// Slices of one product, as workers give them.
 pub type Slices = Vec<BoxFuture<'static, Result<Vec<u32>, Failed>>>;
@@ -161,15 +162,9 @@ impl Crew {
         });
         let theirs = theirs.await;
         let w = Weights::weights(model, key.1);
-        let alive = self.alive();
-        let workers = &self.workers;
-        let loads = alive.iter().map(|&worker| {
+        for worker in self.alive() {
             let slice = w.rows(theirs[worker].0.clone(), k).bytes(k);
-            async move { timeout(LOADING, workers.load(worker, weight, &slice, k)).await }
-        });
-        let loaded = join_all(loads).await;
-        for (worker, loaded) in alive.into_iter().zip(loaded) {
-            match loaded {
+            match timeout(LOADING, self.workers.load(worker, weight, &slice, k)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failed)) => self.end(worker, &failed.0),
                 Err(_) => self.end(worker, "it did not take the weights in time"),
@@ -205,13 +200,14 @@ impl Crew {
         mine.extend(gone.map(|(_, (range, _))| range.clone()));
         let share = Arc::new(Zeroizing::new(share.to_vec()));
         here(model, key.1, (n, k), &share, rows, mine, &mut whole).await;
-        let answers = join_all(answers.into_iter().map(|answer| timeout(PATIENCE, answer))).await;
+        let finished = Instant::now();
         let mut missing = Vec::new();
-        let mut answers = answers.into_iter();
-        for &worker in &asked {
+        for (&worker, answer) in asked.iter().zip(answers) {
             let (range, audit) = &placed.theirs[worker];
-            let reason = match answers.next() {
-                Some(Ok(Ok(part))) => {
+            // All of them have been at work since they were asked.
+            let left = PATIENCE.saturating_sub(finished.elapsed());
+            let reason = match timeout(left, answer).await {
+                Ok(Ok(part)) => {
                     let part = Zeroizing::new(part);
                     if part.len() != rows * range.len() {
                         format!("it gave {} words of {}", part.len(), rows * range.len())
@@ -223,9 +219,8 @@ impl Crew {
                         "a slice had no place".to_owned()
                     }
                 }
-                Some(Ok(Err(failed))) => failed.0,
-                Some(Err(_)) => format!("it took longer than {PATIENCE:?}"),
-                None => "it was not asked".to_owned(),
+                Ok(Err(failed)) => failed.0,
+                Err(_) => format!("it took longer than {PATIENCE:?}"),
             };
             self.end(worker, &reason);
             missing.push(range.clone());
