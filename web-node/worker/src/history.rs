@@ -171,6 +171,8 @@ impl App {
     }
 
     pub(crate) async fn open_job(self: Rc<Self>, job: JobId) {
+        // A page that was reloaded asks before what is kept has been read.
+        self.loaded().await;
         if self.views.borrow().contains_key(&job) {
             self.send_job(job);
         } else {
