@@ -171,7 +171,11 @@ pub(crate) fn page() -> Result<()> {
         html = html.replace(placeholder, value);
     }
     out.write("index.html", html.as_bytes())?;
-    eprintln!("page alone: {} B raw, {} B br", page.wasm.len(), brotli(&page.wasm, BROTLI_QUALITY)?.len());
+    eprintln!(
+        "page alone: {} B raw, {} B br",
+        page.wasm.len(),
+        brotli(&page.wasm, BROTLI_QUALITY)?.len()
+    );
     Ok(())
 }
 

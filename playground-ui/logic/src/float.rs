@@ -74,7 +74,7 @@ fn one<'a>(
         FloatSize::Open(name) => *sizes.entry(name.as_str()).or_insert(got) == got,
     };
     let same = shape.len() == input.shape.len();
-    if !same || !input.shape.iter().zip(&shape).map(fits).fold(true, |all, one| all && one) {
+    if !same || !input.shape.iter().zip(&shape).all(fits) {
         let expected = shape_words(&input.shape);
         return Err(format!("Input {name:?} has shape {shape:?}, expected {expected}."));
     }
