@@ -140,12 +140,12 @@ fn shards_of_a_file_share_its_memory() {
 /// An encoder of four bits has a version of its own, with a head or without, and other forms of its bytes are
 /// refused.
 #[test]
-fn packed_encoders_are_of_version_six() {
+fn packed_encoders_are_of_version_seven() {
     let classes = ClassesConfig { classes: 3, hidden: None, tanh_entries: 0, label_bytes: 0 };
     for head in [Head::default(), Head { classes: Some(classes), ..Head::default() }] {
         let artifact = |form| encoder::artifact_of(&ToyConfig::default(), head, form).unwrap();
         let (bytes, packed) = (artifact(WeightForm::Bytes), artifact(WeightForm::Nibbles));
-        assert_eq!(packed.header().manifest().version(), 6);
+        assert_eq!(packed.header().manifest().version(), 7);
         assert!(packed.payload().len() < bytes.payload().len());
         let header = Header::decode(packed.header().bytes(), &ModelLimits::default()).unwrap();
         assert_eq!(&header, &**packed.header());

@@ -52,12 +52,12 @@ impl FloatWorkers {
             None => {
                 let worker = Link::open(&self.make).map_err(|error| error.to_string())?;
                 let file = Uint8Array::from(&file[..]).into();
-                worker.call(START, "open", [file]).await.map_err(|error| error.to_string())?;
+                worker.call(START, "open", vec![file]).await.map_err(|error| error.to_string())?;
                 worker
             }
         };
         let inputs = Uint8Array::from(&inputs[..]).into();
-        let answer = worker.call(RUN, "run", [inputs]).await.map_err(|error| error.to_string());
+        let answer = worker.call(RUN, "run", vec![inputs]).await.map_err(|error| error.to_string());
         let answer = answer.and_then(|answer| bytes(&answer));
         if worker.alive() {
             self.idle.borrow_mut().insert(model, worker);

@@ -327,12 +327,12 @@ mod images {
         assert_eq!(refused(&with(vec![0; 5])), "image 3 has 5 values, expected 126");
         assert_eq!(refused(&with(vec![201; 126])), "image 3 holds 201, at most 200 allowed");
         let mut wide = ToyClassifier::default();
-        (wide.image.height, wide.image.width) = (23, 23);
+        (wide.image.height, wide.image.width) = (129, 129);
         let wide = ClassifierModel::open(&classifier::toy::artifact(&wide).unwrap()).unwrap();
         let error = Work::classify(&wide, &[vec![0; wide.image_len()]]).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "a layer of the model has 529 windows; 512 can be sent masked"
+            "a layer of the model has 16641 windows; 16384 can be sent masked"
         );
     }
 }
