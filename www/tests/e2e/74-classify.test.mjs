@@ -62,7 +62,7 @@ test('an answer whose check failed is not called right', async () => {
 test('the task is offered only where the network has a model for it', async () => {
   const page = await open('bare');
   await page.locator(hook('task')).first().waitFor();
-  assert.deepEqual(await tasks(page), ['Search documents', 'Ask a model', 'Read a digit']);
+  assert.deepEqual(await tasks(page), ['Search documents', 'Ask a model', 'Read a digit', 'Run any model']);
   await page.goto(new URL('#/classify', page.url()).href);
   await page.getByText('No model of this network classifies texts').waitFor();
   await at(page, 'text').fill(TEXT);
