@@ -93,5 +93,5 @@ pub(crate) async fn fetch(origin: &str, model: &Hash) -> Result<Bytes, String> {
     if got != *model {
         return Err(format!("the origin gave a file of digest {got}, not {model}"));
     }
-    Ok(file.into())
+    Ok(file)
 }
