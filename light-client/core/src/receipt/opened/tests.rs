@@ -326,7 +326,7 @@ mod images {
         let with = |bad| [&good[..3], &[bad]].concat();
         assert_eq!(refused(&with(vec![0; 5])), "image 3 has 5 values, expected 126");
         assert_eq!(refused(&with(vec![201; 126])), "image 3 holds 201, at most 200 allowed");
-        let mut wide = ToyClassifier::default();
+        let mut wide = ToyClassifier { input_bits: 8, ..ToyClassifier::default() };
         (wide.image.height, wide.image.width) = (129, 129);
         let wide = ClassifierModel::open(&classifier::toy::artifact(&wide).unwrap()).unwrap();
         let error = Work::classify(&wide, &[vec![0; wide.image_len()]]).err().unwrap();
