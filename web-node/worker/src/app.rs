@@ -259,6 +259,8 @@ impl App {
 
     /// Opens storage, says what is known, and starts the way to the network.
     async fn begin(self: Rc<Self>) {
+        // Before anything that waits: whoever asks for what is kept must not find the way free.
+        let loading = self.loading.lock().await;
         self.send_status();
         let store = match Store::open(DATABASE).await {
             Ok(store) => store,
@@ -271,7 +273,6 @@ impl App {
         // Set once: `begin` runs once.
         let _ = self.store.set(store);
         // Nothing here waits for another: the model and the wallet are read while peers are dialled.
-        let loading = self.loading.lock().await;
         Self::run(&self, |app| async move { app.read_last_model().await });
         self.reconnect();
         // A job that was interrupted writes into its conversation.

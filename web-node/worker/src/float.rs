@@ -5,7 +5,7 @@
 
 mod show;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
@@ -15,8 +15,8 @@ use nesa_light::{
     float::{FloatEvent, FloatListener, FloatOptions},
 };
 use nesa_messages::{
-    ActivityKind, FloatTensor, FloatValues, JobId, JobOptions, JobPhase, JobView, Problem, Quote,
-    RequestId, StepId, Task, Unes,
+    ActivityKind, FloatTensor, FloatValues, JobId, JobOptions, JobPhase, Problem, Quote, RequestId,
+    StepId, Task, Unes,
 };
 use nesa_platform::time::{self, Instant};
 use nesa_primitives::{Amount, Hash};
@@ -24,9 +24,10 @@ use serde_json::json;
 
 use crate::{
     app::{App, Chain},
+    follow::Seen,
     problem::{Shown, not_ready},
     progress::life,
-    sealed::show::{is_open, paid, rung, verified},
+    sealed::show::{paid, rung, verified},
     view,
 };
 pub(crate) use show::{begun, offer};
@@ -34,11 +35,6 @@ use show::{decided, known, looked_at, replaced};
 
 /// Elements of a tensor at most, in either direction.
 const LIMITS: TensorLimits = TensorLimits { elements: 1 << 22 };
-/// How often the chain is looked at while answers or the end of an escrow are awaited.
-const LOOK_EVERY: Duration = Duration::from_millis(900);
-/// A settlement that does not come is given up on, ms after it was due.
-const GIVE_UP_MS: u64 = 60_000;
-
 /// What a run cannot be asked without.
 struct Asked {
     card: Card,
@@ -258,59 +254,18 @@ impl App {
         }
     }
 
-    /// Looks until nothing more is to be learnt.
-    pub(crate) async fn follow_float(&self, id: JobId) {
-        loop {
-            let asked = self.views.borrow().get(&id).filter(|view| is_open(view)).map(known);
-            let Some((Some(query), told)) = asked else { return };
-            let Some(chain) = self.chain() else { return };
-            match chain.queries.look_at_float(&query, &told).await {
-                Ok(Some(looked)) => {
-                    self.take_float(id, &query, &looked).await;
-                    if time::now_ms() > looked.windows.close_ms.saturating_add(GIVE_UP_MS) {
-                        return;
-                    }
-                }
-                // Nobody can be asked just now.
-                Ok(None) | Err(QueryError::Chain(_)) => {}
-                Err(error) => {
-                    let what = error.problem().what;
-                    self.change_job(id, |view| life(view, &what, None)).await;
-                    return;
-                }
-            }
-            time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Looks once, for whoever asks to have it checked again.
-    pub(crate) async fn recheck_float(&self, id: JobId) -> Result<(), Problem> {
-        let chain = self.chain().ok_or_else(not_ready)?;
+    /// Shows what the nodes revealed and the money of a run as the chain has them now.
+    pub(crate) async fn look_at_float(&self, id: JobId) -> Result<Option<Seen>, QueryError> {
         let asked = self.views.borrow().get(&id).map(known);
-        let none = || {
-            let what = "There is nothing on the chain to check this run with.";
-            Problem::new("no-query", what, "It was not paid for.")
+        let Some(((Some(query), told), chain)) = asked.zip(self.chain()) else { return Ok(None) };
+        let Some(looked) = chain.queries.look_at_float(&query, &told).await? else {
+            return Ok(None);
         };
-        let Some((Some(query), told)) = asked else { return Err(none()) };
-        let looked = chain.queries.look_at_float(&query, &told).await;
-        let looked = looked.map_err(|error| error.problem())?.ok_or_else(none)?;
-        self.take_float(id, &query, &looked).await;
-        let height = Some(looked.height);
-        self.change_job(id, |view| life(view, "checked again by this device", height)).await;
-        Ok(())
-    }
-
-    async fn take_float(&self, id: JobId, query: &Hash, looked: &nesa_light::float::FloatLooked) {
-        let Some(before) = self.views.borrow().get(&id).cloned() else { return };
+        let seen = Seen { height: looked.height, close_ms: looked.windows.close_ms };
+        let Some(before) = self.views.borrow().get(&id).cloned() else { return Ok(Some(seen)) };
         let mut after = before.clone();
-        looked_at(&mut after, looked, time::now_ms());
-        if after != before {
-            self.change_job(id, |view| *view = after).await;
-        }
-        let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
-        if let (None, Some(settlement)) = (returned(&before), &looked.settlement) {
-            let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
-            self.note(*query, ActivityKind::Refund, what, change, Some(settlement.height)).await;
-        }
+        looked_at(&mut after, &looked, time::now_ms());
+        self.take_look(&query, before, after, looked.settlement.as_ref()).await;
+        Ok(Some(seen))
     }
 }

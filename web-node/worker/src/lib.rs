@@ -32,6 +32,7 @@ mod feed;
 #[cfg(feature = "figures")]
 pub mod figures;
 mod float;
+mod follow;
 mod gpu;
 mod history;
 mod jobs;

@@ -17,8 +17,7 @@ impl App {
     pub(crate) async fn recheck(self: Rc<Self>, job: JobId) {
         let lane = self.views.borrow().get(&job).map(|view| Lane::of(&view.ladder));
         let checked = match lane {
-            Some(Lane::Sealed) => self.recheck_sealed(job).await,
-            Some(Lane::Float) => self.recheck_float(job).await,
+            Some(Lane::Sealed | Lane::Float) => self.look_again(job).await,
             Some(Lane::Masked) | None => self.check_again(job).await,
         };
         match checked {
