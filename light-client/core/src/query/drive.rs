@@ -21,6 +21,7 @@ use serde_json::json;
 use super::{
     Planned, QueryClient, QueryError, QueryOptions,
     classify::Classes,
+    drafts::Drafts,
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
@@ -28,7 +29,7 @@ use super::{
         StageProgress, Timings,
     },
     settle::Evidence,
-    text::{Drafts, Text},
+    text::Text,
     work::{Gather, Vectors, Work},
 };
 use crate::{

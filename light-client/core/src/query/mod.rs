@@ -15,6 +15,7 @@
 
 pub(crate) mod classify;
 pub(crate) mod classify_text;
+pub(crate) mod drafts;
 mod drive;
 pub mod engine;
 pub mod journal;

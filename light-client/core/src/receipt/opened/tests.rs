@@ -444,9 +444,7 @@ mod written_texts {
 
     use super::*;
     use crate::query::{
-        Message, NativeText, Prompt, Role, Said,
-        report::Listener,
-        text::{Drafts, Text},
+        Message, NativeText, Prompt, Role, Said, drafts::Drafts, report::Listener, text::Text,
     };
 
     fn words() -> &'static [u8] {

@@ -18,9 +18,10 @@ use crate::query::{
     Prompt, QueryError,
     classify::{Classes, from_committed},
     classify_text, commitment,
+    drafts::{Drafts, Tape},
     engine::{self, TextEngine},
     report::{Answer, Listener},
-    text::{Drafts, Tape, Text},
+    text::Text,
     work::{Gather, Vectors, Work},
 };
 
