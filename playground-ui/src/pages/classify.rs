@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     format::thousands,
-    parts::{Rail, icon},
+    parts::{GateLine, Rail, Send, icon},
     route::Route,
-    shell::ModelProgress,
-    state::{App, Gate},
+    shell::Standby,
+    state::App,
 };
 
 /// The text and everything around it.
@@ -21,7 +21,6 @@ use crate::{
 pub(crate) fn Classify() -> impl IntoView {
     let app = App::get();
     price::attend(app, TaskKind::Classify);
-    let gate = Memo::new(move |_| app.gate());
     let send = move |e: ev::SubmitEvent| {
         e.prevent_default();
         app.ask();
@@ -33,10 +32,6 @@ pub(crate) fn Classify() -> impl IntoView {
         }
     };
     let pairs = Memo::new(move |_| app.model().is_some_and(|m| m.pairs));
-    let said = move || match gate.get() {
-        Gate::Open => "Ctrl Enter sends. Only halves of it leave this device.",
-        Gate::Waiting(why) | Gate::Shut(why) => why,
-    };
     view! {
         <div class="frame two">
             <Rail/>
@@ -71,16 +66,11 @@ pub(crate) fn Classify() -> impl IntoView {
                                 on:keydown=keys></textarea>
                         </Show>
                         <div class="row between">
-                            <p class="small muted" id="gate" role="status">
-                                {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
-                            </p>
-                            <button type="submit" class="btn main" data-test="ask"
-                                disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                                {icon("send")} "Classify privately"
-                            </button>
+                            <GateLine open="Ctrl Enter sends. Only halves of it leave this device."/>
+                            <Send>"Classify privately"</Send>
                         </div>
                     </div>
-                    <ModelProgress/>
+                    <Standby/>
                     <Preflight open=true options=true/>
                 </form>
                 <Models/>

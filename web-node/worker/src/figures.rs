@@ -6,7 +6,6 @@
 use std::{sync::Arc, time::Duration};
 
 use js_sys::Function;
-use nesa_kernels::matmul_mask_u32;
 use nesa_model::{
     ExactModel, StageId,
     toy::{self, ToyConfig},
@@ -116,7 +115,7 @@ async fn compare(
         let alone = task::compute(move || {
             let mut product = vec![0; rows * n];
             let w = of.weights(StageId(key.1));
-            matmul_mask_u32(w, &own, n, k, rows, &mut product);
+            w.matmul_mask_u32(&own, n, k, rows, &mut product);
             product
         });
         let alone = alone.await;

@@ -8,7 +8,7 @@ use super::{
     models::forgets,
 };
 use crate::{
-    parts::icon,
+    parts::{Send, gate_words, icon},
     shell::{ModelProgress, Standby},
     state::{Act, App, Gate},
 };
@@ -105,7 +105,7 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                 </Show>
                 <div class="row between">
                     <p class="small muted" id="gate" role="status">
-                        {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
+                        {move || gate_words(app, said())}
                     </p>
                     <div class="row">
                         <button type="button" class="btn" data-test="settings" aria-haspopup="dialog"
@@ -113,14 +113,11 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                         <Show when=move || again.get() || editing.get()>
                             <button type="button" class="btn" on:click=move |_| app.act.set(Act::Ask)>"Cancel"</button>
                         </Show>
-                        <button type="submit" id="send" class="btn main" data-test="ask"
-                            disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                            {icon("send")} {move || match (again.get(), app.sealed()) {
+                        <Send>{move || match (again.get(), app.sealed()) {
                                 (true, _) => "Write again",
                                 (false, false) => "Ask privately",
                                 (false, true) => "Ask the committee",
-                            }}
-                        </button>
+                            }}</Send>
                     </div>
                 </div>
             </div>

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     format::plural,
-    parts::{Rail, icon},
-    state::{App, Gate, read_text},
+    parts::{GateLine, Rail, Send},
+    state::{App, read_text},
 };
 
 /// The inputs and everything around them.
@@ -26,14 +26,9 @@ use crate::{
 pub(crate) fn Float() -> impl IntoView {
     let app = App::get();
     pricing::attend(app, TaskKind::Float);
-    let gate = Memo::new(move |_| app.gate());
     let send = move |e: ev::SubmitEvent| {
         e.prevent_default();
         app.ask();
-    };
-    let said = move || match gate.get() {
-        Gate::Open => "The drawn nodes read the inputs. Control Enter sends.",
-        Gate::Waiting(why) | Gate::Shut(why) => why,
     };
     view! {
         <div class="frame two">
@@ -49,12 +44,8 @@ pub(crate) fn Float() -> impl IntoView {
                     <Inputs/>
                     <Nodes/>
                     <div class="row">
-                        <button type="submit" class="btn main" data-test="ask"
-                            disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                            {icon("send")} {move || format!("Run on {}", plural(app.lane().replicas.into(), "node"))}</button>
-                        <p class="small muted" id="gate" role="status">
-                            {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
-                        </p>
+                        <Send>{move || format!("Run on {}", plural(app.lane().replicas.into(), "node"))}</Send>
+                        <GateLine open="The drawn nodes read the inputs. Control Enter sends."/>
                     </div>
                     <Preflight open=true options=false/>
                 </form>
