@@ -4,7 +4,7 @@
 use nesa_float::{Graph, Limits, web};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let limits = Limits { bytes: 1 << 20, nodes: 256, tensor: 1 << 16, values: 1 << 18 };
+    let limits = Limits { bytes: 1 << 20, nodes: 256, tensor: 1 << 16, values: 1 << 18, operations: 1 << 26 };
     let _ = Graph::open(data, limits);
     if let Ok(inputs) = web::decode_inputs(data, &limits) {
         assert_eq!(web::encode_inputs(&inputs), data, "a value with two encodings");

@@ -8,7 +8,7 @@ use nesa_crypto::sign::SecretKey;
 use nesa_masked::{
     Lane, Stage,
     message::ClientMessage,
-    server::{Received, Session, Terms, Weights},
+    server::{Received, Session, Terms, Weight, Weights},
     signing,
 };
 use nesa_primitives::{Amount, Hash};
@@ -16,8 +16,8 @@ use nesa_primitives::{Amount, Hash};
 struct Ones;
 
 impl Weights for Ones {
-    fn weights(&self, _: u16) -> &[i8] {
-        &[1; 12]
+    fn weights(&self, _: u16) -> Weight<'_> {
+        Weight::Bytes(&[1; 12])
     }
 }
 

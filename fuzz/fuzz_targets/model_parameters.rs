@@ -14,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let manifest = honest.header().manifest().clone();
     let Ok(artifact) = Artifact::build(manifest, payload.into()) else { return };
     let Ok(model) = Model::open(&artifact) else { return };
-    let batch = [TokenIds { ids: vec![2, 9, 30, 3], truncated: false }];
+    let batch = [TokenIds { ids: vec![2, 9, 30, 3], second: None, truncated: false }];
     if let Ok(run) = EncoderRun::start(&model, &batch) {
         let _ = run.run(&PlainEngine(&model));
     }

@@ -7,7 +7,7 @@ use nesa_crypto::prg::Seed;
 use nesa_masked::{
     Lane, Stage,
     client::Candidate,
-    server::Weights,
+    server::{Weight, Weights},
     thin::{
         self, PreparerRequest, Preparing,
         server::{Received, Session},
@@ -18,8 +18,8 @@ use nesa_primitives::Hash;
 struct Ones;
 
 impl Weights for Ones {
-    fn weights(&self, _: u16) -> &[i8] {
-        &[1; 12]
+    fn weights(&self, _: u16) -> Weight<'_> {
+        Weight::Bytes(&[1; 12])
     }
 }
 

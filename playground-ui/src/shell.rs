@@ -83,6 +83,8 @@ pub(crate) fn Shell() -> impl IntoView {
                 Route::Chat => view! { <pages::NewChat/> }.into_any(),
                 Route::Conversation(id) => view! { <pages::Talk id=id/> }.into_any(),
                 Route::Digit => view! { <pages::Digit/> }.into_any(),
+                Route::Float => view! { <pages::Float/> }.into_any(),
+                Route::Classify => view! { <pages::Classify/> }.into_any(),
                 Route::Job(id) => view! { <pages::Answer id=id/> }.into_any(),
                 Route::Network => view! { <pages::Network/> }.into_any(),
                 Route::Block(height) => view! { <pages::Block height=height/> }.into_any(),
@@ -93,7 +95,7 @@ pub(crate) fn Shell() -> impl IntoView {
             }}
         </main>
         <footer class="foot">
-            <span>"Documents and drawings leave this device only as masked halves, a chat in the lane you choose."</span>
+            <span>"Documents and drawings leave this device only as masked halves, a chat in the lane you choose, inputs of models in floats sealed to the nodes that run them."</span>
             <a href=Route::About.href()>"What is promised, and what is not"</a>
             <button type="button" class="link" on:click=move |_| app.cycle_theme()>
                 {move || format!("Colours: {}", app.theme.get().name())}
@@ -274,7 +276,7 @@ pub(crate) fn ModelProgress() -> impl IntoView {
             ModelPhase::Downloading { done, total } => view! {
                 <div class="stack">
                     <label class="small muted" for="model-progress">
-                        {format!("Downloading the model to check against: {} of {}", bytes(done), bytes(total))}
+                        {format!("Downloading the model: {} of {}", bytes(done), bytes(total))}
                     </label>
                     <progress id="model-progress" max=total.to_string() value=done.to_string()></progress>
                 </div>
@@ -289,5 +291,25 @@ pub(crate) fn ModelProgress() -> impl IntoView {
             }.into_any(),
             ModelPhase::Failed { problem } => view! { <ProblemNote problem=problem/> }.into_any(),
         }}
+    }
+}
+
+/// How far the model is, in a place that it has from the start: what stands below is clicked while this
+/// changes, and must not move.
+#[component]
+pub(crate) fn Standby() -> impl IntoView {
+    let app = App::get();
+    let ready = Memo::new(move |_| matches!(app.model_phase(), ModelPhase::Ready { .. }));
+    view! {
+        <div class="standby" data-test="standby">
+            <ModelProgress/>
+            <Show when=move || ready.get()>
+                <p class="small muted">{move || if app.sealed() {
+                    "Nothing is prepared on this device: the committee runs the model."
+                } else {
+                    "This device is ready to check what the nodes answer."
+                }}</p>
+            </Show>
+        </div>
     }
 }

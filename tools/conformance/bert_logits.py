@@ -1,6 +1,6 @@
 """Writes full-node/compiler/tests/data/bert_logits.json: what transformers makes of small BERT-type checkpoints
 whose weights follow from their names, so that the Rust test can build the same ones. Classifiers give logits,
-encoders the unit vector of their pooled rows.
+encoders the unit vector of their pooled rows; the last text of each classifier is a pair.
 
     pip install torch transformers && python tools/conformance/bert_logits.py
 """
@@ -25,6 +25,14 @@ DISTIL = dict(
 CLASSES = dict(id2label={"0": "bad", "1": "neutral", "2": "good"}, label2id={"bad": 0, "neutral": 1, "good": 2})
 BERT_CLASSES = BERT | CLASSES | dict(architectures=["BertForSequenceClassification"])
 DISTIL_CLASSES = DISTIL | CLASSES | dict(architectures=["DistilBertForSequenceClassification"])
+MPNET = dict(
+    model_type="mpnet", hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+    vocab_size=VOCAB, max_position_embeddings=162, layer_norm_eps=1e-5, hidden_act="gelu",
+    relative_attention_num_buckets=32, pad_token_id=1,
+)
+ROBERTA = BERT | dict(
+    model_type="roberta", max_position_embeddings=50, type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=1,
+)
 CONFIGS = {
     "bert, three classes": BERT_CLASSES,
     "bert, two classes, one wide head": BERT_CLASSES | dict(
@@ -37,6 +45,11 @@ CONFIGS = {
     "bert, mean": BERT | dict(architectures=["BertModel"]),
     "bert, first": BERT | dict(architectures=["BertModel"], pooling="cls"),
     "bert, greatest": BERT | dict(architectures=["BertModel"], pooling="max"),
+    "roberta, three classes": ROBERTA | CLASSES | dict(architectures=["RobertaForSequenceClassification"]),
+    "roberta, mean, one wide head": ROBERTA | dict(architectures=["RobertaModel"], num_attention_heads=1),
+    "mpnet, three classes": MPNET | CLASSES | dict(architectures=["MPNetForSequenceClassification"]),
+    "mpnet, mean, three layers, one wide head": MPNET | dict(
+        architectures=["MPNetModel"], num_hidden_layers=3, num_attention_heads=1),
     "distilbert, mean": DISTIL | dict(architectures=["DistilBertModel"]),
 }
 
@@ -78,17 +91,24 @@ def main() -> None:
                 values = torch.tensor(weights(name, tensor.numel()), dtype=torch.float32)
                 tensor.copy_(values.reshape(tensor.shape))
         texts = [[2] + [4 + splitmix(31 * t + i) % (VOCAB - 4) for i in range(n)] + [3]
-                 for t, n in enumerate([1, 7, 20, 46])]
+                 for t, n in enumerate([1, 7, 20, 46, 158] if "mpnet" in label else [1, 7, 20, 46])]
+        # Where the second text of a pair begins.
+        seconds = [None] * len(texts)
+        if classifies:
+            texts.append([2, *range(5, 18), 3, *range(20, 29), 3])
+            seconds.append(15)
         outputs = []
-        for tokens in texts:
+        for tokens, second in zip(texts, seconds):
+            types = [int(second is not None and i >= second) for i in range(len(tokens))]
+            more = dict(token_type_ids=torch.tensor([types])) if settings.get("type_vocab_size", 0) > 1 else {}
             with torch.no_grad():
-                out = model(torch.tensor([tokens]))
+                out = model(torch.tensor([tokens]), **more)
             out = out.logits[0] if classifies else pool(out.last_hidden_state[0], pooling)
             outputs.append([round(v, 6) for v in out.tolist()])
         cases.append({
             "label": label, "config": settings, "pooling": pooling,
             "tensors": {n: list(t.shape) for n, t in model.named_parameters()},
-            "texts": texts, "outputs": outputs,
+            "texts": texts, "seconds": seconds, "outputs": outputs,
         })
     OUT.write_text(json.dumps(cases, indent=None, separators=(",", ":")) + "\n")
     print(OUT, OUT.stat().st_size, "bytes")

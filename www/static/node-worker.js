@@ -32,13 +32,19 @@ const adapter = () => loading ??= (async () => {
 // So are the tokenizers that models bring; they come from strangers and run in a worker of their own.
 const text = () => new Worker(new URL("./__TEXT_WORKER__", import.meta.url), { type: "module" });
 
+// And the engine of models that run in floats: graphs of strangers, each in a worker that can be ended.
+const float = () => new Worker(new URL("./__FLOAT_WORKER__", import.meta.url), { type: "module" });
+
+// And the kernels alone: each thread that a volunteer lends holds slices of weights in a worker of its own.
+const pool = () => new Worker(new URL("./__POOL_WORKER__", import.meta.url), { type: "module" });
+
 // Whatever the page says while the module is loading waits its turn.
 const early = [];
 self.onmessage = ({ data }) => early.push(data);
 try {
   const { default: init, start } = await import("./__GLUE__");
   await init({ module_or_path: wasm });
-  const node = start(post, adapter, text);
+  const node = start(post, adapter, text, float, pool);
   self.onmessage = ({ data: [json, bytes] }) => node.receive(json, bytes);
   for (const [json, bytes] of early) node.receive(json, bytes);
 } catch (error) {

@@ -64,6 +64,11 @@ const BENCHMARKS: &[Benchmark] = &[
         run: browser::checks,
     },
     Benchmark {
+        name: "pool",
+        about: "a volunteer's products on one, two and three threads, in Chromium",
+        run: browser::pool,
+    },
+    Benchmark {
         name: "start",
         about: "opening the playground to ready, cold and warm, against 1 s, in Chromium",
         run: browser::start,

@@ -5,7 +5,7 @@
 //! what the page's bottom rung shows.
 
 use crate::{
-    prerequisites,
+    float, prerequisites,
     workspace::{WASM_PROFILE, WASM_TARGET, cargo, root, target},
 };
 use anyhow::{Context as _, Result};
@@ -19,16 +19,28 @@ use wasm_bindgen_cli_support::Bindgen;
 
 /// Hex digits of BLAKE3 in a file name: 64 bits, against accidents, not against attackers.
 const NAME_DIGITS: usize = 16;
-/// Quality 11 saves another 4 % and takes eight times as long.
+/// Modules loaded on demand. For what every visitor waits for, quality 11 saves 11 % and takes 20 s; it is kept
+/// from build to build.
 const BROTLI_QUALITY: i32 = 9;
+const BEST_BROTLI_QUALITY: i32 = 11;
+const ON_DEMAND: [&str; 2] = ["nesa-float.wasm", "nesa-text.wasm"];
 /// The modules as cargo names them. The adapter is loaded only when a volunteer serves or asks for the probe, the
-/// text module only for a model that brings its own tokenizer.
+/// text module only for a model that brings its own tokenizer, the float module (see [`float`]) only by a volunteer
+/// who runs models in floats, the pool's only by one who lends several cores.
 const PAGE: &str = "nesa-ui";
 const WORKER: &str = "nesa_worker";
 const ADAPTER: &str = "nesa_adapter";
 const TEXT: &str = "nesa_text";
+const POOL: &str = "nesa_pool";
 /// Static files with names to fill in.
-const TEMPLATED: [&str; 4] = ["index.html", "boot.js", "node-worker.js", "text-worker.js"];
+const TEMPLATED: [&str; 6] = [
+    "index.html",
+    "boot.js",
+    "node-worker.js",
+    "text-worker.js",
+    "float-worker.js",
+    "pool-worker.js",
+];
 
 /// What a build made: file name → (raw, brotli) bytes.
 pub(crate) struct Built {
@@ -43,6 +55,8 @@ pub(crate) fn build() -> Result<Built> {
     // By themselves: their dependencies want features that would make all others compile again.
     wasm(&["nesa-adapter"])?;
     wasm(&["nesa-text"])?;
+    let float = float::browser()?;
+    wasm(&["nesa-pool"])?;
 
     let dist = root().join("www/dist");
     let stage = target().join("www-stage");
@@ -68,6 +82,10 @@ pub(crate) fn build() -> Result<Built> {
     let text_wasm = out.hashed("nesa-text", "wasm", &text.wasm)?;
     let text_glue = out.hashed("nesa-text", "js", &text.glue)?;
 
+    let pool = bindgen(&stage, POOL)?;
+    let pool_wasm = out.hashed("nesa-pool", "wasm", &pool.wasm)?;
+    let pool_glue = out.hashed("nesa-pool", "js", &pool.glue)?;
+
     let statics = root().join("www/static");
     let fill = |file: &str, substitutions: &[(&str, &str)]| -> Result<String> {
         let path = statics.join(file);
@@ -83,12 +101,22 @@ pub(crate) fn build() -> Result<Built> {
     let modules = [("__TEXT_GLUE__", text_glue.as_str()), ("__TEXT_WASM__", &text_wasm)];
     let text_worker = fill("text-worker.js", &modules)?;
     let text_worker = out.hashed("text-worker", "js", text_worker.as_bytes())?;
+    let float_wasm = out.hashed("nesa-float", "wasm", &fs::read(&float.wasm)?)?;
+    let float_glue = out.hashed("nesa-float", "js", &fs::read(&float.glue)?)?;
+    let modules = [("__FLOAT_GLUE__", float_glue.as_str()), ("__FLOAT_WASM__", &float_wasm)];
+    let float_worker = fill("float-worker.js", &modules)?;
+    let float_worker = out.hashed("float-worker", "js", float_worker.as_bytes())?;
+    let modules = [("__POOL_GLUE__", pool_glue.as_str()), ("__POOL_WASM__", &pool_wasm)];
+    let pool_worker = fill("pool-worker.js", &modules)?;
+    let pool_worker = out.hashed("pool-worker", "js", pool_worker.as_bytes())?;
     let modules = [
         ("__GLUE__", worker_glue.as_str()),
         ("__WASM__", &worker_wasm),
         ("__ADAPTER_GLUE__", &adapter_glue),
         ("__ADAPTER_WASM__", &adapter_wasm),
         ("__TEXT_WORKER__", &text_worker),
+        ("__FLOAT_WORKER__", &float_worker),
+        ("__POOL_WORKER__", &pool_worker),
     ];
     let start = fill("node-worker.js", &modules)?;
     let start = out.hashed("node-worker", "js", start.as_bytes())?;
@@ -143,7 +171,11 @@ pub(crate) fn page() -> Result<()> {
         html = html.replace(placeholder, value);
     }
     out.write("index.html", html.as_bytes())?;
-    eprintln!("page alone: {} B raw, {} B br", page.wasm.len(), brotli(&page.wasm)?.len());
+    eprintln!(
+        "page alone: {} B raw, {} B br",
+        page.wasm.len(),
+        brotli(&page.wasm, BROTLI_QUALITY)?.len()
+    );
     Ok(())
 }
 
@@ -178,12 +210,22 @@ pub(crate) fn rehearsal_adapter() -> Result<PathBuf> {
     Ok(stage.join(ADAPTER))
 }
 
+/// Builds the worker that measures what threads give, as [`dishonest_worker`] does. Returns its folder.
+pub(crate) fn figures_worker() -> Result<PathBuf> {
+    let build = ["build", "--locked", "--target", WASM_TARGET, "--profile", WASM_PROFILE];
+    cargo(&[&build[..], &["-p", "nesa-worker", "--features", "figures"]].concat())?;
+    let stage = target().join("www-figures");
+    bindgen(&stage, WORKER)?;
+    Ok(stage.join(WORKER))
+}
+
 /// Builds the verifier alone; returns its size, raw and brotli, in bytes.
 pub(crate) fn verifier() -> Result<(u64, u64)> {
     prerequisites::for_build()?;
     wasm(&["nesa-verifier"])?;
     let module = bindgen(&target().join("www-stage"), "nesa_verifier")?;
-    Ok((module.wasm.len() as u64, brotli(&module.wasm)?.len() as u64))
+    let small = brotli(&module.wasm, BEST_BROTLI_QUALITY)?;
+    Ok((module.wasm.len() as u64, small.len() as u64))
 }
 
 /// Compiles packages for the browser.
@@ -288,7 +330,7 @@ impl Dist {
             let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
             gz.write_all(&data)?;
             fs::write(self.folder.join(format!("{name}.gz")), gz.finish()?)?;
-            let br = brotli(&data)?;
+            let br = compressed(&name, &data)?;
             fs::write(self.folder.join(format!("{name}.br")), &br)?;
             eprintln!("  {name:<44} {:>9} B {:>9} B br", data.len(), br.len());
             self.sizes.insert(stable_name(&name), (data.len() as u64, br.len() as u64));
@@ -297,10 +339,32 @@ impl Dist {
     }
 }
 
-fn brotli(data: &[u8]) -> Result<Vec<u8>> {
+/// A file as it goes over the wire. What a name with a hash was compressed to once is used again.
+fn compressed(name: &str, data: &[u8]) -> Result<Vec<u8>> {
+    let stable = stable_name(name);
+    let on_demand = ON_DEMAND.contains(&stable.as_str());
+    let quality = if on_demand { BROTLI_QUALITY } else { BEST_BROTLI_QUALITY };
+    if stable == name {
+        return brotli(data, quality);
+    }
+    let folder = target().join("www-brotli");
+    let kept = folder.join(format!("{name}.{quality}"));
+    if let Ok(small) = fs::read(&kept) {
+        return Ok(small);
+    }
+    let small = brotli(data, quality)?;
+    fs::create_dir_all(&folder)?;
+    // Whole or not at all: the build may be stopped here.
+    let partial = folder.join(format!("{name}.partial"));
+    fs::write(&partial, &small)?;
+    fs::rename(&partial, &kept)?;
+    Ok(small)
+}
+
+fn brotli(data: &[u8], quality: i32) -> Result<Vec<u8>> {
     let params = brotli::enc::BrotliEncoderParams {
-        quality: BROTLI_QUALITY,
-        lgwin: 22,
+        quality,
+        lgwin: 24,
         size_hint: data.len(),
         ..Default::default()
     };

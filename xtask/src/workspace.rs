@@ -19,8 +19,8 @@ pub(crate) const ARM_LINKER: &str = "aarch64-linux-gnu-gcc";
 pub(crate) const ARM_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 pub(crate) const QEMU: &str = "qemu-aarch64";
 /// Packages that only make sense in a browser; native builds leave them out.
-pub(crate) const BROWSER_PACKAGES: [&str; 5] =
-    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-text", "nesa-verifier"];
+pub(crate) const BROWSER_PACKAGES: [&str; 6] =
+    ["nesa-ui", "nesa-worker", "nesa-adapter", "nesa-text", "nesa-pool", "nesa-verifier"];
 
 /// The repository root: of the checkout that `cargo xtask` is called in, which is not the one this
 /// program was compiled in when two checkouts share a target directory.
@@ -60,10 +60,36 @@ pub(crate) fn cargo_output(args: &[&str]) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
+/// Flags by which modules name source files the same on every machine: what browsers load must not depend on
+/// where it was built, and need not tell. Merged with those of `.cargo/config.toml`.
+fn portable() -> String {
+    let home = |variable: &str, folder: &str| {
+        let given = env::var_os(variable).map(PathBuf::from);
+        given.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(folder)))
+    };
+    let places = [
+        (Some(root()), "/nesa"),
+        (home("CARGO_HOME", ".cargo"), "/cargo"),
+        (home("RUSTUP_HOME", ".rustup"), "/rustup"),
+        (Some(target()), "/target"),
+    ];
+    let flags: Vec<String> = places
+        .into_iter()
+        .filter_map(|(from, to)| Some(format!("--remap-path-prefix={}={to}", from?.to_str()?)))
+        // As a TOML string.
+        .map(|flag| format!("\"{}\"", flag.replace('\\', "\\\\").replace('"', "\\\"")))
+        .collect();
+    format!("target.{WASM_TARGET}.rustflags=[{}]", flags.join(","))
+}
+
 fn cargo_command(args: &[&str]) -> Command {
     let program = env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let mut command = Command::new(program);
-    command.current_dir(root()).args(args);
+    command.current_dir(root());
+    if args.contains(&WASM_TARGET) {
+        command.args(["--config", &portable()]);
+    }
+    command.args(args);
     // `cargo run` describes this package to us; passed on, it would make build scripts that watch
     // these variables (ring's) run again each time the caller changes.
     for (key, _) in env::vars_os() {

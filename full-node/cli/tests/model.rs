@@ -131,7 +131,10 @@ fn from_a_folder_to_the_class_of_a_text() {
 
     let compiled = nesa(home.path(), &["model", "compile", &dir, "--out", &file, "--json"]);
     let info = nesa(home.path(), &["model", "info", &file, "--json"]);
-    assert_eq!((&info["digest"], &info["family"]), (&compiled["digest"], &json!("encoder")));
+    assert_eq!(
+        (&info["digest"], &info["family"]),
+        (&compiled["digest"], &json!("text classifier"))
+    );
     assert_eq!(
         (&info["name"], &info["labels"]),
         (&json!("moods"), &json!(["bad", "so so", "good"]))
@@ -143,11 +146,24 @@ fn from_a_folder_to_the_class_of_a_text() {
     let class = all["class"].as_u64().unwrap() as usize;
     assert_eq!(all["label"], info["labels"][class]);
     assert_eq!(all["logits"].as_array().unwrap().len(), 3);
+    let shares: Vec<f64> = serde_json::from_value(all["probabilities"].clone()).unwrap();
+    assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{shares:?}");
+    assert!(shares.iter().all(|share| *share <= shares[class]), "{shares:?}");
     assert_eq!(classify("A quiet  street!")["logits"], classify("a QUIET street !")["logits"]);
     // No text at all, and more than the model reads.
     assert_eq!(classify("")["tokens"], 2);
     let long = classify(&"word ".repeat(500));
     assert_eq!((&long["truncated"], &long["tokens"]), (&json!(true), &json!(32)));
+
+    // A pair is no text of both, and which comes first counts.
+    let pair = |a: &str, b: &str| {
+        let pair = ["model", "classify", &file, "--text", a, "--pair", b, "--json"];
+        nesa(home.path(), &pair)
+    };
+    assert_eq!(pair("a dog", "an animal")["tokens"], 3 + 4 + 8);
+    assert_ne!(pair("a dog", "an animal")["logits"], pair("an animal", "a dog")["logits"]);
+    assert_ne!(pair("a dog", "an animal")["logits"], classify("a dog an animal")["logits"]);
+    assert_eq!(pair("a dog", "")["logits"], classify("a dog")["logits"]);
 
     let eval = ["model", "eval", &file, "--original", &dir, "--texts", "40", "--json"];
     let eval = nesa(home.path(), &eval);
@@ -162,8 +178,17 @@ fn from_a_folder_to_the_class_of_a_text() {
     };
     refused(&["model", "embed", &file, "--text", "a"], &["classifies texts", "model classify"]);
     refused(&["model", "classify", &file], &["--image"]);
-    let four = ["model", "compile", &dir, "--out", &file, "--weights", "4"];
-    refused(&four, &["only a decoder", "4 bits"]);
+
+    // Half the weights, and still the original's classes.
+    let small = home.path().join("small.nesa").display().to_string();
+    let four = ["model", "compile", &dir, "--out", &small, "--weights", "4", "--json"];
+    let four = nesa(home.path(), &four);
+    let eval = nesa(
+        home.path(),
+        &["model", "eval", &small, "--original", &dir, "--texts", "40", "--json"],
+    );
+    assert_eq!((&eval["weight_bits"], &eval["digest"]), (&json!(4), &four["digest"]));
+    assert!(eval["agreement"].as_f64().unwrap() >= 0.8, "{eval}");
 }
 
 #[test]

@@ -10,7 +10,9 @@ mod support;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Network, files_containing, http, logs, run, show, tiny_decoder};
+use support::{
+    Network, files_containing, http, logs, run, show, tiny_decoder, tiny_text_classifier,
+};
 
 /// Text that appears nowhere by chance.
 const TEXT: &str = "zebra-quartz confidential: the merger closes on the ninth of May";
@@ -24,7 +26,9 @@ fn one_network_from_start_to_stop() {
     let encoder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/all-minilm-l6-v2.nesa");
     let encoder = encoder.display().to_string();
     let digits = digits("digits.nesa");
-    let models = ["--port", "0", "--model", &encoder, "--model", &tiny, "--model", &digits];
+    let moods = tiny_text_classifier(folder.path());
+    let models = [&encoder, &tiny, &digits, &moods].map(|model| ["--model", model]).concat();
+    let models = [&["--port", "0"], &models[..]].concat();
     let network = Network::start(folder.path(), &models);
     ready_line_and_lock(&network);
     http_interface(&network);
@@ -35,6 +39,7 @@ fn one_network_from_start_to_stop() {
     a_chat_is_answered_as_this_machine_would(&network, &tiny);
     shards_write_the_same_text_and_reveal_equal_traces(&network, &tiny);
     pictures_get_the_class_this_machine_gives_alone(&network, &digits);
+    texts_get_the_class_this_machine_gives_alone(&network, &moods);
     foreign_trust_root(&network);
     the_rest_returns(&network, &first);
     search(&network);
@@ -77,6 +82,14 @@ fn a_text_is_the_one_this_machine_writes_alone(network: &Network, tiny: &str) {
     let drafted = network.json([&base[..], &["--draft", "3"]].concat());
     assert_eq!((&drafted["text"], &drafted["digest"]), (&asked["text"], &asked["digest"]));
     assert!(drafted["bytes"]["up"].as_u64() > asked["bytes"]["up"].as_u64());
+    // Nor do those of a model on this machine, which the opened receipt keeps.
+    let guess = ["--draft-model", tiny, "--draft", "3", "--open-receipt", path(&opened)];
+    let drafted = network.json([&base[..], &guess].concat());
+    assert_eq!((&drafted["text"], &drafted["digest"]), (&asked["text"], &asked["digest"]));
+    let report = network.json([&check[..], &["--json"]].concat());
+    assert_eq!(report["summary"]["text"], alone["text"]);
+    let refused = network.nesa([&base[..], &["--draft-model", "Cargo.toml"]].concat());
+    assert_eq!(refused.status.code(), Some(2), "{}", show(&refused));
     // Two more nodes prepare; the text stays the same.
     let thin = network.json([&base[..], &["--preparation", "thin"]].concat());
     assert_eq!((&thin["text"], &thin["tokens"]), (&alone["text"], &alone["tokens"]));
@@ -220,6 +233,62 @@ fn pictures_get_the_class_this_machine_gives_alone(network: &Network, model: &st
     let decoder = network.ready["models"][1].as_str().unwrap();
     let refused = network.nesa([&base[..], &["--model", decoder]].concat());
     assert!(show(&refused).contains("the model's family is decoder, expected classifier"));
+}
+
+fn texts_get_the_class_this_machine_gives_alone(network: &Network, model: &str) {
+    let texts = [TEXT, "what a fine day"];
+    let alone =
+        texts.map(|text| network.json(["model", "classify", model, "--text", text, "--json"]));
+    let (rpc, root) = (network.field("rpc"), network.field("trust_root"));
+    let opened = network.root.join("opened-moods.json");
+    let file = network.root.join("fine.txt");
+    std::fs::write(&file, texts[1]).unwrap();
+    let base = ["query", "classify", "--rpc", rpc, "--trust-root", root, "--json"];
+    let texts = ["--text", texts[0], "--file", path(&file)];
+    let asked = network.json([&base[..], &texts, &["--open-receipt", path(&opened)]].concat());
+    for (got, alone) in asked["classes"].as_array().unwrap().iter().zip(&alone) {
+        for field in ["class", "label", "labels", "logits", "probabilities"] {
+            assert_eq!(got[field], alone[field], "{field}");
+        }
+    }
+    assert_eq!(asked["classes"].as_array().unwrap().len(), 2);
+    assert_eq!(asked["label"], alone[0]["label"]);
+    assert_eq!((&asked["model"], &asked["lane"]), (&network.ready["models"][3], &"masked".into()));
+    assert_eq!(asked["rejected"], serde_json::json!([]));
+    verify(network, Path::new(asked["receipt"].as_str().unwrap())).expect_success();
+    // The opened receipt gives the class again, from the weights.
+    let verify = |file: &Path| {
+        let file = [path(file), "--model", model];
+        network.nesa([&["receipt", "verify", "--trust-root", root, "--json"][..], &file].concat())
+    };
+    let report: Value = serde_json::from_slice(&verify(&opened).stdout).unwrap();
+    assert_eq!(report["summary"]["classes"][0]["label"], alone[0]["label"]);
+    assert_eq!(report["summary"]["classes"][1]["class"], alone[1]["class"]);
+    // So does a pair of texts.
+    let pair = ["--text", "a dog runs", "--pair", "an animal moves"];
+    let alone = network.json([&["model", "classify", model, "--json"], &pair[..]].concat());
+    let of_pair = network.json([&base[..], &pair].concat());
+    assert_eq!(of_pair["probabilities"], alone["probabilities"]);
+    assert_ne!(of_pair["logits"], asked["classes"][1]["logits"]);
+    // Another text is not what was paid for.
+    let text = std::fs::read_to_string(&opened).unwrap();
+    std::fs::write(&opened, text.replace("merger", "murder")).unwrap();
+    let output = verify(&opened);
+    assert!(!output.status.success(), "{}", show(&output));
+    std::fs::remove_file(&opened).unwrap();
+    // An encoder names nothing, and a classifier of texts makes no vectors.
+    let refused = |arguments: &[&str], words: &str| {
+        let output = network.nesa([arguments, &["--rpc", rpc, "--trust-root", root]].concat());
+        assert!(show(&output).contains(words), "{}", show(&output));
+    };
+    let [encoder, moods] = [0, 3].map(|n| network.ready["models"][n].as_str().unwrap());
+    let classify = ["query", "classify", "--text", "a", "--model", encoder];
+    refused(&classify, "the model's family is encoder, expected text classifier");
+    let embed = ["query", "embed", "--text", "a", "--model", moods];
+    refused(&embed, "the model's family is text classifier, expected encoder");
+    refused(&["query", "classify", "seven.pgm", "--text", "a"], "cannot be used with");
+    let pairs = ["query", "classify", "--text", "a", "--text", "b", "--pair", "c"];
+    refused(&pairs, "give one --pair for each text");
 }
 
 fn ready_line_and_lock(network: &Network) {

@@ -251,9 +251,17 @@ fn convicted(network: &Network, output: &Output) {
             (false, true) => "right-lies",
             other => panic!("an honest pair in dispute: {other:?} {dispute}"),
         };
-        assert_eq!(dispute["ruling"], ruling, "{answer}");
+        assert_eq!(dispute["decision"]["ruling"], ruling, "{answer}");
     }
     assert!(!is_listed(network, &liar), "slashed");
+}
+
+/// What each ruling of a report rests on.
+fn grounds(output: &Output) -> Vec<String> {
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let disputes = answer["disputes"].as_array().expect("a list");
+    let named = |dispute: &Value| dispute["decision"]["grounds"].as_str().map(str::to_owned);
+    disputes.iter().filter_map(named).collect()
 }
 
 /// A replica computes one product wrong and all else from it, commits to that, and fits what it says in
@@ -267,9 +275,10 @@ fn a_liar_in_a_shard_is_found_by_the_validators_and_slashed() {
     let more = ["--disclose", "--receipt", receipt];
     let (network, output, _) = rehearse_sealed_with("liar", folder.path(), &more);
     convicted(&network, &output);
-    // An opening in a block has been computed by every validator. The liar, in four disputes at once, may
-    // be late in another: then it loses that one by its deadline.
+    // An opening in a block has been computed by every validator, and the record says so. A liar that is
+    // late in another dispute loses that one by its deadline.
     assert!(said(&network, "name=\"opening\"") > 0, "judged");
+    assert!(grounds(&output).iter().any(|grounds| grounds == "opening"), "{:?}", grounds(&output));
     // The receipt says it too, to whoever has the trust root alone.
     let root = network.field("trust_root");
     let checked = network.json(["receipt", "verify", receipt, "--trust-root", root, "--json"]);
@@ -287,6 +296,7 @@ fn a_liar_that_falls_silent_loses_by_deadline() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (network, output, _) = rehearse_sealed_with("hush", folder.path(), &["--disclose"]);
     convicted(&network, &output);
+    assert!(grounds(&output).iter().all(|grounds| grounds == "silence"), "{:?}", grounds(&output));
     assert!(said(&network, "name=\"close-dispute\"") > 0, "closed by those who waited");
     assert_eq!(said(&network, "name=\"opening\""), 0, "there was nothing to open");
     network.stop();

@@ -10,7 +10,7 @@
 use nesa_compiler::eval::{CORPUS, REFERENCE_TEXTS, encode_reference};
 use nesa_compiler::source::Bert;
 use nesa_compiler::yardstick::run;
-use nesa_model::{Artifact, Model, ModelLimits, SELF_TEST_TEXTS, interpreter};
+use nesa_model::{Artifact, Model, ModelLimits, SELF_TEST_TEXTS, TokenIds, interpreter};
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,16 +19,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = std::fs::read(root.join("models/all-minilm-l6-v2.nesa"))?;
     let model = Model::open(&Artifact::open(file, &ModelLimits::default())?)?;
 
+    let words = model.tokenizer().ok_or("the committed model has no WordPiece vocabulary")?;
     let bert = Bert::load(Path::new(&dir))?;
     let texts = CORPUS.lines().take(REFERENCE_TEXTS);
-    let ids: Vec<Vec<u32>> = texts.map(|text| model.tokenizer().encode(text).ids).collect();
-    let vectors = run(&bert, &ids.iter().map(|ids| &ids[..]).collect::<Vec<_>>())?;
+    let ids: Vec<TokenIds> = texts.map(|text| words.encode(text)).collect();
+    let vectors = run(&bert, &ids)?;
     let reference = root.join("full-node/compiler/data/reference.bin");
     std::fs::write(reference, encode_reference(&vectors))?;
 
     let mut golden = Vec::new();
     for text in SELF_TEST_TEXTS {
-        let embedding = interpreter::embed(&model, &model.tokenizer().encode(text))
+        let embedding = interpreter::embed(&model, &words.encode(text))
             .ok_or("the interpreter refused a self-test text")?;
         golden.extend(embedding.values.iter().flat_map(|v| v.to_le_bytes()));
     }

@@ -29,7 +29,11 @@ fn milliseconds(d: Duration) -> f64 {
 /// Times `runs` embeddings of `tokens` tokens (cut to the model's limit). No runs give `None`.
 pub fn stage_times(model: &Model, tokens: usize, runs: usize) -> Option<StageTimes> {
     let text = "the ".repeat(tokens);
-    let batch = [model.tokenizer().encode_within(&text, tokens)];
+    let batch = match model.tokenizer() {
+        Some(words) => [words.encode_within(&text, tokens)],
+        // Tokens are tokens to what is timed.
+        None => [model.frame().single(&vec![0; tokens.saturating_sub(2)])],
+    };
     let mut all = Vec::with_capacity(runs);
     for _ in 0..runs {
         all.push(timed(model, &batch)?);

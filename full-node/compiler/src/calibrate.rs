@@ -2,7 +2,7 @@
 
 use nesa_model::manifest::{STAGES_PER_LAYER, TokenizerConfig};
 
-use crate::bert::MAX_WORD_CHARS;
+use crate::bert::{MAX_WORD_CHARS, Vocabulary};
 use crate::linalg::add_gram;
 use crate::source::Bert;
 use crate::yardstick::Observer;
@@ -81,21 +81,36 @@ impl Observer for Statistics {
     }
 }
 
-/// The vocabulary as the artifact stores it, and its parameters.
+/// The vocabulary, or the tokenizer, as the artifact stores it, and its parameters.
 pub(crate) fn vocabulary(bert: &Bert) -> (Vec<u8>, TokenizerConfig) {
-    let mut bytes = Vec::new();
-    for token in &bert.vocab {
-        bytes.extend_from_slice(token.as_bytes());
-        bytes.push(b'\n');
+    match &bert.vocab {
+        Vocabulary::WordPiece { tokens, .. } => {
+            let mut bytes = Vec::new();
+            for token in tokens {
+                bytes.extend_from_slice(token.as_bytes());
+                bytes.push(b'\n');
+            }
+            let find =
+                |token: &str| tokens.iter().position(|t| t == token).unwrap_or(usize::MAX) as u32;
+            let [start, end] = bert.config.kind.specials();
+            let config = TokenizerConfig {
+                vocab_bytes: bytes.len() as u32,
+                unknown: find("[UNK]"),
+                start: find(start),
+                end: find(end),
+                max_word_chars: MAX_WORD_CHARS,
+            };
+            (bytes, config)
+        }
+        Vocabulary::Brought { json, specials: [start, end, unknown] } => {
+            let config = TokenizerConfig {
+                vocab_bytes: json.len() as u32,
+                unknown: *unknown,
+                start: *start,
+                end: *end,
+                max_word_chars: 0,
+            };
+            (json.clone(), config)
+        }
     }
-    let find =
-        |token: &str| bert.vocab.iter().position(|t| t == token).unwrap_or(usize::MAX) as u32;
-    let config = TokenizerConfig {
-        vocab_bytes: bytes.len() as u32,
-        unknown: find("[UNK]"),
-        start: find("[CLS]"),
-        end: find("[SEP]"),
-        max_word_chars: MAX_WORD_CHARS,
-    };
-    (bytes, config)
 }

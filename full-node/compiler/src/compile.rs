@@ -1,7 +1,8 @@
 //! Assembles the exact form of a model.
 
 use nesa_kernels::ops::{
-    CONTEXT_SHIFT, GELU_FRACTION_BITS, PROBABILITY_ONE, SCORE_SHIFT, query_key_limit,
+    BIAS_FRACTION_BITS, CONTEXT_SHIFT, GELU_FRACTION_BITS, PROBABILITY_ONE, SCORE_SHIFT,
+    query_key_limit,
 };
 use nesa_model::artifact::{ArtifactError, HeaderError};
 use nesa_model::bounds::row_bound;
@@ -10,16 +11,16 @@ use nesa_model::manifest::{
     Activation, ClassesConfig, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig,
     STAGES_PER_LAYER, StageConfig, WeightForm,
 };
-use nesa_model::{
-    Artifact, EMBEDDING_FRACTION_BITS, ModelError, ModelLimits, Tokenizer, VocabError,
-};
+use nesa_model::{Artifact, EMBEDDING_FRACTION_BITS, ModelError, ModelLimits, VocabError};
 use nesa_primitives::{Hash, Text, TextError};
+use nesa_tokenizer::TokenizerError;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::calibrate::{CALIBRATION, Statistics, vocabulary};
 use crate::parts::{Parts, Place, bound_bits};
 use crate::quantize::{LEAST_WEIGHT, Quantizer, fixed_point, smoothing_factors, widen};
+use crate::reader::Reader;
 use crate::source::{Bert, Classes, Dense, Layer, Norm, SourceError};
 use crate::tables::{self, EXP_STEPS};
 use crate::yardstick;
@@ -44,11 +45,17 @@ pub struct Options {
     /// Per stage, how much of the inputs' unevenness moves into the weights (SmoothQuant's alpha);
     /// `None` leaves a stage as it is.
     pub smoothing: [Option<f64>; STAGES_PER_LAYER],
+    /// How the weights of the layers are kept; a head's are bytes.
+    pub weights: WeightForm,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { input_bits: [12; STAGES_PER_LAYER], smoothing: [Some(0.4); STAGES_PER_LAYER] }
+        Self {
+            input_bits: [12; STAGES_PER_LAYER],
+            smoothing: [Some(0.4); STAGES_PER_LAYER],
+            weights: WeightForm::Bytes,
+        }
     }
 }
 
@@ -100,6 +107,9 @@ pub enum CompileError {
     /// The result does not pass a client's checks.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The tokenizer that the model brings cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     /// The vocabulary cannot be used.
     #[error(transparent)]
     Vocab(#[from] VocabError),
@@ -126,12 +136,13 @@ pub enum CompileError {
 pub fn compile(
     dir: &Path,
     out: &Path,
+    options: &Options,
     mut progress: impl FnMut(Progress),
 ) -> Result<Summary, CompileError> {
     progress(Progress { step: "read", done: 0, total: 1 });
     let bert = Bert::load(dir)?;
     let place = Place::beside(out)?;
-    let (parts, manifest) = build(&bert, &Options::default(), place, &mut progress)?;
+    let (parts, manifest) = build(&bert, options, place, &mut progress)?;
     let summary = parts.into_file(manifest)?;
     progress(Progress { step: "check", done: 1, total: 1 });
     Ok(summary)
@@ -159,8 +170,8 @@ fn build(
     progress: &mut impl FnMut(Progress),
 ) -> Result<(Parts, Manifest), CompileError> {
     let (vocab, tokenizer_config) = vocabulary(bert);
-    let tokenizer =
-        Tokenizer::new(&tokenizer_config, &vocab, bert.config.vocab_size, bert.max_tokens)?;
+    let count = bert.config.vocab_size;
+    let reader = Reader::new(&tokenizer_config, &bert.reading, &vocab, count, bert.max_tokens)?;
     let gelu = tables::feed_forward(bert.config.activation);
     let (exp, tanh) = (tables::exp(), tables::tanh());
     let labels: Vec<u8> = bert.classes.iter().flat_map(|c| &c.labels).fold(vec![], |mut all, l| {
@@ -197,6 +208,8 @@ fn build(
         },
         tokenizer: tokenizer_config,
         head: Head { pooling: bert.pooling(), classes },
+        weights: options.weights,
+        reading: bert.reading,
         stages: (0..layers * STAGES_PER_LAYER)
             .map(stage)
             .chain((0..head_stages).map(|_| StageConfig { smoothed: false, ..stage(0) }))
@@ -218,9 +231,14 @@ fn build(
     manifest.encoder.embed_shift = builder.embeddings()?;
     builder.norm(0, &bert.embed_norm, EMBED_BITS)?;
 
-    let texts = CALIBRATION.lines().map(|text| tokenizer.encode(text).ids);
+    let lines: Vec<&str> = CALIBRATION.lines().collect();
+    let mut texts = lines.iter().map(|text| reader.encode(text)).collect::<Result<Vec<_>, _>>()?;
+    // Where pairs are read, each two lines are one besides.
+    for [text, pair] in lines.as_chunks::<2>().0 {
+        texts.extend(reader.encode_pair(text, pair)?);
+    }
     let mut hidden =
-        texts.map(|ids| yardstick::start(bert, &ids)).collect::<Result<Vec<_>, _>>()?;
+        texts.iter().map(|text| yardstick::start(bert, text)).collect::<Result<Vec<_>, _>>()?;
     for i in 0..layers {
         let layer = bert.layer(i)?;
         let mut statistics = Statistics::new(bert);
@@ -263,6 +281,16 @@ impl Builder<'_> {
         let position: Vec<i64> =
             self.bert.position.iter().map(|&p| (f64::from(p) * unit).round() as i64).collect();
         self.parts.put_i32(TensorKind::Position, &position)?;
+        if self.bert.reading.segments {
+            let segment = self.bert.segment.iter().map(|&s| (f64::from(s) * unit).round() as i64);
+            self.parts.put_i32(TensorKind::Segment, &segment.collect::<Vec<_>>())?;
+        }
+        if self.bert.reading.relative {
+            // In steps of the exponential table, with some bits behind them.
+            let unit = EXP_STEPS * f64::from(1u32 << BIAS_FRACTION_BITS);
+            let bias = self.bert.relative.iter().map(|&b| (f64::from(b) * unit).round() as i64);
+            self.parts.put_i32(TensorKind::Relative, &bias.collect::<Vec<_>>())?;
+        }
         Ok(words.shift)
     }
 
@@ -380,7 +408,9 @@ impl Builder<'_> {
                 }
             }
         }
-        let quantized = Quantizer::new(moments, k, WeightForm::Bytes).rows(&weight);
+        let is_layer = index < self.bert.config.num_hidden_layers * STAGES_PER_LAYER;
+        let form = if is_layer { self.options.weights } else { WeightForm::Bytes };
+        let quantized = Quantizer::new(moments, k, form).rows(&weight);
         let bound = |bits: u8| {
             let rows = quantized.q.chunks_exact(k);
             rows.map(|r| row_bound(r, (1 << (bits - 1)) - 1)).max().unwrap_or(0)

@@ -1,8 +1,10 @@
 //! Accuracy of the exact form against the f32 original.
 
 use nesa_model::{Embedding, EncoderRun, Model, PlainEngine, TokenIds};
+use nesa_tokenizer::TokenizerError;
 use serde::Serialize;
 
+use crate::reader::Reader;
 use crate::source::{Bert, SourceError};
 use crate::yardstick;
 
@@ -47,7 +49,7 @@ pub fn encode_reference(vectors: &[Vec<f32>]) -> Vec<u8> {
 ///
 /// `None` when the reference is of another width, so surely of another model.
 pub fn evaluate_committed(model: &Model, mut progress: impl FnMut(usize)) -> Option<Accuracy> {
-    let d = model.d_model();
+    let (d, words) = (model.d_model(), model.tokenizer()?);
     let values: Vec<f32> = REFERENCE
         .as_chunks::<2>()
         .0
@@ -62,7 +64,7 @@ pub fn evaluate_committed(model: &Model, mut progress: impl FnMut(usize)) -> Opt
     let mut exact = Vec::with_capacity(texts.len());
     let (mut tokens, mut truncated) = (0, 0);
     for (i, text) in texts.iter().enumerate() {
-        let ids = model.tokenizer().encode(text);
+        let ids = words.encode(text);
         tokens += ids.len();
         truncated += usize::from(ids.truncated);
         exact.extend(embed_exact(model, &[ids]).iter().map(Embedding::to_f32));
@@ -113,12 +115,18 @@ fn both(
 ) -> Result<Pairs, SourceError> {
     let (mut original, mut exact) = (Vec::new(), Vec::new());
     let (mut tokens, mut truncated) = (0, 0);
+    let refused = |error: TokenizerError| SourceError::Unsupported {
+        what: "tokenizer",
+        got: error.to_string(),
+        expected: "one that reads the texts",
+    };
+    let reader = Reader::of(model).map_err(refused)?;
     for texts in texts.chunks(BATCH) {
-        let ids: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().encode(t)).collect();
+        let ids = texts.iter().map(|text| reader.encode(text));
+        let ids = ids.collect::<Result<Vec<TokenIds>, _>>().map_err(refused)?;
         tokens += ids.iter().map(TokenIds::len).sum::<usize>();
         truncated += ids.iter().filter(|i| i.truncated).count();
-        let plain: Vec<&[u32]> = ids.iter().map(|i| &i.ids[..]).collect();
-        original.extend(yardstick::run(bert, &plain)?);
+        original.extend(yardstick::run(bert, &ids)?);
         for ids in ids {
             exact.extend(embed_exact(model, &[ids]).iter().map(Embedding::to_f32));
         }

@@ -18,12 +18,15 @@ mod linalg;
 pub mod onnx;
 mod parts;
 mod quantize;
+mod reader;
 pub mod source;
 mod tables;
 mod verify;
 pub mod yardstick;
 
 pub use compile::{CompileError, Options, Progress, Summary, compile, compile_with};
+pub use reader::Reader;
+pub use verify::{VerifyError, verify};
 
 /// The texts that scales are chosen from, one by one; part of the compiler, so that the same
 /// weights always give the same file.

@@ -56,4 +56,4 @@ pub struct Dense {
     pub k: usize,
 }
 
-pub use crate::bert::{Bert, BertConfig, Classes, Layer, Norm};
+pub use crate::bert::{Bert, BertConfig, Classes, Layer, Norm, Vocabulary};

@@ -13,11 +13,14 @@ use crate::compile::{CompileError, Summary};
 
 /// A file that is no model, or not a usable one.
 #[derive(Debug, Error)]
-pub(crate) enum VerifyError {
+pub enum VerifyError {
+    /// It cannot be read.
     #[error(transparent)]
     Read(#[from] std::io::Error),
+    /// No compiled model, or not whole.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// Parameters that the arithmetic does not allow.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -47,7 +50,10 @@ impl From<nesa_model::artifact::ChunkError> for VerifyError {
 
 /// Checks a file as a client that streams it would: every chunk against the header, the local region by
 /// opening it, every weight row against its bound. No more than the local region is held.
-pub(crate) fn verify(file: &File) -> Result<Summary, VerifyError> {
+///
+/// # Errors
+/// [`VerifyError`] naming the first thing that is wrong.
+pub fn verify(file: &File) -> Result<Summary, VerifyError> {
     let limits = ModelLimits { max_bytes: usize::MAX, max_header_bytes: usize::MAX };
     let mut prefix = [0; PREFIX_BYTES];
     file.read_exact_at(&mut prefix, 0)?;
@@ -79,7 +85,7 @@ pub(crate) fn verify(file: &File) -> Result<Summary, VerifyError> {
         _ => model.served_stages(),
     };
     if let (Some(head), Some(spec)) = (model.decoder().and_then(|d| d.tied_head()), specs.last()) {
-        check_rows(spec, 0, head).map_err(ModelError::from)?;
+        check_rows(spec, 0, &head.bytes(spec.k)).map_err(ModelError::from)?;
     }
     for chunk in header.layout().local_chunks..header.layout().chunks.len() {
         let bytes = read(chunk)?;

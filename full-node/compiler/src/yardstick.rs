@@ -3,6 +3,7 @@
 //! Sums run over eight fixed lanes and transcendental functions come from `libm`, so that every
 //! machine computes the same floats and calibration can never change a compiled file.
 
+use nesa_model::TokenIds;
 use nesa_model::manifest::{Activation, Pooling};
 
 use crate::bert::FeedForward;
@@ -137,6 +138,13 @@ fn attention(bert: &Bert, qkv: &[f32]) -> Vec<f32> {
             for (u, p) in p.iter_mut().enumerate() {
                 *p = dot_lanes(at(0, t), at(1, u)) * scale;
             }
+            if let Some(row) = bert.relative.get(h * (2 * bert.max_tokens - 1)..) {
+                // The key's distance from the query, of a row whose middle is none.
+                let row = row.get(bert.max_tokens - 1 - t..).unwrap_or(&[]);
+                for (p, bias) in p.iter_mut().zip(row) {
+                    *p += bias;
+                }
+            }
             let max = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let mut sum = 0f32;
             for p in &mut p {
@@ -171,12 +179,15 @@ pub(crate) fn activate(kind: FeedForward, x: f32) -> f32 {
 ///
 /// # Errors
 /// [`SourceError`] when the words cannot be read.
-pub(crate) fn start(bert: &Bert, ids: &[u32]) -> Result<Vec<f32>, SourceError> {
+pub(crate) fn start(bert: &Bert, text: &TokenIds) -> Result<Vec<f32>, SourceError> {
     let d = bert.config.hidden_size;
-    let mut h = Vec::with_capacity(ids.len() * d);
-    for (&id, position) in ids.iter().zip(bert.position.chunks_exact(d)) {
+    let mut h = Vec::with_capacity(text.len() * d);
+    for (t, (&id, position)) in text.ids.iter().zip(bert.position.chunks_exact(d)).enumerate() {
         let word = bert.words(id as usize..id as usize + 1)?;
         h.extend(word.iter().zip(position).map(|(w, p)| w + p));
+        if text.second.is_some_and(|first| t >= first) && !bert.segment.is_empty() {
+            add(&mut h[t * d..], &bert.segment);
+        }
     }
     layer_norm(&bert.embed_norm, bert.config.layer_norm_eps, &mut h);
     Ok(h)
@@ -248,9 +259,9 @@ pub(crate) fn finish(bert: &Bert, h: &[f32], observer: &mut impl Observer) -> Ve
 ///
 /// # Errors
 /// [`SourceError`] when a tensor cannot be read.
-pub fn run(bert: &Bert, sequences: &[&[u32]]) -> Result<Vec<Vec<f32>>, SourceError> {
+pub fn run(bert: &Bert, sequences: &[TokenIds]) -> Result<Vec<Vec<f32>>, SourceError> {
     let mut hidden: Vec<Vec<f32>> =
-        sequences.iter().map(|ids| start(bert, ids)).collect::<Result<_, _>>()?;
+        sequences.iter().map(|text| start(bert, text)).collect::<Result<_, _>>()?;
     for i in 0..bert.config.num_hidden_layers {
         let layer = bert.layer(i)?;
         for h in &mut hidden {

@@ -23,6 +23,13 @@ fn normalized(text: &str) -> String {
     s.get().to_owned()
 }
 
+/// As cased models have it.
+fn normalized_cased(text: &str) -> String {
+    let mut s = NormalizedString::from(text);
+    BertNormalizer::new(true, true, None, false).normalize(&mut s).unwrap();
+    s.get().to_owned()
+}
+
 /// Whether the oracle splits around this (already folded) character.
 fn punctuation(c: char) -> bool {
     let mut s = PreTokenizedString::from(format!("a{c}a"));
@@ -45,6 +52,7 @@ impl Ranges {
 
 fn tables() -> String {
     let (mut dropped, mut spaces, mut marks) = <(Ranges, Ranges, Ranges)>::default();
+    let mut controls = Ranges::default();
     let mut mapped = Vec::new();
     let mut long: Vec<u32> = Vec::new();
     let mut seen: BTreeMap<Vec<u32>, usize> = BTreeMap::new();
@@ -52,6 +60,10 @@ fn tables() -> String {
         let code = c as u32;
         if !c.is_ascii() && punctuation(c) {
             marks.add(code);
+        }
+        let cased = normalized_cased(&c.to_string());
+        if cased.is_empty() {
+            controls.add(code);
         }
         if (0xac00..0xac00 + 11_172).contains(&code) {
             continue;
@@ -62,6 +74,7 @@ fn tables() -> String {
         if text.is_empty() {
             dropped.add(code);
         } else if text == " " {
+            assert_eq!(cased, " ", "{code:x}");
             spaces.add(code);
         } else if !c.is_ascii() && text.chars().ne([c]) {
             let codes: Vec<u32> = text.chars().map(|c| c as u32).collect();
@@ -91,6 +104,11 @@ fn tables() -> String {
         out.push_str("\n];\n\n");
     };
     pairs("DROPPED", "Ranges of characters that fold to nothing.", &dropped.0);
+    pairs(
+        "CONTROLS",
+        "Ranges of characters that fold to nothing in cased models too.",
+        &controls.0,
+    );
     pairs("SPACES", "Ranges of characters that fold to one space.", &spaces.0);
     pairs("PUNCTUATION", "Ranges of characters that stand alone, beyond ASCII.", &marks.0);
     pairs(
@@ -119,12 +137,45 @@ fn character_tables_are_the_oracles() {
     assert!(std::fs::read_to_string(path).unwrap() == expected, "the tables differ");
 }
 
+/// Every character as cased models read it.
+#[test]
+fn cased_characters_are_the_oracles() {
+    let reading = nesa_model::manifest::Reading { cased: true, ..Default::default() };
+    let config = nesa_model::manifest::TokenizerConfig {
+        vocab_bytes: 0,
+        unknown: 0,
+        start: 1,
+        end: 2,
+        max_word_chars: 100,
+    };
+    // A word of any character but those that stand alone is what it is known by.
+    for c in every_char().filter(|c| *c != '\n') {
+        let folded = normalized_cased(&c.to_string());
+        let word = folded.trim();
+        let vocab = match word {
+            "" | "u" | "s" | "e" => "u\ns\ne\n".to_owned(),
+            word => format!("u\ns\ne\n{word}\n"),
+        };
+        let count = vocab.lines().count();
+        let own =
+            nesa_model::Tokenizer::new(&config, &reading, vocab.as_bytes(), count, 16).unwrap();
+        let expected: &[u32] = match word {
+            "" => &[1, 2],
+            "u" => &[1, 0, 2],
+            "s" => &[1, 1, 2],
+            "e" => &[1, 2, 2],
+            _ => &[1, 3, 2],
+        };
+        assert_eq!(own.encode(&c.to_string()).ids, expected, "{:x}", c as u32);
+    }
+}
+
 /// The committed model's own tokenizer, and the oracle over the same vocabulary.
 fn pair() -> (nesa_model::Tokenizer, tokenizers::Tokenizer) {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/all-minilm-l6-v2.nesa");
     let file = std::fs::read(path).unwrap();
     let artifact = nesa_model::Artifact::open(file, &Default::default()).unwrap();
-    let own = nesa_model::Model::open(&artifact).unwrap().tokenizer().clone();
+    let own = nesa_model::Model::open(&artifact).unwrap().tokenizer().unwrap().clone();
     let vocab: BTreeMap<&str, u32> =
         (0..own.vocab_size() as u32).map(|id| (own.token(id).unwrap(), id)).collect();
     let json = serde_json::json!({

@@ -46,7 +46,8 @@ impl<E: Runtime> Admission<E> {
     }
 
     /// Puts `tx` into the pool if the rules would take it next, after the sender's transactions
-    /// that wait already. One that must wait for an earlier nonce is taken unjudged.
+    /// that wait already. One that must wait for an earlier nonce is taken unjudged; one that has a place in
+    /// a dispute waits for none.
     pub(crate) async fn admit(&self, tx: SignedTx) -> Result<Hash, SubmitError> {
         if tx.tx.chain != self.chain {
             return Err(SubmitError::Chain { got: tx.tx.chain, expected: self.chain });
@@ -77,6 +78,13 @@ impl<E: Runtime> Admission<E> {
             return Err(QueryError::NotYet.into());
         }
         let nonce = execution.nonce(&tx.tx.sender).await.map_err(failed)?;
+        if tx.tx.action.place().is_some() {
+            return match execution.apply(&env, tx, &*self.verifier).await {
+                Ok(()) => Ok(nonce),
+                Err(StepFailure::Rule(error)) => Err(SubmitError::Rules(error.to_string())),
+                Err(StepFailure::Failed(error)) => Err(failed(error)),
+            };
+        }
         let waiting = self.pool().of_sender(&tx.tx.sender);
         let mut next = nonce;
         for earlier in waiting.iter().filter(|w| w.tx.nonce < tx.tx.nonce) {

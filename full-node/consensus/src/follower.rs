@@ -103,7 +103,7 @@ impl Follower {
         self.pool
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .finalized(block.txs.iter().map(|t| (t.tx.sender, t.tx.nonce)), header.timestamp_ms());
+            .finalized(&block.txs, header.timestamp_ms());
         let index = index.insert(block).await?;
         let finalization = self.marshal.get_finalization(Height::new(header.height())).await;
         if let Some(seed) = finalization.as_ref().and_then(|f| of_certificate(&f.certificate)) {

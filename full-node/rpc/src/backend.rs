@@ -6,6 +6,7 @@ use nesa_chain::{
     keys::Key,
     tx::{SignedTx, Tx},
 };
+use nesa_fingerprint::Card;
 use nesa_primitives::Hash;
 use serde::Serialize;
 
@@ -23,6 +24,9 @@ pub struct Bootstrap {
     pub models: Vec<Model>,
     /// True when a faucet answers on this network.
     pub faucet: bool,
+    /// What whoever asks must know of models that run in floats; they have no header to fetch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub floats: Vec<Card>,
 }
 
 /// One model of a [`Bootstrap`].
@@ -103,6 +107,8 @@ pub enum BackendError {
 pub trait Backend: Send + Sync + 'static {
     /// What a client needs to start.
     fn bootstrap(&self) -> Bootstrap;
+    /// The file of a model that runs in floats, for who wants to serve it; `None` for any other.
+    fn float_model(&self, model: Hash) -> BoxFuture<'_, Result<Option<Bytes>, BackendError>>;
     /// Digest of the trust root: "the chain" of every domain separation.
     fn chain(&self) -> Hash;
     /// The last finalised block, without its transactions.

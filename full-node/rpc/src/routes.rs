@@ -49,6 +49,7 @@ pub(crate) fn api(backend: Arc<dyn Backend>) -> Router {
         .route("/account/{address}", get(account))
         .route("/nodes", get(nodes))
         .route("/models", get(models))
+        .route("/float/{model}", get(float_model))
         .route("/query/{id}", get(query))
         .route("/tx", post(submit))
         .route("/metrics", get(figures))
@@ -130,6 +131,19 @@ async fn models(State(backend): Shared) -> Answer {
         }
     }
     Ok(Json(json!({ "models": models })))
+}
+
+/// The file that a digest names: whoever takes it hashes it again.
+async fn float_model(
+    State(backend): Shared,
+    Path(text): Path<String>,
+) -> Result<Response, ApiError> {
+    let model: Hash = text.parse().map_err(|_| {
+        ApiError::bad_request("not a model's digest").got(&text).expected("64 hexadecimal digits")
+    })?;
+    let file = backend.float_model(model).await?;
+    let file = file.ok_or_else(|| ApiError::not_found("no such float model").got(model))?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], file).into_response())
 }
 
 async fn query(State(backend): Shared, Path(text): Path<String>) -> Answer {

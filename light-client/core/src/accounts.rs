@@ -1,7 +1,8 @@
 //! Sending transactions: nonces that neither collide nor leave gaps, and waiting for inclusion.
 //!
 //! The next nonce is the larger of what the chain proves and what this device already used. Sends
-//! of one account are serialised; after a refusal the chain's word counts again.
+//! of one account are serialised; after a refusal the chain's word counts again. What is said in a dispute
+//! has no nonce: it waits for no other send, and none waits for it.
 
 use std::{
     collections::HashMap,
@@ -44,7 +45,8 @@ pub struct ProvenAccount {
 pub struct Outgoing {
     light: LightClient,
     signed: SignedTx,
-    next: OwnedMutexGuard<Option<u64>>,
+    /// The account's nonces, unless it needs none.
+    next: Option<OwnedMutexGuard<Option<u64>>>,
 }
 
 impl Outgoing {
@@ -58,16 +60,11 @@ impl Outgoing {
     /// # Errors
     /// [`AskError::Rejected`] with the chain's reason, or any other [`AskError`].
     pub async fn submit(mut self) -> Result<SignedTx, AskError> {
-        match self.light.submit(self.signed.id(), self.signed.to_bytes()).await {
-            Ok(()) => {
-                *self.next = Some(self.signed.tx.nonce + 1);
-                Ok(self.signed)
-            }
-            Err(error) => {
-                *self.next = None;
-                Err(error)
-            }
+        let submitted = self.light.submit(self.signed.id(), self.signed.to_bytes()).await;
+        if let Some(next) = &mut self.next {
+            **next = submitted.is_ok().then_some(self.signed.tx.nonce + 1);
         }
+        submitted.map(|()| self.signed)
     }
 }
 
@@ -116,7 +113,8 @@ impl Accounts {
 
     /// Signs one transaction with the next nonce; `fee` in unes, at least the chain's minimum.
     ///
-    /// Other sends of the account wait until the result is submitted or dropped.
+    /// Other sends of the account wait until the result is submitted or dropped; not so for what has a
+    /// [place](Action::place) of its own, which has no nonce.
     ///
     /// # Errors
     /// [`AskError`] when the account cannot be proven.
@@ -126,14 +124,17 @@ impl Accounts {
         action: Action,
         fee: Amount,
     ) -> Result<Outgoing, AskError> {
-        let sender = key.public();
+        let (sender, chain) = (key.public(), self.light.chain());
+        if action.place().is_some() {
+            let signed = Tx { chain, sender, nonce: 0, fee, action }.sign(key);
+            return Ok(Outgoing { light: self.light.clone(), signed, next: None });
+        }
         let slot = lock(&self.next).entry(sender).or_default().clone();
         let next = slot.lock_owned().await;
         let proven = self.account(&sender).await?.account.nonce;
         let nonce = next.map_or(proven, |used| used.max(proven));
-        let chain = self.light.chain();
         let signed = Tx { chain, sender, nonce, fee, action }.sign(key);
-        Ok(Outgoing { light: self.light.clone(), signed, next })
+        Ok(Outgoing { light: self.light.clone(), signed, next: Some(next) })
     }
 
     /// Signs and submits one transaction.

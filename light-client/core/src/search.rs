@@ -139,6 +139,11 @@ impl VectorCache {
     }
 }
 
+/// A token's bytes where a model brings its tokenizer, which is not asked for a mere estimate: English
+/// has four. No text makes more tokens than bytes, so that a passage is at most three times as long as
+/// meant.
+const BYTES_PER_TOKEN: usize = 3;
+
 /// What a search is about to do.
 pub struct SearchPlan {
     passages: Vec<Passage>,
@@ -163,6 +168,7 @@ impl SearchPlan {
         let tokenizer = prepared.encoder()?.tokenizer();
         // Passages are cut far below the model's limit, so a text that reaches it is too long anyway.
         let count = |text: &str| {
+            let Some(tokenizer) = tokenizer else { return text.len().div_ceil(BYTES_PER_TOKEN) };
             let ids = tokenizer.encode(text);
             if ids.truncated { usize::MAX } else { ids.len() - 2 }
         };

@@ -14,6 +14,10 @@ pub enum Route {
     Conversation(ConversationId),
     /// Draw a digit.
     Digit,
+    /// Run a float model.
+    Float,
+    /// Classify a text.
+    Classify,
     /// One query and its answer.
     Job(JobId),
     /// Live blocks and nodes.
@@ -40,6 +44,8 @@ impl Route {
             Some("chat") => Self::Chat,
             Some("c") => number(parts.next()).map_or(Self::Chat, Self::Conversation),
             Some("digit") => Self::Digit,
+            Some("float") => Self::Float,
+            Some("classify") => Self::Classify,
             Some("q") => number(parts.next()).map_or(Self::Playground, Self::Job),
             Some("block") => number(parts.next()).map_or(Self::Network, Self::Block),
             Some("network") => Self::Network,
@@ -58,6 +64,8 @@ impl Route {
             Self::Chat => "#/chat".to_owned(),
             Self::Conversation(id) => format!("#/c/{id}"),
             Self::Digit => "#/digit".to_owned(),
+            Self::Float => "#/float".to_owned(),
+            Self::Classify => "#/classify".to_owned(),
             Self::Job(id) => format!("#/q/{id}"),
             Self::Network => "#/network".to_owned(),
             Self::Block(height) => format!("#/block/{height}"),
@@ -71,7 +79,12 @@ impl Route {
     /// The navigation entry this page belongs to.
     pub fn section(self) -> Self {
         match self {
-            Self::Chat | Self::Conversation(_) | Self::Digit | Self::Job(_) => Self::Playground,
+            Self::Chat
+            | Self::Conversation(_)
+            | Self::Digit
+            | Self::Float
+            | Self::Classify
+            | Self::Job(_) => Self::Playground,
             Self::Block(_) => Self::Network,
             other => other,
         }
@@ -84,6 +97,8 @@ impl Route {
             Self::Chat => "Chat",
             Self::Conversation(_) => "Conversation",
             Self::Digit => "Read a digit",
+            Self::Float => "Run any model",
+            Self::Classify => "Classify a text",
             Self::Job(_) => "Answer",
             Self::Network => "Network",
             Self::Block(_) => "Block",
@@ -106,6 +121,8 @@ mod tests {
             Route::Chat,
             Route::Conversation(1_700_000_000_124),
             Route::Digit,
+            Route::Float,
+            Route::Classify,
             Route::Job(1_700_000_000_123),
             Route::Network,
             Route::Block(0),

@@ -12,7 +12,7 @@ fn model() -> Model {
 }
 
 fn embed(model: &Model, text: &str) -> Embedding {
-    let tokens = model.tokenizer().encode(text);
+    let tokens = model.tokenizer().unwrap().encode(text);
     assert!(!tokens.truncated && tokens.len() <= 128, "{} tokens: {text}", tokens.len());
     let run = EncoderRun::start(model, &[tokens]).unwrap();
     run.run(&PlainEngine(model)).unwrap().remove(0)

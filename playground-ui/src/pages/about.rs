@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// `(promise, how this device knows, under which assumption)`
-const PROMISES: [(&str, &str, &str); 6] = [
+const PROMISES: [(&str, &str, &str); 7] = [
     (
         "In the masked lane, neither node alone can read your text.",
         "Before each layer your device hides its values behind fresh random numbers; one node gets the hidden values, the other the seed of the numbers. Each half alone is noise.",
@@ -25,6 +25,11 @@ const PROMISES: [(&str, &str, &str); 6] = [
         "In the sealed lane, nobody but the committee reads your text, and its nodes agreed.",
         "Each node gets an envelope of its own. Your device compares what they compute row by row, and looks up on the chain that they published equal traces.",
         "The nodes read it, and may pass it on. If all nodes of one part of the model lie alike, nothing shows it: the odds are beside the choice of lane.",
+    ),
+    (
+        "Models that run in floats: a majority of the nodes ran something near to the named model. That is evidence, no proof.",
+        "Your device compares their outputs and fingerprints of values inside their runs, by thresholds measured beforehand, and shows the error rates.",
+        "The nodes read the inputs. They do not lie alike, and none adjusts its answer to the thresholds, which are public. The network’s operators measured them.",
     ),
     (
         "Nobody picked the nodes for you.",

@@ -1,11 +1,11 @@
 //! One button: this browser serves noise products for others and is paid.
 
 use leptos::prelude::*;
-use nesa_messages::{AdapterReport, DonateLimits, DonatePhase, ServingOn, ToWorker};
+use nesa_messages::{AdapterReport, DonateLimits, DonatePhase, PoolView, ServingOn, ToWorker};
 
 use crate::{
     bridge,
-    format::{bytes, millis, thousands},
+    format::{bytes, millis, plural, thousands},
     parts::{HashText, ProblemNote, icon},
     route::Route,
     state::App,
@@ -73,8 +73,8 @@ fn Uses() -> impl IntoView {
         <section class="block" aria-labelledby="uses-title">
             <h2 id="uses-title">"What it will use"</h2>
             <div class="prose"><ul>
-                <li>"One processor core, only while a query is being served; the graphics processor instead, \
-                    if it computes the exact bits, within the memory you allow it."</li>
+                <li>"One processor core, and as many more as you lend, only while a query is being served; the graphics \
+                    processor instead, if it computes the exact bits, within the memory you allow it."</li>
                 <li>{size} ", downloaded once, checked, and kept on this device."</li>
                 <li>"Your connection: up to an eighth of a megabyte for each token served, within the limit you set."</li>
                 <li>"A small bond from the local network’s faucet. A bond from a faucet is only ever drawn for the seed’s side."</li>
@@ -83,6 +83,11 @@ fn Uses() -> impl IntoView {
             <p class="small muted">"Closing the page ends it. Unfinished work is not paid, and the asker’s device moves on to another node."</p>
         </section>
     }
+}
+
+/// Cores beside the one that serves, as far as the browser tells; the worker starts eight at most.
+fn spare_cores() -> u32 {
+    (window().navigator().hardware_concurrency() as u32).saturating_sub(1).min(8)
 }
 
 #[component]
@@ -115,6 +120,29 @@ fn Limits(limits: RwSignal<DonateLimits>, #[prop(into)] serving: Signal<bool>) -
                     prop:value=move || limits.get().max_gpu_mb.to_string()
                     on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_gpu_mb = n); changed(); } }/>
             </div>
+            <label class="check">
+                <input type="checkbox" id="floats" data-test="donate-floats" prop:checked=move || limits.get().floats
+                    on:change:target=move |e| { let on = e.target().checked(); limits.update(|l| l.floats = on); changed(); }/>
+                <span>"Run models in floats too"
+                    <span class="small muted">" Their inputs are no noise: this device reads them. Downloads the models, and with the first run the engine: about 2 MB. \
+                        Each runs in a worker of its own, which is ended when it takes too long."</span></span>
+            </label>
+            <div class="field">
+                <label for="threads">{move || match (spare_cores(), limits.get().threads.min(spare_cores())) {
+                    (0, _) => "Processor cores: one, this device has no other to lend".to_owned(),
+                    (_, 0) => "Processor cores: one".to_owned(),
+                    (most, more) => format!("Processor cores: {} of {}", more + 1, most + 1),
+                }}</label>
+                <input id="threads" type="range" min="0" max=spare_cores().to_string() step="1" disabled=spare_cores() == 0
+                    prop:value=move || limits.get().threads.min(spare_cores()).to_string()
+                    on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.threads = n); changed(); } }/>
+            </div>
+            <div class="field">
+                <label for="max-threads-mb">{move || format!("Memory of the other cores: up to {}", bytes(u64::from(limits.get().max_threads_mb) << 20))}</label>
+                <input id="max-threads-mb" type="range" min="16" max="2048" step="16" disabled=spare_cores() == 0
+                    prop:value=move || limits.get().max_threads_mb.to_string()
+                    on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_threads_mb = n); changed(); } }/>
+            </div>
         </div>
     }
 }
@@ -136,6 +164,10 @@ fn Meter() -> impl IntoView {
                     <div><dt>"Time"</dt><dd>{millis(d.serving_ms)}<small>{format!("{} computing", millis(d.busy_ms))}</small></dd></div>
                     <div><dt>"Bond"</dt><dd>{format!("{} NES", d.bond)}</dd></div>
                 </dl>
+                {(d.floats > 0 || d.no_floats.is_some()).then(|| view! {
+                    <p data-test="donate-float-models">{plural(u64::from(d.floats), "model")} " run in floats."
+                        {d.no_floats.clone().map(|why| format!(" Not all that are offered: {why}."))}</p>
+                })}
                 {processors(d.on)}
                 {d.node.map(|n| view! { <p class="small muted">"This browser’s node key " <HashText hash=n name="node key"/></p> })}
             }}}
@@ -157,6 +189,7 @@ fn processors(on: ServingOn) -> impl IntoView {
     };
     view! {
         <p>"Serves on " <strong data-test="donate-processor">{serves}</strong></p>
+        <p>"Threads: " <strong data-test="donate-threads">{threads(&on.pool)}</strong></p>
         <div class="scroll" tabindex="0" role="region" aria-label="Processors"><table>
             <thead><tr><th>"Processor"</th><th class="r">"Products"</th><th class="r">"Products per second"</th></tr></thead>
             <tbody>
@@ -164,11 +197,26 @@ fn processors(on: ServingOn) -> impl IntoView {
                         {format!(" holds {} of {} layers, {}", on.gpu_stages, on.stages, bytes(on.gpu_bytes))}</small> })}</td>
                     <td class="r" data-test="donate-gpu-products">{thousands(on.gpu_products)}</td>
                     <td class="r">{pace(on.gpu_products, on.gpu_ms)}</td></tr>
+                <tr><td>"CPU kernel, several threads"{(on.pool.stages > 0).then(|| view! { <small>
+                        {format!(" {} of {} layers, {}", on.pool.stages, on.stages, bytes(on.pool.bytes))}</small> })}</td>
+                    <td class="r" data-test="donate-pool-products">{thousands(on.pool.products)}</td>
+                    <td class="r">{pace(on.pool.products, on.pool.ms)}</td></tr>
                 <tr><td>"CPU kernel"</td>
                     <td class="r" data-test="donate-cpu-products">{thousands(on.cpu_products)}</td>
                     <td class="r">{pace(on.cpu_products, on.cpu_ms)}</td></tr>
             </tbody></table></div>
     }
+}
+
+/// How many threads take part, and why not more.
+fn threads(pool: &PoolView) -> String {
+    let more = match pool.threads {
+        0 => "one".to_owned(),
+        more => format!("{} with the node’s own", more + 1),
+    };
+    pool.because
+        .as_ref()
+        .map_or_else(|| more.clone(), |because| format!("{more}, because {because}"))
 }
 
 #[component]

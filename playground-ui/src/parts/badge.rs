@@ -12,6 +12,7 @@ pub(crate) fn state_class(state: StepState) -> &'static str {
         StepState::Verified => "verified",
         StepState::Failed => "failed",
         StepState::NotChecked => "not-checked",
+        StepState::Evidence => "statistical",
     }
 }
 
@@ -27,6 +28,7 @@ pub(crate) fn state_word(state: StepState) -> &'static str {
         StepState::Verified => "Verified here",
         StepState::Failed => "Failed",
         StepState::NotChecked => "Not checked",
+        StepState::Evidence => "Statistical evidence",
     }
 }
 

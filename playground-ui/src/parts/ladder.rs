@@ -1,7 +1,9 @@
 //! The verification ladder: steps in the order they happen, and what they do not show.
 
 use leptos::prelude::*;
-use nesa_messages::{Lane, NOT_PROVEN, NOT_PROVEN_SEALED, Step, StepId, StepState};
+use nesa_messages::{
+    Lane, NOT_PROVEN, NOT_PROVEN_FLOAT, NOT_PROVEN_SEALED, Step, StepId, StepState,
+};
 
 use super::{Prose, copy, icon, state_class, state_word};
 use crate::{bridge, format::millis, state::App};
@@ -9,10 +11,7 @@ use crate::{bridge, format::millis, state::App};
 /// A ladder. The bottom rung is the page's own doing: it is never shown as verified.
 #[component]
 pub(crate) fn Ladder(#[prop(into)] steps: Signal<Vec<Step>>) -> impl IntoView {
-    let lane = Memo::new(move |_| {
-        let sealed = steps.with(|all| all.iter().any(|s| s.id == StepId::TracesEqual));
-        if sealed { Lane::Sealed } else { Lane::Masked }
-    });
+    let lane = Memo::new(move |_| steps.with(|all| Lane::of(all)));
     view! {
         <ol class="ladder">
             {move || StepId::of(lane.get()).map(|id| {
@@ -35,6 +34,7 @@ fn NotProven(lane: Memo<Lane>) -> impl IntoView {
     let lines = move || match lane.get() {
         Lane::Masked => &NOT_PROVEN[..],
         Lane::Sealed => &NOT_PROVEN_SEALED[..],
+        Lane::Float => &NOT_PROVEN_FLOAT[..],
     };
     view! {
         <section class="not-proven" aria-labelledby="not-proven">

@@ -9,6 +9,7 @@ mod markdown;
 mod palette;
 mod problem;
 mod rail;
+mod send;
 mod spark;
 mod toast;
 
@@ -21,5 +22,6 @@ pub(crate) use markdown::Markdown;
 pub(crate) use palette::Palette;
 pub(crate) use problem::ProblemNote;
 pub(crate) use rail::Rail;
+pub(crate) use send::{GateLine, Send, gate_words};
 pub(crate) use spark::{Sparkline, SplitBar};
 pub(crate) use toast::Toasts;

@@ -28,10 +28,12 @@ enum Action {
 
 type Command = (&'static str, &'static str, Action);
 
-const COMMANDS: [Command; 21] = [
+const COMMANDS: [Command; 23] = [
     ("New search", "Playground", Action::Go(Route::Playground)),
     ("New chat: ask a model", "Playground", Action::Go(Route::Chat)),
     ("Read a digit", "Playground", Action::Go(Route::Digit)),
+    ("Run any model", "Playground", Action::Go(Route::Float)),
+    ("Classify a text", "Playground", Action::Go(Route::Classify)),
     ("Settings of the chat: temperature, seed, system prompt", "Chat", Action::Settings),
     ("Write the last answer again", "Chat", Action::Regenerate),
     ("Stop", "Answer", Action::Stop),

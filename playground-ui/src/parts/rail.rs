@@ -1,7 +1,7 @@
 //! The history rail: kept on this device, deletable.
 
 use leptos::{ev, prelude::*};
-use nesa_messages::{ConversationItem, HistoryItem, JobState};
+use nesa_messages::{ConversationItem, HistoryItem, JobState, TaskKind};
 use wasm_bindgen::JsCast;
 
 use super::icon;
@@ -93,6 +93,8 @@ impl Line {
     fn job(item: HistoryItem) -> Self {
         let end = match item.state {
             JobState::Running => "running",
+            // Evidence is no check that holds.
+            JobState::Answered if item.kind == TaskKind::Float => "answered",
             JobState::Answered if item.all_verified => "all checks held",
             JobState::Answered => "answered",
             JobState::Failed => "failed",

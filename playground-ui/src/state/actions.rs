@@ -2,8 +2,8 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    Document, Draft, JobId, JobState, JobView, Lane, Task, TaskKind, ToWorker, WalletCommand,
-    WalletState,
+    Document, Draft, FloatView, JobId, JobState, JobView, Lane, Task, TaskKind, ToWorker,
+    WalletCommand, WalletState,
 };
 use nesa_page::digit::Drawing;
 
@@ -61,21 +61,51 @@ impl App {
         let kind = task.kind();
         let (question, documents) = match &task {
             Task::Search { question, .. } => (question.clone(), titles),
+            Task::Float { .. } => (self.float_title(), Vec::new()),
+            Task::Classify { text, pair, .. } => {
+                let both: Vec<_> =
+                    [Some(text), pair.as_ref()].into_iter().flatten().cloned().collect();
+                (both.join("\n"), Vec::new())
+            }
             _ => ("A drawn digit".to_owned(), Vec::new()),
         };
+        let float = match &task {
+            Task::Float { inputs, replicas, .. } => Some(FloatView {
+                inputs: inputs.clone(),
+                replicas: *replicas,
+                ..FloatView::default()
+            }),
+            _ => None,
+        };
         bridge::send(&ToWorker::Run { job, task, options });
-        self.expect(JobView { id: job, kind, question, documents, ..JobView::default() });
+        self.expect(JobView { id: job, kind, question, documents, float, ..JobView::default() });
         match kind {
+            // The next run is most likely of the same inputs, changed a little.
+            TaskKind::Float => {}
             TaskKind::Digit => self.drawing.update(Drawing::clear),
+            TaskKind::Classify => self.draft.update(|d| {
+                d.text.clear();
+                d.pair.clear();
+            }),
             _ => self.draft.update(|d| d.question.clear()),
         }
         self.announce("Sent. Checking begins.");
         self.go(Route::Job(job));
     }
 
+    /// What a run is called in the history.
+    fn float_title(self) -> String {
+        let name = untrack(|| self.model()).map(|m| m.name).unwrap_or_default();
+        format!("A run of {name}")
+    }
+
     /// Shows a job that was just sent, until the worker tells of it.
     pub(super) fn expect(self, view: JobView) {
-        let lane = if view.sealed.is_some() { Lane::Sealed } else { Lane::Masked };
+        let lane = match (&view.sealed, &view.float) {
+            (Some(_), _) => Lane::Sealed,
+            (_, Some(_)) => Lane::Float,
+            _ => Lane::Masked,
+        };
         let ladder = nesa_messages::Step::ladder_of(lane);
         let view = JobView { started_ms: now_ms(), state: JobState::Running, ladder, ..view };
         self.jobs.update(|all| {

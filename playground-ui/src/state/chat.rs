@@ -132,7 +132,9 @@ impl App {
         self.act.set(Act::Ask);
         self.announce(match lane.lane {
             Lane::Masked => "Sent. The answer appears as its tokens are checked.",
-            Lane::Sealed => "Sent. The answer appears as it is written, not yet verified.",
+            Lane::Sealed | Lane::Float => {
+                "Sent. The answer appears as it is written, not yet verified."
+            }
         });
         self.go(Route::Conversation(id));
     }

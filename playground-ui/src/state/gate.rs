@@ -2,10 +2,10 @@
 
 use leptos::prelude::*;
 use nesa_messages::{
-    Lane, LaneChoice, ModelFamily, ModelOffer, ModelPhase, NetworkPhase, PreparationChoice, Task,
-    TaskKind, ToWorker, WalletState,
+    FloatTensor, Lane, LaneChoice, ModelFamily, ModelOffer, ModelPhase, NetworkPhase,
+    PreparationChoice, Task, TaskKind, ToWorker, WalletState,
 };
-use nesa_page::sealed;
+use nesa_page::{float, sealed};
 
 use super::{App, QuoteState};
 use crate::bridge;
@@ -35,6 +35,17 @@ impl App {
                 let image = self.drawing.with(|d| (!d.is_empty()).then(|| d.image().to_vec()))?;
                 Some(Task::Digit { model, image })
             }
+            TaskKind::Float => {
+                let model = self.model()?.digest;
+                let inputs = self.float_inputs()?.ok()?;
+                Some(Task::Float { model, inputs, replicas: self.lane().replicas })
+            }
+            TaskKind::Classify => {
+                let ModelOffer { digest: model, pairs, .. } = self.model()?;
+                let given = |text: &str| Some(text.trim().to_owned()).filter(|t| !t.is_empty());
+                let (text, pair) = self.draft.with(|d| (given(&d.text), given(&d.pair)));
+                Some(Task::Classify { model, text: text?, pair: pair.filter(|_| pairs) })
+            }
             TaskKind::Search | TaskKind::Embed => self.draft.with(|d| {
                 (!d.documents.is_empty()).then(|| Task::Search {
                     documents: d.documents.clone(),
@@ -49,21 +60,34 @@ impl App {
         match self.mode.get() {
             TaskKind::Chat => Some(ModelFamily::Decoder),
             TaskKind::Digit => Some(ModelFamily::Classifier),
+            TaskKind::Float => Some(ModelFamily::Float),
+            TaskKind::Classify => Some(ModelFamily::TextClassifier),
             TaskKind::Search | TaskKind::Embed => None,
         }
     }
 
-    /// The lane of this page with its parameters: chosen in a chat, masked everywhere else.
+    /// What is typed as inputs of the float model chosen, or in words what is wrong with it.
+    pub(crate) fn float_inputs(self) -> Option<Result<Vec<FloatTensor>, String>> {
+        let offer = self.model()?.float?;
+        Some(self.draft.with(|d| float::parse(&d.float.text, &offer.inputs)))
+    }
+
+    /// The lane of this page with its parameters: chosen in a chat, masked everywhere else but for float
+    /// models.
     pub(crate) fn lane(self) -> LaneChoice {
         match self.mode.get() {
             TaskKind::Chat => self.draft.with(|d| d.chat.lane),
+            TaskKind::Float => {
+                let replicas = self.draft.with(|d| d.float.replicas.clamp(2, 7));
+                LaneChoice { lane: Lane::Float, replicas, ..LaneChoice::default() }
+            }
             _ => LaneChoice::default(),
         }
     }
 
     /// Whether nodes will read what is sent from this page.
     pub(crate) fn sealed(self) -> bool {
-        self.lane().lane == Lane::Sealed
+        self.lane().lane != Lane::Masked
     }
 
     /// Changes the lane of the chat in the input.
@@ -92,6 +116,7 @@ impl App {
     pub(crate) fn model(self) -> Option<ModelOffer> {
         let chosen = match self.mode.get() {
             TaskKind::Chat => self.draft.with(|d| d.chat.model.clone()),
+            TaskKind::Float => self.draft.with(|d| d.float.model.clone()),
             _ => self.reader.get(),
         };
         let offers = self.offers();
@@ -211,7 +236,19 @@ impl App {
             TaskKind::Chat if !self.has_message() => Some("Write a message."),
             TaskKind::Digit if none() => Some("No model here reads digits."),
             TaskKind::Digit if self.drawing.with(|d| d.is_empty()) => Some("Draw a digit first."),
-            TaskKind::Chat | TaskKind::Digit => None,
+            TaskKind::Float if none() => Some("No model here runs in floats."),
+            TaskKind::Float => match self.float_inputs() {
+                Some(Err(_)) => Some("The inputs do not fit the model."),
+                _ => self
+                    .model()
+                    .and_then(|m| m.float?.problem)
+                    .map(|_| "This model cannot be compared."),
+            },
+            TaskKind::Classify if none() => Some("No model here classifies texts."),
+            TaskKind::Classify if self.draft.with(|d| d.text.trim().is_empty()) => {
+                Some("Write or paste a text.")
+            }
+            TaskKind::Chat | TaskKind::Digit | TaskKind::Classify => None,
             _ if self.draft.with(|d| d.documents.is_empty()) => Some("Add a document first."),
             _ if self.draft.with(|d| d.question.trim().is_empty()) => Some("Ask a question."),
             _ => None,

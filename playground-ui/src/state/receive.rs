@@ -98,16 +98,21 @@ impl App {
     /// A draft of another conversation than the one on the page waits for its turn.
     fn receive_draft(self, draft: Draft) {
         let here = self.draft.with_untracked(|d| d.chat.conversation);
-        let Draft { documents, question, options, chat } = draft;
+        let Draft { documents, question, options, chat, float, text, pair } = draft;
+        // Made-up inputs may stand there by now; an empty draft does not take them away.
+        let now = self.draft.with_untracked(|d| d.float.clone());
+        let float = if float.text.is_empty() { now } else { float };
         if self.mode.get_untracked() == TaskKind::Chat && chat.conversation != here {
             self.drafts.update(|all| {
                 all.insert(chat.conversation, chat);
             });
             self.draft.update(|d| {
                 (d.documents, d.question, d.options) = (documents, question, options);
+                d.float = float;
+                (d.text, d.pair) = (text, pair);
             });
         } else {
-            self.draft.set(Draft { documents, question, options, chat });
+            self.draft.set(Draft { documents, question, options, chat, float, text, pair });
         }
     }
 
@@ -214,9 +219,10 @@ impl App {
 fn spoken(job: &JobView) -> String {
     /// Longest answer read out by itself, in characters; a longer one is read in place.
     const READ_OUT: usize = 600;
-    let said: String = match (&job.written, &job.digit) {
-        (Some(written), _) => written.text.chars().take(READ_OUT).collect(),
-        (_, Some(digit)) => digit.class.to_string(),
+    let said: String = match (&job.written, &job.digit, &job.classified) {
+        (Some(written), ..) => written.text.chars().take(READ_OUT).collect(),
+        (_, Some(digit), _) => digit.class.to_string(),
+        (.., Some(found)) => found.labels.get(found.class as usize).cloned().unwrap_or_default(),
         _ => String::new(),
     };
     if said.is_empty() {

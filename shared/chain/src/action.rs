@@ -4,7 +4,8 @@ mod committee;
 mod seed;
 
 pub use committee::{
-    AnswerDispute, ClaimServed, ClaimShard, CloseDispute, CommitShard, OpenDispute, Pair, Reveal,
+    AnswerDispute, ClaimServed, ClaimShard, CloseDispute, CommitShard, OpenDispute, Pair, Place,
+    Reveal, Step,
 };
 pub use seed::SeedBytes;
 
@@ -367,6 +368,18 @@ codec_action!(
 );
 
 impl Action {
+    /// The place that this fills by itself, for what is said in a dispute: its transaction carries no
+    /// nonce. `None` for everything else, which its sender's nonces order.
+    pub const fn place(&self) -> Option<Place> {
+        let (pair, step) = match self {
+            Self::OpenDispute(open) => (open.pair, Step::Open),
+            Self::AnswerDispute(answer) => (answer.pair, Step::Answer(answer.round)),
+            Self::CloseDispute(close) => (close.pair, Step::Close),
+            _ => return None,
+        };
+        Some(Place { pair, step })
+    }
+
     /// A short name for logs and lists.
     pub const fn name(&self) -> &'static str {
         match self {

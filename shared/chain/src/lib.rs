@@ -34,7 +34,7 @@ pub use committee::{Committee, Seat, ShardCommittee, Terms};
 pub use genesis::Genesis;
 pub use keys::Key;
 pub use limits::MAX_TX_BYTES;
-pub use nesa_trace::Ruling;
+pub use nesa_trace::{Decision, Grounds, Ruling};
 pub use params::Params;
 pub use query::{QueryRecord, Status};
 pub use trust::TrustRoot;

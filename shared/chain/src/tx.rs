@@ -23,7 +23,8 @@ pub struct Tx {
     pub chain: Hash,
     /// Whose money and whose nonce.
     pub sender: Address,
-    /// Number of the sender's transactions before this one; each number is used once.
+    /// Number of the sender's transactions before this one; each number is used once. 0, and not counted,
+    /// for an action that has a [place](Action::place) of its own.
     pub nonce: u64,
     /// Fee in unes, for the block's leader.
     pub fee: Amount,

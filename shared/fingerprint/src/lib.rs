@@ -22,20 +22,30 @@
 #![deny(missing_docs)]
 
 mod agreement;
+mod answer;
 mod calibration;
+mod card;
 mod fingerprint;
+mod plan;
 mod rate;
 mod sketch;
 mod statistics;
+mod tensor;
 
 pub use agreement::{Decision, MAX_ANSWERS, Run, agree};
+pub use answer::{Answer, decide};
 pub use calibration::{
     Calibration, CalibrationError, Class, Demand, FLOOR, MAX_CLASSES, MAX_PLATFORMS, Weakness,
 };
+pub use card::{Card, CardError, Dimension, InputInfo};
 pub use fingerprint::{Fingerprint, FingerprintError, MAX_SKETCHES};
+pub use plan::{Plan, SKETCH_ENTRIES, TAPS};
 pub use rate::Rate;
 pub use sketch::{EXPONENT_BITS, Limits, MANTISSA_BITS, MAX_ENTRIES, Sketch, SketchError, Value};
 pub use statistics::{Statistics, output_difference};
+pub use tensor::{
+    Data, Kind, MAX_RANK, MAX_TENSORS, Tensor, TensorError, TensorLimits, many, volume,
+};
 
 #[cfg(test)]
 mod tests;

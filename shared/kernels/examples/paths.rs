@@ -6,7 +6,7 @@
 use cpu_time::ThreadTime;
 use nesa_kernels::attention::{self, AttentionScratch, Cache, Look};
 use nesa_kernels::ops::{self, Requantize, RowScale};
-use nesa_kernels::{Path, decoder, matmul_i8_i16, matmul_mask_u32};
+use nesa_kernels::{Path, Weight, decoder, nibbles};
 
 /// `[n, k, tokens]`: stages of MiniLM and of a model of 135M parameters, prompts and single rows.
 const SHAPES: [[usize; 3]; 6] = [
@@ -37,7 +37,7 @@ fn least(rounds: usize, mut f: impl FnMut()) -> f64 {
 
 /// One line: what is timed, then a figure for each path.
 fn line(what: &str, mut figure: impl FnMut() -> f64) {
-    print!("{what:34}");
+    print!("{what:40}");
     for path in vector_paths() {
         let figure = path.during(&mut figure).unwrap_or_default();
         print!("{figure:14.2}");
@@ -50,7 +50,7 @@ fn vector_paths() -> impl Iterator<Item = Path> {
 }
 
 fn main() {
-    print!("{:34}", "");
+    print!("{:40}", "");
     for path in vector_paths() {
         print!("{:>14}", path.name());
     }
@@ -59,18 +59,22 @@ fn main() {
         let products = n * k * tokens;
         let w: Vec<i8> = (0..n * k).map(|i| (i * 7919 % 255) as i8).collect();
         // Twelve bits, as the models have.
-        let x: Vec<i16> = (0..tokens * k).map(|i| (i * 104_729 % 4095) as i16 - 2047).collect();
+        let x: Vec<i32> = (0..tokens * k).map(|i| (i * 104_729 % 4095) as i32 - 2047).collect();
         let share: Vec<u32> =
             (0..tokens * k).map(|i| (i as u32).wrapping_mul(2_654_435_761)).collect();
         let (mut y, mut masked) = (vec![0; n * tokens], vec![0; n * tokens]);
         let rounds = (WORK / products).clamp(9, 500);
         let rate = |seconds: f64| products as f64 / seconds * 1e-9;
-        line(&format!("product {n}x{k}, {tokens} rows"), || {
-            rate(least(rounds, || matmul_i8_i16(&w, &x, n, k, tokens, &mut y)))
-        });
-        line(&format!("masked product {n}x{k}, {tokens} rows"), || {
-            rate(least(rounds, || matmul_mask_u32(&w, &share, n, k, tokens, &mut masked)))
-        });
+        let packed: Vec<u8> =
+            (0..n * nibbles::packed_bytes(k)).map(|i| (i * 7919 % 251) as u8).collect();
+        for (form, w) in [("", Weight::Bytes(&w)), (", four bits", Weight::Nibbles(&packed))] {
+            line(&format!("product {n}x{k}, {tokens} rows{form}"), || {
+                rate(least(rounds, || w.matmul_i8(&x, n, k, tokens, &mut y)))
+            });
+            line(&format!("masked {n}x{k}, {tokens} rows{form}"), || {
+                rate(least(rounds, || w.matmul_mask_u32(&share, n, k, tokens, &mut masked)))
+            });
+        }
     }
     for [width, tokens, queries] in ATTENTION {
         let values = |len: usize| -> Vec<i16> {

@@ -3,6 +3,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::packed::{Digits, MULTIPLIERS, PackedRows, WEIGHTS, by_digits};
 use crate::vector::{MOST_LANES, Vector};
 
 /// 256-bit registers, with or without AVX-VNNI.
@@ -219,6 +220,104 @@ impl<const VNNI: bool> Vector for Lanes256<VNNI> {
             _mm256_storeu_si256(out.as_mut_ptr().cast(), v.0);
             _mm256_storeu_si256(out.as_mut_ptr().add(4).cast(), v.1);
             out
+        }
+    }
+}
+
+/// Low and high nibbles of each byte.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+unsafe fn nibbles(bytes: __m256i) -> [__m256i; 2] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let low = _mm256_set1_epi8(15);
+        [_mm256_and_si256(bytes, low), _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), low)]
+    }
+}
+
+/// Unpacks groups of 16 bytes whose multipliers are behind `first` others in `multipliers`.
+///
+/// # Safety
+/// The CPU has AVX2.
+#[inline(always)]
+pub(crate) unsafe fn unpack_groups(
+    groups: &[[u8; 16]],
+    multipliers: &[u8],
+    first: usize,
+    out: &mut [[i8; 32]],
+) {
+    for (g, (out, bytes)) in out.iter_mut().zip(groups).enumerate() {
+        let g = first + g;
+        // That of a byte's low half.
+        let table = &WEIGHTS[usize::from((multipliers[g / 2] >> (4 * (g % 2))) & 15)];
+        // SAFETY: sixteen bytes of each, and room for twice as many; features are the caller's promise.
+        unsafe {
+            let (mask, table) = (_mm_set1_epi8(15), _mm_loadu_si128(table.as_ptr().cast()));
+            // What the table has too much of, its highest bit takes away.
+            let table = _mm_xor_si128(table, _mm_set1_epi8(0x80_u8 as i8));
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            let low = _mm_shuffle_epi8(table, _mm_and_si128(bytes, mask));
+            let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), mask);
+            _mm_storeu_si128(out.as_mut_ptr().cast(), low);
+            _mm_storeu_si128(out.as_mut_ptr().add(16).cast(), _mm_shuffle_epi8(table, high));
+        }
+    }
+}
+
+/// With VNNI weights are looked up; without, products of such large bytes would saturate, and nibbles are
+/// multiplied.
+impl<const VNNI: bool> Digits for Lanes256<VNNI> {
+    const TOGETHER: usize = 2;
+    const SURPLUS: i32 = if VNNI { 128 } else { 0 };
+    type Scale = __m256i;
+
+    methods! {
+        fn start(digits: [__m256i; 2]) -> __m256i {
+            let (zero, eight) = (_mm256_setzero_si256(), _mm256_set1_epi8(8));
+            if VNNI {
+                return zero;
+            }
+            let low = _mm256_maddubs_epi16(eight, digits[0]);
+            let high = _mm256_maddubs_epi16(eight, digits[1]);
+            _mm256_sub_epi16(zero, _mm256_add_epi16(low, high))
+        }
+        fn weights(
+            bytes: __m256i, multipliers: *const u8, step: usize
+        ) -> ([__m256i; 2], __m256i) {
+            let two = usize::from(multipliers.add(step).read());
+            if VNNI {
+                let table = _mm256_loadu_si256(WEIGHTS[two].as_ptr().cast());
+                let [low, high] = nibbles(bytes);
+                let weights = [_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high)];
+                return (weights, table);
+            }
+            // Eight more than the nibble, which makes it unsigned.
+            let bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(0x88_u8 as i8));
+            (nibbles(bytes), _mm256_loadu_si256(MULTIPLIERS[two].as_ptr().cast()))
+        }
+        fn accumulate(
+            sum: __m256i, start: __m256i, weights: ([__m256i; 2], __m256i), digits: [__m256i; 2]
+        ) -> __m256i {
+            let ([low, high], scale) = weights;
+            if VNNI {
+                let sum = _mm256_dpbusd_avx_epi32(sum, low, digits[0]);
+                return _mm256_dpbusd_avx_epi32(sum, high, digits[1]);
+            }
+            let low = _mm256_maddubs_epi16(low, digits[0]);
+            let high = _mm256_maddubs_epi16(high, digits[1]);
+            let dots = _mm256_add_epi16(start, _mm256_add_epi16(low, high));
+            Self::multiply_add(sum, dots, scale)
+        }
+        fn next_digit(v: __m256i) -> __m256i { _mm256_slli_epi32::<8>(v) }
+    }
+}
+
+impl<const VNNI: bool> PackedRows for Lanes256<VNNI> {
+    methods! {
+        fn few(w: &[u8], x: &[i16], tokens: usize, y: &mut [i32]) {
+            by_digits::<Self>(w, x, tokens, y)
         }
     }
 }

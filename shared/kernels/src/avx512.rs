@@ -5,6 +5,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::packed::{Digits, PackedRows, by_digits};
 use crate::vector::{MOST_LANES, Vector};
 
 pub(crate) struct Avx512;
@@ -229,6 +230,51 @@ impl Vector for Avx512 {
             _mm512_storeu_si512(out.as_mut_ptr().cast(), v.0);
             _mm512_storeu_si512(out.as_mut_ptr().add(8).cast(), v.1);
             out
+        }
+    }
+}
+
+/// Looking weights up as [`crate::avx2`] does is no faster here: it takes the port of shuffles.
+impl Digits for Avx512 {
+    const TOGETHER: usize = 4;
+    const SURPLUS: i32 = 0;
+    type Scale = __m512i;
+
+    methods! {
+        fn start(digits: [__m512i; 2]) -> __m512i {
+            let (zero, eight) = (_mm512_setzero_si512(), _mm512_set1_epi8(8));
+            let surplus = _mm512_dpbusd_epi32(zero, eight, digits[0]);
+            _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(surplus, eight, digits[1]))
+        }
+        fn weights(
+            bytes: __m512i, multipliers: *const u8, step: usize
+        ) -> ([__m512i; 2], __m512i) {
+            // Eight more than the nibble, which makes it unsigned.
+            let bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8(0x88_u8 as i8));
+            let low = _mm512_set1_epi8(15);
+            let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), low);
+            let low = _mm512_and_si512(bytes, low);
+            let four = _mm512_set1_epi16(multipliers.add(2 * step).cast::<i16>().read_unaligned());
+            // Bits 0, 4, 8 and 12 on in the first, the second, … 128 bits.
+            let shifts = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12);
+            let scale = _mm512_and_si512(_mm512_srlv_epi32(four, shifts), _mm512_set1_epi32(15));
+            ([low, high], scale)
+        }
+        fn accumulate(
+            sum: __m512i, start: __m512i, weights: ([__m512i; 2], __m512i), digits: [__m512i; 2]
+        ) -> __m512i {
+            let dots = _mm512_dpbusd_epi32(start, weights.0[0], digits[0]);
+            let dots = _mm512_dpbusd_epi32(dots, weights.0[1], digits[1]);
+            Self::multiply_add(sum, dots, weights.1)
+        }
+        fn next_digit(v: __m512i) -> __m512i { _mm512_slli_epi32::<8>(v) }
+    }
+}
+
+impl PackedRows for Avx512 {
+    methods! {
+        fn few(w: &[u8], x: &[i16], tokens: usize, y: &mut [i32]) {
+            by_digits::<Self>(w, x, tokens, y)
         }
     }
 }

@@ -26,24 +26,29 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod bytes;
 mod dispatch;
+mod dot;
 mod freivalds;
 mod matmul;
 mod matvec;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod packed;
 mod path;
 mod product;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 mod vector;
+mod weight;
 
 pub use dispatch::path_name;
+pub use dot::dot_u32;
 pub use freivalds::{P61, RowFold, rt_w_mod_p};
 pub use matmul::{
     Strided, attention_context, attention_scores, matmul_full_i64, matmul_i8, matmul_i8_i16,
     matmul_mask_u32,
 };
 pub use path::Path;
+pub use weight::Weight;
 
 /// Reads bytes as signed bytes, without copying.
 pub fn as_i8(bytes: &[u8]) -> &[i8] {

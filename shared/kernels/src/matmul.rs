@@ -4,7 +4,9 @@
 //! `W·s = W·low + 2^16·(W·high) mod 2^32`; for the full product the halves' sums are taken over pieces of
 //! `k` short enough for 32 bits.
 
+use crate::Weight;
 use crate::matvec::matvec;
+use crate::packed::{few, panel::Packed};
 use crate::product::{Columns, Rows, Shape, product, product_i8};
 use crate::reference;
 use crate::reference::check_shapes;
@@ -31,14 +33,19 @@ fn rows<T>(data: &[T], width: usize) -> Rows<'_, T> {
 /// # Panics
 /// When a slice does not have the length its shape says.
 pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
-    check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
+    exact(Weight::Bytes(w), x, n, k, tokens, y);
+}
+
+/// [`matmul_i8`] of any weight.
+pub(crate) fn exact(w: Weight<'_>, x: &[i32], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
+    check(w, x.len(), y.len(), n, k, tokens);
     let narrow: Vec<i16> = x.iter().map(|&v| v as i16).collect();
     // A fold, since it vectorises where a search that may stop does not.
     let lost = narrow.iter().zip(x).fold(0, |lost, (&n, &x)| lost | (i32::from(n) ^ x));
     if lost == 0 {
-        matmul_i8_i16(w, &narrow, n, k, tokens, y);
+        narrowed(w, &narrow, n, k, tokens, y);
     } else {
-        reference::matmul_i8(w, x, n, k, tokens, y);
+        reference::matmul_i8(&w.bytes(k), x, n, k, tokens, y);
     }
 }
 
@@ -47,11 +54,26 @@ pub fn matmul_i8(w: &[i8], x: &[i32], n: usize, k: usize, tokens: usize, y: &mut
 /// # Panics
 /// When a slice does not have the length its shape says.
 pub fn matmul_i8_i16(w: &[i8], x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
-    check_shapes(w.len(), x.len(), y.len(), n, k, tokens);
-    if (1..=FEW).contains(&tokens) && k > 0 && n > 0 {
-        return matvec(w, x, tokens, y);
+    let w = Weight::Bytes(w);
+    check(w, x.len(), y.len(), n, k, tokens);
+    narrowed(w, x, n, k, tokens, y);
+}
+
+fn check(w: Weight<'_>, x: usize, y: usize, n: usize, k: usize, tokens: usize) {
+    assert!(w.holds(n, k), "w is not [{n}, {k}]");
+    check_shapes(n * k, x, y, n, k, tokens);
+}
+
+/// [`matmul_i8_i16`] of any weight, whose shapes are checked.
+fn narrowed(w: Weight<'_>, x: &[i16], n: usize, k: usize, tokens: usize, y: &mut [i32]) {
+    let is_few = (1..=FEW).contains(&tokens) && k > 0 && n > 0;
+    let shape = Shape { n, k, tokens, y_stride: n };
+    match w {
+        Weight::Bytes(w) if is_few => matvec(w, x, tokens, y),
+        Weight::Bytes(w) => product_i8(rows(w, k), rows(x, k), shape, y),
+        Weight::Nibbles(w) if is_few => few(w, x, tokens, y),
+        Weight::Nibbles(data) => product(Packed { data, k }, rows(x, k), shape, y),
     }
-    product_i8(rows(w, k), rows(x, k), Shape { n, k, tokens, y_stride: n }, y);
 }
 
 /// A matrix inside a slice: its first value, and the distance between its rows.
@@ -127,14 +149,26 @@ pub fn matmul_mask_u32(
     tokens: usize,
     out: &mut [u32],
 ) {
-    check_shapes(w.len(), share.len(), out.len(), n, k, tokens);
+    masked(Weight::Bytes(w), share, n, k, tokens, out);
+}
+
+/// [`matmul_mask_u32`] of any weight.
+pub(crate) fn masked(
+    w: Weight<'_>,
+    share: &[u32],
+    n: usize,
+    k: usize,
+    tokens: usize,
+    out: &mut [u32],
+) {
+    check(w, share.len(), out.len(), n, k, tokens);
     if k == 0 || n == 0 {
         return out.fill(0);
     }
     let mut sums = vec![0i32; 2 * tokens.min(AT_ONCE) * n];
     for (share, out) in share.chunks(AT_ONCE * k).zip(out.chunks_mut(AT_ONCE * n)) {
         let sums = &mut sums[..2 * out.len()];
-        matmul_i8_i16(w, &halves(share), n, k, 2 * out.len() / n, sums);
+        narrowed(w, &halves(share), n, k, 2 * out.len() / n, sums);
         let (low, high) = sums.split_at(out.len());
         for ((out, &low), &high) in out.iter_mut().zip(low).zip(high) {
             *out = (low as u32).wrapping_add((high as u32) << 16);

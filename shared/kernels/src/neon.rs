@@ -5,6 +5,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use crate::bytes::Bytes;
+use crate::packed::{Digits, PackedRows, by_digits};
 use crate::vector::{MOST_LANES, Vector};
 
 /// 128-bit registers.
@@ -184,5 +185,51 @@ impl Bytes for Neon {
             );
         }
         sum
+    }
+}
+
+impl Digits for Neon {
+    const TOGETHER: usize = 4;
+    const SURPLUS: i32 = 0;
+    type Scale = int32x4_t;
+
+    methods! {
+        fn start(_digits: [int32x4_t; 2]) -> int32x4_t { vdupq_n_s32(0) }
+        fn weights(
+            bytes: int32x4_t, multipliers: *const u8, step: usize
+        ) -> ([int32x4_t; 2], int32x4_t) {
+            let bytes = vreinterpretq_s8_s32(bytes);
+            let low = vshrq_n_s8::<4>(vshlq_n_s8::<4>(bytes));
+            let high = vshrq_n_s8::<4>(bytes);
+            let two = multipliers.add(step / 2).read();
+            let scale = vdupq_n_s16(i16::from((two >> (4 * (step % 2))) & 15));
+            let weights = [vreinterpretq_s32_s8(low), vreinterpretq_s32_s8(high)];
+            (weights, vreinterpretq_s32_s16(scale))
+        }
+        fn accumulate(
+            sum: int32x4_t,
+            _start: int32x4_t,
+            weights: ([int32x4_t; 2], int32x4_t),
+            digits: [int32x4_t; 2]
+        ) -> int32x4_t {
+            // Signed as they are, so a group's sum starts with nothing.
+            let ([low, high], scale) = weights;
+            let w = [vreinterpretq_s8_s32(low), vreinterpretq_s8_s32(high)];
+            let d = [vreinterpretq_s8_s32(digits[0]), vreinterpretq_s8_s32(digits[1])];
+            let dots = vmull_s8(vget_low_s8(w[0]), vget_low_s8(d[0]));
+            let dots = vmlal_high_s8(dots, w[0], d[0]);
+            let dots = vmlal_s8(dots, vget_low_s8(w[1]), vget_low_s8(d[1]));
+            let dots = vreinterpretq_s32_s16(vmlal_high_s8(dots, w[1], d[1]));
+            Self::multiply_add(sum, dots, scale)
+        }
+        fn next_digit(v: int32x4_t) -> int32x4_t { vshlq_n_s32::<8>(v) }
+    }
+}
+
+impl PackedRows for Neon {
+    methods! {
+        fn few(w: &[u8], x: &[i16], tokens: usize, y: &mut [i32]) {
+            by_digits::<Self>(w, x, tokens, y)
+        }
     }
 }

@@ -76,6 +76,31 @@ unsafe fn fast<V: Vector>(packed: &[u8], k: usize, out: &mut [i8]) {
     }
 }
 
+/// Unpacks whole groups of a row of `k` weights, from group `first` on, as many as fill `out`. Weights past
+/// `k` are what their bits happen to say.
+///
+/// # Panics
+/// When the row does not have those groups.
+#[inline(always)]
+pub(crate) fn unpack_groups(row: &[u8], k: usize, first: usize, out: &mut [i8]) {
+    let (groups, multipliers) = split(row, k);
+    for (g, (out, bytes)) in
+        out.as_chunks_mut::<GROUP>().0.iter_mut().zip(&groups[first..]).enumerate()
+    {
+        weights(bytes, multiplier(multipliers, first + g), out);
+    }
+}
+
+/// The groups of a packed row of `k` weights, and its multipliers.
+///
+/// # Panics
+/// When the row is shorter.
+#[inline(always)]
+pub(crate) fn split(row: &[u8], k: usize) -> (&[[u8; GROUP / 2]], &[u8]) {
+    let (groups, multipliers) = row.split_at(k.div_ceil(GROUP) * (GROUP / 2));
+    (groups.as_chunks().0, multipliers)
+}
+
 #[inline(always)]
 fn multiplier(multipliers: &[u8], group: usize) -> i16 {
     i16::from((multipliers[group / 2] >> (4 * (group % 2))) & 15)

@@ -45,11 +45,11 @@ pub(crate) trait Weights: Copy {
 /// What part of an `[n, k]` weight to pack.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
-    n: usize,
-    k: usize,
-    row: usize,
-    column: usize,
-    pairs: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+    pub(crate) pairs: usize,
 }
 
 /// [`Vector::transpose_i8`].

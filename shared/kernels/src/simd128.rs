@@ -3,6 +3,7 @@
 
 use std::arch::wasm32::*;
 
+use crate::packed::{PackedRows, by_words};
 use crate::vector::{MOST_LANES, Vector};
 
 pub(crate) struct Simd128;
@@ -141,5 +142,11 @@ impl Vector for Simd128 {
             v128_store(out.as_mut_ptr().add(2).cast(), v.1);
             out
         }
+    }
+}
+
+impl PackedRows for Simd128 {
+    methods! {
+        fn few(w: &[u8], x: &[i16], tokens: usize, y: &mut [i32]) { by_words(w, x, tokens, y) }
     }
 }

@@ -143,6 +143,36 @@ proptest! {
         })?;
     }
 
+    /// Without a bias a biased row is a plain one but for the bits that are dropped, and a bias that
+    /// outweighs every score decides alone.
+    #[test]
+    fn biased_softmax(
+        scores in (1usize..60).prop_flat_map(any_row),
+        multiplier in 0u32..1 << 31,
+        at in 0usize..60,
+    ) {
+        let table: Vec<u16> = (0..64).map(|i| (63 - i) * 520).collect();
+        let n = scores.len();
+        let (mut expected, mut got) = (vec![0; n], vec![0; n]);
+        // 128-bit integers, straight from the definition.
+        let mut bias = vec![-7; n];
+        bias[at % n] = i32::MAX;
+        for bias in [vec![0; n], bias] {
+            let z = |j: usize| {
+                ((i128::from(scores[j]) * i128::from(multiplier)) >> 28) + i128::from(bias[j])
+            };
+            let max = (0..n).map(z).max().unwrap();
+            let e: Vec<i128> =
+                (0..n).map(|j| table[((max - z(j)) >> 12).min(63) as usize].into()).collect();
+            let r = (32767i128 << 31) / e.iter().sum::<i128>();
+            for (p, e) in expected.iter_mut().zip(&e) {
+                *p = ((e * r + (1 << 30)) >> 31) as i16;
+            }
+            ops::softmax_biased_row(&scores, multiplier, &bias, &table, &mut got);
+            prop_assert_eq!(&got, &expected);
+        }
+    }
+
     #[test]
     fn adding_embedding_and_narrowing(
         (a, b) in LENGTHS.prop_flat_map(|n| (any_row(n), any_row(n))),

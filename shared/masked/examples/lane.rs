@@ -236,7 +236,10 @@ fn main() -> Result<(), Failure> {
     let preparation = Arc::new(preparation);
     let mut rows = Vec::new();
     for tokens in [32usize, 256] {
-        let text = model.tokenizer().encode_within(&"the ".repeat(tokens), tokens);
+        let text = model
+            .tokenizer()
+            .ok_or("no WordPiece model")?
+            .encode_within(&"the ".repeat(tokens), tokens);
         let mut plain = (Vec::new(), f64::MAX);
         for _ in 0..2 * RUNS {
             let run = EncoderRun::start(&model, std::slice::from_ref(&text))?;

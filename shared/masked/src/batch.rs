@@ -75,15 +75,6 @@ impl Plan {
     }
 }
 
-/// How many images go into each pass, in order, when one image is at most `rows` rows of a stage; `None`
-/// when one image does not fit. A pass of n images has n × `rows` padded tokens, whatever is on them:
-/// stages of fewer rows are padded to it like any other.
-pub fn image_passes(images: usize, rows: usize) -> Option<Vec<usize>> {
-    let most = (MAX_PASS_TOKENS as usize).checked_div(rows).filter(|&most| most > 0)?;
-    let whole = core::iter::repeat_n(most, images / most);
-    Some(whole.chain(Some(images % most).filter(|&rest| rest > 0)).collect())
-}
-
 /// Tokens of a prompt that a pass reads at most.
 pub const PROMPT_PIECE: usize = 256;
 
@@ -124,16 +115,6 @@ mod tests {
         assert_eq!(bucket(256), Some(256));
         assert_eq!(bucket(257), None);
         assert_eq!(Plan::new(&[3, 0]), Err(LengthError { index: 1, tokens: 0 }));
-    }
-
-    #[test]
-    fn images_fill_passes() {
-        assert_eq!(image_passes(3, 64), Some(vec![3]));
-        assert_eq!(image_passes(17, 64), Some(vec![8, 8, 1]));
-        assert_eq!(image_passes(16, 64), Some(vec![8, 8]));
-        assert_eq!(image_passes(2, 512), Some(vec![1, 1]));
-        assert_eq!(image_passes(2, 513), None);
-        assert_eq!(image_passes(2, 0), None);
     }
 
     proptest! {

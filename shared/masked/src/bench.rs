@@ -14,6 +14,7 @@ use crate::{
     share, signing,
     spec::{self, BytesPerToken},
 };
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 
 /// Milliseconds for one padded token through every linear stage, by kind of work.
@@ -73,7 +74,7 @@ pub fn costs<'a>(
     clock: impl Fn() -> f64,
 ) -> Result<Costs, PrepareError> {
     let start = clock();
-    let of = |stage| -> &'a [i8] { weights.weights(stage) };
+    let of = |stage| -> Weight<'a> { weights.weights(stage) };
     let preparation = Preparation::from_weights(Hash::ZERO, lane, of, rng)?;
     let mut costs = Costs {
         bytes: lane.bytes_per_token(),
@@ -113,7 +114,7 @@ pub fn costs<'a>(
         };
         let mut y = vec![0; count * n];
         timed(&mut costs.plain_product_ms, &mut || {
-            nesa_kernels::matmul_i8(w, &x, n, k, count, &mut y);
+            w.matmul_i8(&x, n, k, count, &mut y);
         });
         let mut words = share::Share::default();
         timed(&mut costs.mask_ms, &mut || words = share::conceal(&x, &seed, bits));
@@ -121,11 +122,11 @@ pub fn costs<'a>(
         timed(&mut costs.pack_ms, &mut || to_a = pack::pack(&words, bits));
         let mut from_a = vec![0; count * n];
         timed(&mut costs.share_product_ms, &mut || {
-            nesa_kernels::matmul_mask_u32(w, &words, n, k, count, &mut from_a);
+            w.matmul_mask_u32(&words, n, k, count, &mut from_a);
         });
         let of_b = share::expand(&seed, count * k, bits);
         let mut from_b = vec![0; count * n];
-        nesa_kernels::matmul_mask_u32(w, &of_b, n, k, count, &mut from_b);
+        w.matmul_mask_u32(&of_b, n, k, count, &mut from_b);
         let (a, b) = (pack::pack(&from_a, bits), pack::pack(&from_b, bits));
         let mut sum = Vec::new();
         timed(&mut costs.unpack_ms, &mut || {

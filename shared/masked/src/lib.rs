@@ -25,6 +25,7 @@ pub mod client;
 pub mod commitment;
 pub mod field;
 pub mod freivalds;
+pub mod images;
 pub mod message;
 pub mod opened;
 pub mod origin;

@@ -14,7 +14,7 @@ use chacha20poly1305::{
     aead::{Aead, KeyInit, Payload},
 };
 use commonware_codec::Encode;
-use nesa_kernels::RowFold;
+use nesa_kernels::{RowFold, Weight};
 use nesa_primitives::{Hash, decode_exact};
 use rand_core::CryptoRng;
 use thiserror::Error;
@@ -120,19 +120,21 @@ impl Preparation {
         Builder { model, stages: stages.collect() }
     }
 
-    /// Prepares from whole weight matrices at hand, `weights(stage)` being `[n, k]` row-major.
+    /// Prepares from whole weight matrices at hand, `weights(stage)` being `[n, k]`.
     ///
     /// # Errors
     /// As [`Builder::rows`] and [`Builder::finish`].
-    pub fn from_weights<'a>(
+    pub fn from_weights<'a, W: Into<Weight<'a>>>(
         model: Hash,
         lane: &Lane,
-        weights: impl Fn(u16) -> &'a [i8],
+        weights: impl Fn(u16) -> W,
         rng: &mut impl CryptoRng,
     ) -> Result<Self, PrepareError> {
         let mut builder = Self::builder(model, lane, rng);
         for stage in lane.stages() {
-            builder.rows(stage.id, 0, weights(stage.id))?;
+            for (first, rows) in weights(stage.id).into().pieces(stage.k as usize) {
+                builder.rows(stage.id, first as u32, &rows)?;
+            }
         }
         builder.finish()
     }

@@ -1,6 +1,7 @@
 //! What the lane drives: a computation that hands out its linear stages.
 
-use nesa_model::classifier::ClassifierRun;
+use std::ops::Range;
+
 use nesa_model::decoder::{Writing, Written};
 use nesa_model::{Embedding, EncoderRun, Step};
 
@@ -16,6 +17,12 @@ pub trait Run {
 
     /// Takes the result of the stage it stands at, `[rows, n]`; `false` if it does not fit.
     fn resume(&mut self, y: Vec<i32>) -> bool;
+
+    /// The stages of the lane, of `all` there are, that the pass at hand goes through in order: all of them,
+    /// unless a computation has more rows than a pass. Depends on nothing private.
+    fn stages(&self, all: usize) -> Range<usize> {
+        0..all
+    }
 
     /// The pass that follows once it is done, if what it ended in leads to another: the next token of
     /// a text.
@@ -52,22 +59,6 @@ impl Run for EncoderRun {
 
     fn resume(&mut self, y: Vec<i32>) -> bool {
         EncoderRun::resume(self, y).is_ok()
-    }
-}
-
-/// The logits of each image. A dense layer has a row for an image, a convolution one for each window.
-impl Run for ClassifierRun {
-    type Output = Vec<Vec<i32>>;
-
-    fn step(&mut self) -> RunStep<Self::Output> {
-        match self.pending() {
-            Some(pending) => RunStep::Linear { stage: pending.stage.0, x: pending.x.to_vec() },
-            None => RunStep::Done(self.output().unwrap_or_default()),
-        }
-    }
-
-    fn resume(&mut self, y: Vec<i32>) -> bool {
-        ClassifierRun::resume(self, &y).is_ok()
     }
 }
 

@@ -15,20 +15,23 @@ use nesa_crypto::sign::SecretKey;
 use nesa_kernels::sample::Sampling;
 use nesa_masked::{
     Lane, Run,
-    batch::{PassPlan, Plan, image_passes, text_passes},
+    batch::{PassPlan, Plan, text_passes},
     client::{Action, Candidate, Committee, Config, Link, Pass, Session},
+    images::{ImagePlan, ImageRun},
     message,
     opened::recheck,
     preparation::Preparation,
     server::{self, Received, Terms},
     transcript::Transcript,
 };
-use nesa_model::classifier::{self, ClassifierModel, ClassifierRun, toy::ToyClassifier};
+use nesa_model::classifier::{self, ClassifierModel, toy::ToyClassifier};
 use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, Written, toy::ToyDecoder};
-use nesa_model::manifest::{Activation, ClassesConfig, Head, Pooling, WeightForm};
+use nesa_model::manifest::{
+    Activation, ClassesConfig, Head, ImageConfig, Layer, Pooling, WeightForm,
+};
 use nesa_model::{
-    Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainClassifier, PlainDecoder,
-    PlainEngine, TokenIds, toy,
+    Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainDecoder, PlainEngine,
+    TokenIds, toy,
 };
 use nesa_primitives::{Amount, Hash};
 use rand::{SeedableRng, rngs::StdRng};
@@ -211,7 +214,7 @@ fn check<R: Run<Output: PartialEq + std::fmt::Debug>>(
 }
 
 fn embeds(model: Model, texts: &[&str]) {
-    let texts: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().encode(t)).collect();
+    let texts: Vec<TokenIds> = texts.iter().map(|t| model.tokenizer().unwrap().encode(t)).collect();
     let plain: Vec<Vec<Embedding>> = passes(&model, &texts)
         .into_iter()
         .map(|pass| pass.run.run(&PlainEngine(&model)).unwrap())
@@ -327,17 +330,9 @@ fn images(model: &ClassifierModel, count: usize, seed: usize) -> Vec<Vec<u8>> {
     (0..count).map(|n| (0..model.image_len()).map(|i| value(i * 7 + n)).collect()).collect()
 }
 
-fn image_pass(model: &ClassifierModel, images: &[Vec<u8>]) -> Vec<Pass<ClassifierRun>> {
-    let rows = model.max_rows();
-    let mut rest = images;
-    let passes = image_passes(images.len(), rows).unwrap();
-    let pass = |count: usize| {
-        let (now, later) = rest.split_at(count);
-        rest = later;
-        let views: Vec<&[u8]> = now.iter().map(|i| &i[..]).collect();
-        Pass { run: ClassifierRun::start(model, &views).unwrap(), tokens: (count * rows) as u32 }
-    };
-    passes.into_iter().map(pass).collect()
+fn image_pass(model: &ClassifierModel, images: &[Vec<u8>]) -> Vec<Pass<ImageRun>> {
+    let plan = ImagePlan::new(images.len(), &model.stage_rows()).unwrap();
+    plan.start(model, images).unwrap()
 }
 
 /// Convolutions, pools and dense layers, whose rows differ in number from stage to stage.
@@ -349,12 +344,46 @@ fn a_toy_classifier_end_to_end() {
     let images = images(&model, 10, 3);
     let passes = || image_pass(&model, &images);
     assert_eq!(passes().len(), 2);
-    let plain: Vec<Vec<Vec<i32>>> =
-        passes().into_iter().map(|p| p.run.run(&PlainClassifier(&model)).unwrap()).collect();
-    let alone: Vec<Vec<i32>> =
-        images.iter().map(|i| classifier::interpreter::logits(&model, i).unwrap()).collect();
-    assert_eq!(plain.concat(), alone);
+    let logits = |i: &Vec<u8>| classifier::interpreter::logits(&model, i).unwrap();
+    let alone: Vec<Vec<i32>> = images.iter().map(logits).collect();
+    let plain = [alone[..8].to_vec(), alone[8..].to_vec()];
     check(&ExactModel::Classifier(model.clone()), passes, &plain);
+}
+
+/// Layers of more windows than a pass has rows: several passes, each paid, and the same logits; with liars,
+/// opened receipts and thin preparation as any other.
+#[test]
+fn layers_of_many_windows_end_to_end() {
+    let square = classifier::toy::square;
+    let toy = ToyClassifier {
+        image: ImageConfig { channels: 1, height: 33, width: 31, max_value: 200 },
+        layers: vec![
+            Layer::Convolution { outputs: 3, window: square(3, 1, 1) },
+            Layer::Relu,
+            Layer::Convolution { outputs: 2, window: square(3, 1, 0) },
+            Layer::MaxPool(square(2, 2, 0)),
+            Layer::Convolution { outputs: 3, window: square(3, 1, 1) },
+            Layer::Dense { outputs: 4 },
+        ],
+        ..ToyClassifier::default()
+    };
+    let model = ClassifierModel::open(&classifier::toy::artifact(&toy).unwrap()).unwrap();
+    assert_eq!(model.stage_rows(), [33 * 31, 31 * 29, 15 * 14, 1]);
+    let images = images(&model, 3, 3);
+    let logits = |i: &Vec<u8>| classifier::interpreter::logits(&model, i).unwrap();
+    // Three passes an image, of which the last has the logits.
+    let plain: Vec<Vec<Vec<i32>>> =
+        images.iter().flat_map(|i| [vec![], vec![], vec![logits(i)]]).collect();
+    let plan = ImagePlan::new(3, &model.stage_rows()).unwrap();
+    assert_eq!(plan.passes(), [512; 3].map(|_| [512, 512, 450]).concat());
+    check(&ExactModel::Classifier(model.clone()), || image_pass(&model, &images), &plain);
+
+    // And what is on them does not show.
+    let trace = |images: &[Vec<u8>]| {
+        observed(&ExactModel::Classifier(model.clone()), image_pass(&model, images), None).2
+    };
+    let black = vec![vec![0; model.image_len()]];
+    assert!(trace(&black) == trace(&images[..1]));
 }
 
 /// Whoever watches both links learns the model and how many images there are, not what is on them.

@@ -4,11 +4,17 @@
 //!
 //! `cargo run --profile local -p nesa-model --example decode -- MODEL.nesa [PROMPT [WRITTEN [ROUNDS [THREADS [PATH]]]]]`
 //!
+//! In place of a file, `made-up-8` and `made-up-4` are the layers of SmolLM-135M (30 of width 576) with random
+//! weights of so many bits, 50 tokens of vocabulary and sequences of at most 64. `resident_mb` is what the process
+//! holds once the model is open.
+//!
 //! PATH names the instructions to use with one thread (`avx2`, `avx512-vnni`, …) in place of the fastest.
 
 use std::time::{Duration, Instant};
 
+use nesa_model::decoder::toy::{self, ToyDecoder};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Fed, Feed, Input, KvCache, Logits, Output};
+use nesa_model::manifest::WeightForm;
 use nesa_model::{Artifact, Linear, ModelLimits, PlainDecoder, StageId, ThreadedDecoder};
 
 type Failure = Box<dyn std::error::Error>;
@@ -63,8 +69,7 @@ fn main() -> Result<(), Failure> {
     let file = arguments.next().ok_or(usage)?;
     let mut number = |default: usize| arguments.next().map_or(Ok(default), |n| n.parse());
     let (prompt, written, rounds, threads) = (number(256)?, number(64)?, number(5)?, number(1)?);
-    let model =
-        DecoderModel::open(&Artifact::open(std::fs::read(file)?, &ModelLimits::default())?)?;
+    let model = DecoderModel::open(&artifact(&file)?)?;
     if threads == 1 {
         let alone = || measure(&model, &PlainDecoder(&model), [prompt, written, rounds, threads]);
         let Some(name) = arguments.next() else { return alone() };
@@ -79,12 +84,41 @@ fn main() -> Result<(), Failure> {
     Ok(pool.install(run)?)
 }
 
+fn artifact(file: &str) -> Result<Artifact, Failure> {
+    let form = match file {
+        "made-up-8" => WeightForm::Bytes,
+        "made-up-4" => WeightForm::Nibbles,
+        _ => return Ok(Artifact::open(std::fs::read(file)?, &ModelLimits::default())?),
+    };
+    let layers = ToyDecoder {
+        d_model: 576,
+        d_ff: 1536,
+        heads: 9,
+        kv_heads: 3,
+        head_width: 64,
+        layers: 30,
+        ..ToyDecoder::default()
+    };
+    // Read as a file would be, so that what it took to make it is given back.
+    let bytes = toy::artifact_of(&layers, form)?.to_file();
+    Ok(Artifact::open(bytes, &ModelLimits::default())?)
+}
+
+/// Resident memory of this process, megabytes; 0 where the system does not tell.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.unwrap_or_default() / 1000
+}
+
 fn measure(
     model: &DecoderModel,
     engine: &(dyn Linear + Sync),
     [prompt, written, rounds, threads]: [usize; 4],
 ) -> Result<(), Failure> {
     let engine = Timed { engine, spent: Default::default() };
+    let resident = resident();
     let token = |i: usize| (i * 7919 % model.config().vocab as usize) as u32;
     let mut reading = Least { whole: f64::MAX, other: f64::MAX };
     let mut writing = Least { whole: f64::MAX, other: f64::MAX };
@@ -111,7 +145,7 @@ fn measure(
     println!(
         "{{\"kernel\":\"{}\",\"prompt\":{prompt},\"written\":{written},\"threads\":{threads},\
          \"prefill_tokens_per_second\":{:.1},\"decode_tokens_per_second\":{:.2},\
-         \"prefill_other_ms\":{:.4},\"decode_other_ms\":{:.4},\"checksum\":\"{checksum:016x}\"}}",
+         \"resident_mb\":{resident},\"prefill_other_ms\":{:.4},\"decode_other_ms\":{:.4},\"checksum\":\"{checksum:016x}\"}}",
         nesa_kernels::path_name(),
         prompt as f64 / reading.whole,
         written as f64 / writing.whole,

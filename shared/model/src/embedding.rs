@@ -38,6 +38,19 @@ impl Embedding {
     }
 }
 
+/// The probabilities of classes by their logits (softmax), for display and JSON only: floats, which may
+/// differ in the last digit between machines, as the logits never do.
+#[allow(clippy::float_arithmetic)] // a view for people, never an input to anything exact
+pub fn probabilities(logits: &[i32]) -> Vec<f64> {
+    let unit = 1.0 / f64::from(1u32 << EMBEDDING_FRACTION_BITS);
+    let greatest = logits.iter().copied().max().unwrap_or(0);
+    // i64: the distance of two i32 need not fit one.
+    let weight = |&logit: &i32| ((i64::from(logit) - i64::from(greatest)) as f64 * unit).exp();
+    let weights: Vec<f64> = logits.iter().map(weight).collect();
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
 impl fmt::Debug for Embedding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { values, tokens, truncated } = self;

@@ -151,9 +151,19 @@ impl EncoderRun {
         let shift = u32::from(model.config().embed_shift);
         let mut hidden = vec![0; next * d];
         let mut rows = hidden.chunks_exact_mut(d);
+        let mut of_second = vec![0; d];
         for s in batch {
-            for (&id, position) in s.ids.iter().zip(model.0.position.chunks_exact(d)) {
+            // Segments are told apart where the model has an embedding for them.
+            let second = s.second.filter(|_| !model.0.segment.is_empty()).unwrap_or(usize::MAX);
+            let positions = model.0.position.chunks_exact(d);
+            for (t, (&id, mut position)) in s.ids.iter().zip(positions).enumerate() {
                 let id = id as usize;
+                if t >= second {
+                    for ((sum, p), s) in of_second.iter_mut().zip(position).zip(&model.0.segment) {
+                        *sum = p.saturating_add(*s);
+                    }
+                    position = &of_second;
+                }
                 if let Some(row) = rows.next() {
                     let scale = model.0.word_scale[id];
                     ops::embed_row(model.word_row(id), scale, shift, position, row);
@@ -371,8 +381,13 @@ impl EncoderRun {
             let weights = &mut weights[..tokens * tokens];
             for (h, &multiplier) in self.model.0.scores[layer].iter().enumerate() {
                 attention_scores(head(0, h), head(1, h), tokens, width, scores);
-                for (s, p) in scores.chunks_exact(tokens).zip(weights.chunks_exact_mut(tokens)) {
-                    ops::softmax_row(s, multiplier, &self.model.0.exp, p);
+                let rows = scores.chunks_exact(tokens).zip(weights.chunks_exact_mut(tokens));
+                for (t, (s, p)) in rows.enumerate() {
+                    let exp = &self.model.0.exp;
+                    match self.model.relative_row(h, t) {
+                        [] => ops::softmax_row(s, multiplier, exp, p),
+                        bias => ops::softmax_biased_row(s, multiplier, bias, exp, p),
+                    }
                 }
                 let p = Strided { data: weights, stride: tokens };
                 let out = &mut context[sequence.start * d + h * width..];

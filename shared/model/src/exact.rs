@@ -1,5 +1,6 @@
 //! A model of any family.
 
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::sync::Arc;
 
@@ -78,8 +79,8 @@ impl ExactModel {
         }
     }
 
-    /// The weight of a stage, `[n, k]` row-major; empty without weights.
-    pub fn weights(&self, stage: StageId) -> &[i8] {
+    /// The weight of a stage, `[n, k]`, in the form that the file has; empty without weights.
+    pub fn weights(&self, stage: StageId) -> Weight<'_> {
         match self {
             Self::Encoder(m) => m.weights(stage),
             Self::Decoder(m) => m.weights(stage),

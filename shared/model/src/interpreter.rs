@@ -62,7 +62,7 @@ fn linear(model: &Model, stage: usize, h: &[i128], limit: impl Fn(usize) -> i128
     }
     let r = (i128::from(spec.input_max()) << 46) / mantissa;
     let x: Vec<i128> = h.iter().map(|h| round_shift(h * r, 46 - exponent)).collect();
-    let weights = model.weights(StageId(stage as u16));
+    let weights = model.weights(StageId(stage as u16)).bytes(spec.k);
     (0..spec.n)
         .map(|j| {
             let row = &weights[j * spec.k..(j + 1) * spec.k];
@@ -92,13 +92,18 @@ fn attention(model: &Model, layer: usize, qkv: &Rows) -> Rows {
             };
             let scores: Vec<i128> = (0..qkv.len()).map(score).collect();
             let max = scores.iter().copied().max().unwrap_or(0);
-            let e: Vec<i128> = scores
-                .iter()
-                .map(|s| {
-                    let index = (((max - s) * multiplier) >> 40) as usize;
-                    i128::from(table[index.min(table.len() - 1)])
-                })
-                .collect();
+            let mut below: Vec<i128> =
+                scores.iter().map(|s| ((max - s) * multiplier) >> 40).collect();
+            if model.reading().relative {
+                let middle = model.max_tokens() - 1;
+                let row = &model.0.relative[h * (2 * middle + 1)..];
+                let z =
+                    |u: usize| ((scores[u] * multiplier) >> 28) + i128::from(row[middle + u - t]);
+                let max = (0..qkv.len()).map(z).max().unwrap_or(0);
+                below = (0..qkv.len()).map(|u| (max - z(u)) >> 12).collect();
+            }
+            let entry = |index: &i128| i128::from(table[(*index as usize).min(table.len() - 1)]);
+            let e: Vec<i128> = below.iter().map(entry).collect();
             let r = (32767i128 << 31) / e.iter().sum::<i128>();
             for i in 0..width {
                 let sum: i128 = e
@@ -130,12 +135,16 @@ pub fn embed(model: &Model, tokens: &TokenIds) -> Option<Embedding> {
     for (t, &id) in tokens.ids.iter().enumerate() {
         let scale = i128::from(model.0.word_scale[id as usize]);
         let word = model.word_row(id as usize);
-        let position = &model.0.position[t * d..(t + 1) * d];
-        let mut row: Vec<i128> = word
-            .iter()
-            .zip(position)
-            .map(|(&q, &p)| {
-                clamp(round_shift(i128::from(q) * scale, shift) + i128::from(p), RESIDUAL)
+        let second = tokens.second.is_some_and(|first| t >= first);
+        let mut row: Vec<i128> = (0..d)
+            .map(|i| {
+                let mut position = i128::from(model.0.position[t * d + i]);
+                if second && model.reading().segments {
+                    position += i128::from(model.0.segment[i]);
+                }
+                let position = position.clamp(i32::MIN.into(), i32::MAX.into());
+                let word = round_shift(i128::from(word[i]) * scale, shift);
+                clamp(word + position, RESIDUAL)
             })
             .collect();
         layer_norm(model, 0, &mut row);

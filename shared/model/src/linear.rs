@@ -1,5 +1,7 @@
 //! Who computes a linear stage.
 
+use nesa_kernels::Weight;
+
 use crate::classifier::ClassifierModel;
 use crate::decoder::DecoderModel;
 use crate::{LinearSpec, Model, StageId};
@@ -25,7 +27,7 @@ impl Linear for PlainEngine<'_> {
 
     fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
         let spec = self.0.stage(stage);
-        nesa_kernels::matmul_i8(self.0.weights(stage), x, spec.n, spec.k, tokens, y);
+        self.0.weights(stage).matmul_i8(x, spec.n, spec.k, tokens, y);
     }
 }
 
@@ -39,7 +41,7 @@ impl Linear for PlainDecoder<'_> {
 
     fn apply_to(&self, stage: StageId, x: &[i32], tokens: usize, y: &mut [i32]) {
         let spec = &self.0.stages()[usize::from(stage.0)];
-        nesa_kernels::matmul_i8(self.0.weights(stage), x, spec.n, spec.k, tokens, y);
+        self.0.weights(stage).matmul_i8(x, spec.n, spec.k, tokens, y);
     }
 }
 
@@ -52,8 +54,13 @@ impl Linear for PlainClassifier<'_> {
     }
 }
 
-pub(crate) fn product(spec: &LinearSpec, weights: &[i8], x: &[i32], tokens: usize) -> Vec<i32> {
+pub(crate) fn product(
+    spec: &LinearSpec,
+    weights: Weight<'_>,
+    x: &[i32],
+    tokens: usize,
+) -> Vec<i32> {
     let mut y = vec![0; tokens * spec.n];
-    nesa_kernels::matmul_i8(weights, x, spec.n, spec.k, tokens, &mut y);
+    weights.matmul_i8(x, spec.n, spec.k, tokens, &mut y);
     y
 }

@@ -1,6 +1,7 @@
 //! A model ready to run: checked parameters behind a cheap handle.
 
 use bytes::Bytes;
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use crate::artifact::{Artifact, Header, LocalPart};
 use crate::bounds::{BoundError, check_rows};
 use crate::layout::{TensorKind, encoder_stage_shape as stage_shape};
 use crate::manifest::{
-    EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
+    EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, Reading, STAGES_PER_LAYER,
 };
 use crate::parameters::{below_2_31, check_exp_table, i32s, u16s, u32s};
 use crate::tokenizer::{Tokenizer, VocabError};
-use crate::{LinearSpec, StageId};
+use crate::{Frame, LinearSpec, StageId};
 
 /// Why bytes that form a valid artifact are still no usable model.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -84,10 +85,23 @@ pub(crate) struct Inner {
     labels: Vec<String>,
     pub(crate) word_scale: Vec<u32>,
     pub(crate) position: Vec<i32>,
+    /// Of a model whose pairs have segments, otherwise empty.
+    pub(crate) segment: Vec<i32>,
+    /// `[heads, 2 · max_tokens − 1]` of a model with relative positions, otherwise empty.
+    pub(crate) relative: Vec<i32>,
     word: Range<usize>,
     weights: Option<Vec<Range<usize>>>,
     payload: Bytes,
-    tokenizer: Tokenizer,
+    frame: Frame,
+    tokenizer: Texts,
+}
+
+/// What makes pieces of texts.
+#[derive(Debug)]
+enum Texts {
+    WordPiece(Tokenizer),
+    /// `tokenizer.json`.
+    Brought(Bytes),
 }
 
 /// An exact model. Cloning shares it.
@@ -137,6 +151,11 @@ impl Model {
         &self.0.manifest.head
     }
 
+    /// What it reads, and how.
+    pub fn reading(&self) -> &Reading {
+        &self.0.manifest.reading
+    }
+
     /// Names of the classes if this is a text classifier, whose results are logits; otherwise there are
     /// none, and results are unit vectors.
     pub fn labels(&self) -> &[String] {
@@ -166,16 +185,18 @@ impl Model {
         &self.0.specs[usize::from(id.0)]
     }
 
-    /// The weight of a stage, `[n, k]` row-major; empty if the model was opened without weights.
+    /// The weight of a stage, `[n, k]`, in the form that the file has; empty if the model was opened
+    /// without weights.
     ///
     /// # Panics
     /// When the model has no such stage.
-    pub fn weights(&self, id: StageId) -> &[i8] {
+    pub fn weights(&self, id: StageId) -> Weight<'_> {
+        let stage = usize::from(id.0);
         let range = match &self.0.weights {
-            Some(ranges) => ranges[usize::from(id.0)].clone(),
+            Some(ranges) => ranges[stage].clone(),
             None => 0..0,
         };
-        nesa_kernels::as_i8(&self.0.payload[range])
+        self.0.header.layout().weight(stage, &self.0.payload[range])
     }
 
     /// Whether the weights are here.
@@ -183,9 +204,37 @@ impl Model {
         self.0.weights.is_some()
     }
 
-    /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.0.tokenizer
+    /// The tokenizer, if it is WordPiece.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        match &self.0.tokenizer {
+            Texts::WordPiece(tokenizer) => Some(tokenizer),
+            Texts::Brought(_) => None,
+        }
+    }
+
+    /// The `tokenizer.json` that the model brings instead. What it makes of a text, without special tokens,
+    /// goes into [`Model::frame`].
+    pub fn brought_tokenizer(&self) -> Option<&Bytes> {
+        match &self.0.tokenizer {
+            Texts::WordPiece(_) => None,
+            Texts::Brought(json) => Some(json),
+        }
+    }
+
+    /// How pieces of texts become sequences.
+    pub fn frame(&self) -> &Frame {
+        &self.0.frame
+    }
+
+    /// What is added to the scores of `head` for a query at `t`, by the key's position; empty without
+    /// relative positions.
+    pub(crate) fn relative_row(&self, head: usize, t: usize) -> &[i32] {
+        if self.0.relative.is_empty() {
+            return &[];
+        }
+        let middle = self.max_tokens() - 1;
+        let start = head * (2 * middle + 1) + middle - t;
+        &self.0.relative[start..start + middle + 1]
     }
 
     /// The word embedding row of a token, `[d_model]` of `i8`.
@@ -273,22 +322,38 @@ impl Model {
         let word_scale = u32s(bytes(TensorKind::WordScale, "word scale")?);
         below_2_31("word scale", &word_scale)?;
         let position = i32s(bytes(TensorKind::Position, "position embedding")?);
+        let segment = match manifest.reading.segments {
+            true => i32s(bytes(TensorKind::Segment, "segment embedding")?),
+            false => Vec::new(),
+        };
+        let relative = match manifest.reading.relative {
+            true => i32s(bytes(TensorKind::Relative, "relative positions")?),
+            false => Vec::new(),
+        };
         let word = layout.tensor(TensorKind::Word).ok_or(ModelError::Absent("words"))?.range();
         if word.end > payload.len() {
             return Err(ModelError::Absent("words"));
         }
-        let tokenizer = Tokenizer::new(
-            &manifest.tokenizer,
-            bytes(TensorKind::Vocab, "vocabulary")?,
-            e.vocab as usize,
-            usize::from(e.max_tokens),
-        )?;
+        let (count, max_tokens) = (e.vocab as usize, usize::from(e.max_tokens));
+        let (config, reading) = (&manifest.tokenizer, &manifest.reading);
+        let frame = Frame::new(config, reading, count, max_tokens)?;
+        let vocab = layout.tensor(TensorKind::Vocab).ok_or(ModelError::Absent("vocabulary"))?;
+        let bytes_of_vocab = bytes(TensorKind::Vocab, "vocabulary")?;
+        let tokenizer = match reading.brought {
+            true => Texts::Brought(payload.slice(vocab.range())),
+            false => {
+                let words = Tokenizer::new(config, reading, bytes_of_vocab, count, max_tokens)?;
+                Texts::WordPiece(words)
+            }
+        };
 
         let weights = if weights {
             let mut ranges = Vec::with_capacity(specs.len());
             for (i, spec) in specs.iter().enumerate() {
                 let rows = bytes(TensorKind::Weight(i), "weight")?;
-                check_rows(spec, 0, nesa_kernels::as_i8(rows))?;
+                for (first, rows) in layout.weight(i, rows).pieces(spec.k) {
+                    check_rows(spec, first, &rows)?;
+                }
                 let tensor = layout.tensor(TensorKind::Weight(i));
                 ranges.push(tensor.ok_or(ModelError::Absent("weight"))?.range());
             }
@@ -307,8 +372,11 @@ impl Model {
             labels,
             word_scale,
             position,
+            segment,
+            relative,
             word,
             weights,
+            frame,
             tokenizer,
             manifest: manifest.clone(),
             header: header.clone(),

@@ -88,7 +88,8 @@ pub fn self_test(model: &Model) -> Result<(), SelfTestError> {
     }
     for SelfTestVector { text, values } in self_test_vectors() {
         let absent = SelfTestError::NoEmbedding { text };
-        let batch = [model.tokenizer().encode(text)];
+        let words = model.tokenizer().ok_or(absent.clone())?;
+        let batch = [words.encode(text)];
         let run = EncoderRun::start(model, &batch).map_err(|_| absent.clone())?;
         let mut embeddings = run.run(&PlainEngine(model)).map_err(|_| absent.clone())?;
         let embedding = embeddings.pop().ok_or(absent)?;

@@ -27,19 +27,20 @@ impl Linear for ThreadedDecoder<'_> {
         let (w, n, k) = (self.0.weights(stage), spec.n, spec.k);
         let threads = rayon::current_num_threads();
         if threads == 1 || n * k * tokens < SMALLEST {
-            nesa_kernels::matmul_i8(w, x, n, k, tokens, y);
+            w.matmul_i8(x, n, k, tokens, y);
         } else if tokens == 1 {
             let rows = n.div_ceil(threads).next_multiple_of(ROWS);
             rayon::scope(|scope| {
-                for (w, y) in w.chunks(rows * k).zip(y.chunks_mut(rows)) {
-                    scope.spawn(move |_| nesa_kernels::matmul_i8(w, x, y.len(), k, 1, y));
+                for (i, y) in y.chunks_mut(rows).enumerate() {
+                    let w = w.rows(i * rows..i * rows + y.len(), k);
+                    scope.spawn(move |_| w.matmul_i8(x, y.len(), k, 1, y));
                 }
             });
         } else {
             let share = tokens.div_ceil(threads);
             rayon::scope(|scope| {
                 for (x, y) in x.chunks(share * k).zip(y.chunks_mut(share * n)) {
-                    scope.spawn(move |_| nesa_kernels::matmul_i8(w, x, n, k, y.len() / n, y));
+                    scope.spawn(move |_| w.matmul_i8(x, n, k, y.len() / n, y));
                 }
             });
         }

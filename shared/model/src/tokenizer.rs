@@ -1,17 +1,18 @@
-//! WordPiece for uncased BERT vocabularies.
+//! WordPiece for BERT vocabularies, uncased and cased.
 //!
 //! The same ids as the `BertNormalizer`, `BertPreTokenizer` and `WordPiece` of the `tokenizers`
 //! crate, in a fraction of its size, with the character data fixed in this crate
 //! (`unicode_tables.rs`) so that no toolchain update can change a model's input. Text never turns
 //! into special tokens: a literal `[SEP]` in a document is three ordinary tokens.
 //!
-//! Work is bounded by the model's token limit, not by the text: reading stops once it is reached.
+//! Work on one text is bounded by the model's token limit, not by the text: reading stops once it is
+//! reached. A pair is read whole, since how it is cut depends on both lengths.
 
 use thiserror::Error;
 
-use crate::TokenIds;
-use crate::manifest::TokenizerConfig;
+use crate::manifest::{Reading, TokenizerConfig};
 use crate::unicode::{fold, is_punctuation};
+use crate::{Frame, TokenIds};
 
 /// A vocabulary that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -59,7 +60,9 @@ pub struct Tokenizer {
     /// Bytes of the longest token; no longer piece needs looking up.
     longest: usize,
     config: TokenizerConfig,
-    max_tokens: usize,
+    /// Whether case and accents stay.
+    cased: bool,
+    frame: Frame,
 }
 
 /// Longest word a model may ask to be split, in characters; the work per word is quadratic in it.
@@ -72,6 +75,7 @@ impl Tokenizer {
     /// [`VocabError`] when it does not fit the configuration.
     pub fn new(
         config: &TokenizerConfig,
+        reading: &Reading,
         vocab: &[u8],
         count: usize,
         max_tokens: usize,
@@ -85,20 +89,13 @@ impl Tokenizer {
         if got != count || starts.last().copied() != Some(text.len() as u32) {
             return Err(VocabError::Count { got, expected: count });
         }
-        for special in [config.unknown, config.start, config.end] {
-            if special as usize >= count {
-                return Err(VocabError::Special { got: special, count });
-            }
-        }
+        let frame = Frame::new(config, reading, count, max_tokens)?;
         if config.max_word_chars > MAX_WORD_CHARS {
             let got = usize::from(config.max_word_chars);
             return Err(VocabError::Limit { what: "max_word_chars", got });
         }
-        if max_tokens < 2 {
-            return Err(VocabError::Limit { what: "max_tokens", got: max_tokens });
-        }
-        let mut tokenizer =
-            Self { text, starts, sorted: Vec::new(), longest: 0, config: *config, max_tokens };
+        let (config, cased, sorted) = (*config, reading.cased, Vec::new());
+        let mut tokenizer = Self { text, starts, sorted, longest: 0, config, cased, frame };
         let mut sorted: Vec<u32> = (0..count as u32).collect();
         sorted.sort_unstable_by(|&a, &b| tokenizer.token(a).cmp(&tokenizer.token(b)));
         if let Some(w) = sorted.windows(2).find(|w| tokenizer.token(w[0]) == tokenizer.token(w[1]))
@@ -125,45 +122,57 @@ impl Tokenizer {
 
     /// Longest sequence, special tokens included.
     pub fn max_tokens(&self) -> usize {
-        self.max_tokens
+        self.frame.max_tokens()
     }
 
     /// `[CLS] … [SEP]` for a text, cut to the model's limit.
     pub fn encode(&self, text: &str) -> TokenIds {
-        self.encode_within(text, self.max_tokens)
+        self.encode_within(text, self.max_tokens())
     }
 
     /// `[CLS] … [SEP]` for a text, cut to `max_tokens` (between 2 and the model's limit).
     pub fn encode_within(&self, text: &str, max_tokens: usize) -> TokenIds {
-        let room = max_tokens.clamp(2, self.max_tokens) - 2;
-        let mut ids = vec![self.config.start];
+        // One more than there is room for tells that the text is cut.
+        let most = max_tokens.clamp(2, self.max_tokens()) - 1;
+        self.frame.within(&self.pieces(text, most), max_tokens)
+    }
+
+    /// `[CLS] … [SEP] … [SEP]` for a pair of texts, cut to the model's limit: from the end of the longer
+    /// text, and if neither fits half of the room, both to the half. A pair with the empty text is the
+    /// text alone. `None` of a model that reads no pairs.
+    pub fn encode_pair(&self, text: &str, pair: &str) -> Option<TokenIds> {
+        if pair.is_empty() && self.frame.pairs() {
+            return Some(self.encode(text));
+        }
+        self.frame.pair(&self.pieces(text, usize::MAX), &self.pieces(pair, usize::MAX))
+    }
+
+    /// The pieces of a text, at least `most` of them or all.
+    fn pieces(&self, text: &str, most: usize) -> Vec<u32> {
+        let mut ids = Vec::new();
         let mut word = Word::new(usize::from(self.config.max_word_chars));
-        let mut full = false;
         let read = |word: &mut Word, ids: &mut Vec<u32>| {
             self.word_piece(word, ids);
             word.clear();
-            ids.len() > room + 1
         };
-        'text: for c in text.chars() {
-            for c in fold(c) {
+        for c in text.chars() {
+            for c in fold(c, self.cased) {
                 if c == ' ' {
-                    full = read(&mut word, &mut ids);
+                    read(&mut word, &mut ids);
                 } else if is_punctuation(c) {
-                    full = read(&mut word, &mut ids);
+                    read(&mut word, &mut ids);
                     word.push(c);
-                    full |= read(&mut word, &mut ids);
+                    read(&mut word, &mut ids);
                 } else {
                     word.push(c);
                 }
-                if full {
-                    break 'text;
-                }
+            }
+            if ids.len() >= most {
+                return ids;
             }
         }
-        full |= read(&mut word, &mut ids);
-        ids.truncate(room + 1);
-        ids.push(self.config.end);
-        TokenIds { ids, truncated: full }
+        read(&mut word, &mut ids);
+        ids
     }
 
     /// Greedy longest match first; a word with any part unmatched is `[UNK]` as a whole.

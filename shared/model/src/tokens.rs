@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-/// One tokenised text, `[CLS] … [SEP]` included. Its `Debug` does not show the text.
+/// One tokenised text or pair of texts, `[CLS] … [SEP]` included. Its `Debug` does not show the text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenIds {
     /// Vocabulary indices.
     pub ids: Vec<u32>,
+    /// Of a pair, how many tokens come before those of the second text's segment.
+    pub second: Option<usize>,
     /// Whether the text was longer than the model's limit and has been cut.
     pub truncated: bool,
 }

@@ -5,10 +5,10 @@ use nesa_primitives::Text;
 
 use crate::artifact::{Artifact, ArtifactError};
 use crate::bounds::row_bound;
-use crate::layout::{Layout, ModelLimits, TensorKind};
+use crate::layout::{Layout, ModelLimits, TensorKind, encoder_stage_shape};
 use crate::manifest::{
-    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, STAGES_PER_LAYER,
-    StageConfig, TokenizerConfig,
+    Activation, EncoderConfig, EncoderManifest, Head, Manifest, NormConfig, Reading,
+    STAGES_PER_LAYER, StageConfig, TokenizerConfig, WeightForm,
 };
 
 /// Shape of a made-up model.
@@ -48,12 +48,56 @@ pub fn artifact(config: &ToyConfig) -> Result<Artifact, ArtifactError> {
 ///
 /// # Errors
 /// As [`artifact`].
-pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact, ArtifactError> {
+pub fn artifact_with_head(config: &ToyConfig, head: Head) -> Result<Artifact, ArtifactError> {
+    artifact_with(config, head, Reading::default())
+}
+
+/// [`artifact_with_head`] whose weights are kept in a form.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_of(
+    config: &ToyConfig,
+    head: Head,
+    weights: WeightForm,
+) -> Result<Artifact, ArtifactError> {
+    build(config, head, Reading::default(), weights)
+}
+
+/// [`artifact_with_head`] with a reading of its own.
+///
+/// # Errors
+/// As [`artifact`].
+pub fn artifact_with(
+    config: &ToyConfig,
+    head: Head,
+    reading: Reading,
+) -> Result<Artifact, ArtifactError> {
+    build(config, head, reading, WeightForm::Bytes)
+}
+
+fn build(
+    config: &ToyConfig,
+    mut head: Head,
+    reading: Reading,
+    weights: WeightForm,
+) -> Result<Artifact, ArtifactError> {
     let mut vocab = String::from("[PAD]\n[UNK]\n[CLS]\n[SEP]\n");
     let mut count = 4u32;
     for c in 'a'..='z' {
         vocab.push_str(&format!("{c}\n##{c}\n"));
         count += 2;
+    }
+    if reading.brought {
+        // Each word a token, as a tokenizer.json.
+        let words = vocab.lines().enumerate().map(|(i, word)| format!("\"{word}\":{i}"));
+        let words = words.collect::<Vec<_>>().join(",");
+        vocab = format!(
+            "{{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],\
+             \"normalizer\":null,\"pre_tokenizer\":{{\"type\":\"WhitespaceSplit\"}},\
+             \"post_processor\":null,\"decoder\":null,\"model\":{{\"type\":\"WordLevel\",\
+             \"vocab\":{{{words}}},\"unk_token\":\"[UNK]\"}}}}"
+        );
     }
     let mut labels = String::new();
     if let Some(c) = &mut head.classes {
@@ -90,6 +134,8 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             max_word_chars: 100,
         },
         head,
+        weights,
+        reading,
         stages: vec![stage; layers * STAGES_PER_LAYER + head.stages()],
         norms: vec![NormConfig { shift: 36, epsilon: 1 }; layers * 2 + 1],
     };
@@ -111,7 +157,10 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             TensorKind::WordScale | TensorKind::Score(_) => {
                 words(&mut |_, r| (1 << 29) + (r % (1 << 28)) as u32, 4)
             }
-            TensorKind::Position => words(&mut |_, r| (r as i32 >> 12) as u32, 4),
+            TensorKind::Position | TensorKind::Segment => {
+                words(&mut |_, r| (r as i32 >> 12) as u32, 4)
+            }
+            TensorKind::Relative => words(&mut |_, r| (r as i32 >> 14) as u32, 4),
             TensorKind::NormGain(_) => words(&mut |_, r| (1 << 26) + (r % (1 << 25)) as u32, 4),
             TensorKind::NormBias(_) | TensorKind::Bias(_) => {
                 words(&mut |_, r| (r as i32 >> 20) as u32, 4)
@@ -132,11 +181,13 @@ pub fn artifact_with_head(config: &ToyConfig, mut head: Head) -> Result<Artifact
             | TensorKind::Template => {}
         }
     }
+    let manifest_sizes = manifest.clone();
     for (i, stage) in manifest.stages.iter_mut().enumerate() {
         if let Some(tensor) = layout.tensor(TensorKind::Weight(i)) {
-            let rows = nesa_kernels::as_i8(&payload[tensor.range()]);
+            let rows = layout.weight_rows(i, &payload[tensor.range()]);
+            let (k, _) = encoder_stage_shape(i, &manifest_sizes);
             let max = (1 << (config.input_bits - 1)) - 1;
-            let bound = rows.chunks_exact(tensor.row_bytes).map(|r| row_bound(r, max)).max();
+            let bound = rows.chunks_exact(k).map(|r| row_bound(r, max)).max();
             stage.row_bound_bits = (64 - bound.unwrap_or(1).leading_zeros()) as u8;
         }
     }

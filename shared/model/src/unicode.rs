@@ -1,11 +1,11 @@
-//! Character folding of uncased BERT: clean, space out ideographs, strip accents, lower-case.
+//! Character folding of BERT: clean, space out ideographs, and if uncased strip accents and lower-case.
 //!
 //! `BertNormalizer` works character by character except for the canonical reordering of combining
 //! marks, nearly all of which it then strips; so a table from one character to its folded form
 //! carries the whole of it. The tables are generated from that normaliser, and a test of the
 //! compiler crate compares them with it for every character there is.
 
-use crate::unicode_tables::{DROPPED, MAPPED, MAPPED_LONG, PUNCTUATION, SPACES};
+use crate::unicode_tables::{CONTROLS, DROPPED, MAPPED, MAPPED_LONG, PUNCTUATION, SPACES};
 
 /// First precomposed Hangul syllable, their number, and the Jamo they decompose to (Unicode 3.12).
 const HANGUL_FIRST: u32 = 0xAC00;
@@ -48,19 +48,20 @@ impl Iterator for Folded {
     }
 }
 
-/// Folds one character. Whitespace becomes a single space; dropped characters fold to nothing.
-pub(crate) fn fold(c: char) -> Folded {
+/// Folds one character. Whitespace becomes a single space; dropped characters fold to nothing. If
+/// `cased`, whatever else there is stays as it is.
+pub(crate) fn fold(c: char, cased: bool) -> Folded {
     let mut out = Folded::empty();
     if c.is_ascii() {
         match c {
             '\t' | '\n' | '\x0b' | '\x0c' | '\r' if !in_ranges(DROPPED, c as u32) => out.push(' '),
             c if c.is_ascii_control() => {}
-            c => out.push(c.to_ascii_lowercase()),
+            c => out.push(if cased { c } else { c.to_ascii_lowercase() }),
         }
         return out;
     }
     let code = c as u32;
-    if in_ranges(DROPPED, code) {
+    if in_ranges(if cased { CONTROLS } else { DROPPED }, code) {
         return out;
     }
     if in_ranges(SPACES, code) {
@@ -71,7 +72,9 @@ pub(crate) fn fold(c: char) -> Folded {
     if ideograph {
         out.push(' ');
     }
-    if (HANGUL_FIRST..HANGUL_FIRST + HANGUL_COUNT).contains(&code) {
+    if cased {
+        out.push(c);
+    } else if (HANGUL_FIRST..HANGUL_FIRST + HANGUL_COUNT).contains(&code) {
         let index = code - HANGUL_FIRST;
         let trailing = index % JAMO_TRAILING;
         push_code(&mut out, JAMO[0] + index / (JAMO_VOWELS * JAMO_TRAILING));

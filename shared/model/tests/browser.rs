@@ -66,6 +66,15 @@ fn weights_of_four_bits_equal_the_definition() {
         nibbles::unpack(&packed, k, &mut got);
         nibbles::plain(&packed, k, &mut expected);
         assert_eq!(got, expected);
+        // And products with the rows as they are packed, for a token or two and for more.
+        for tokens in [1, 2, 5] {
+            let x: Vec<i32> =
+                (0..tokens * k).map(|i| (i * 7919 % 65_536) as i32 - 32_768).collect();
+            let (mut y, mut right) = (vec![0; 3 * tokens], vec![0; 3 * tokens]);
+            nesa_kernels::Weight::Nibbles(&packed).matmul_i8(&x, 3, k, tokens, &mut y);
+            nesa_kernels::reference::matmul_i8(&expected, &x, 3, k, tokens, &mut right);
+            assert_eq!(y, right);
+        }
     }
     let text: Vec<u32> = (0..20).map(|i| i * 7 % TOY_VOCAB).collect();
     for (d_model, d_ff) in [(32, 48), (70, 100)] {
@@ -95,7 +104,8 @@ fn heads_equal_the_interpreter() {
         let head = Head { pooling: Pooling::First, classes: Some(classes) };
         let made = nesa_model::toy::artifact_with_head(&shape, head).unwrap();
         let model = Model::open(&made).unwrap();
-        let text = TokenIds { ids: (0..17).map(|i| i * 5 % 56).collect(), truncated: false };
+        let text =
+            TokenIds { ids: (0..17).map(|i| i * 5 % 56).collect(), second: None, truncated: false };
         let run = EncoderRun::start(&model, std::slice::from_ref(&text)).unwrap();
         let got = run.run(&PlainEngine(&model)).unwrap().remove(0);
         assert_eq!(got, nesa_model::interpreter::embed(&model, &text).unwrap());

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_model::artifact::{ArtifactError, ChunkError, HeaderError};
-use nesa_model::manifest::Manifest;
+use nesa_model::manifest::{Manifest, Reading};
 use nesa_model::toy::{self, ToyConfig};
 use nesa_model::{
     Artifact, Assembler, EncoderRun, Header, Model, ModelLimits, PlainEngine, ResumeError,
@@ -22,7 +22,7 @@ fn toy() -> &'static (Artifact, Model) {
 }
 
 fn tokens(ids: &[u32]) -> TokenIds {
-    TokenIds { ids: ids.to_vec(), truncated: false }
+    TokenIds { ids: ids.to_vec(), second: None, truncated: false }
 }
 
 proptest! {
@@ -129,7 +129,7 @@ proptest! {
     #[test]
     fn any_text_is_tokenised_within_limits(text in ".{0,200}", max in 0usize..50) {
         let (_, model) = toy();
-        let ids = model.tokenizer().encode_within(&text, max);
+        let ids = model.tokenizer().unwrap().encode_within(&text, max);
         prop_assert!(ids.len() >= 2 && ids.len() <= max.clamp(2, model.max_tokens()));
         prop_assert!(ids.ids.iter().all(|&id| id < model.config().vocab));
     }
@@ -192,7 +192,7 @@ fn chunks_cover_the_weights_by_whole_rows() {
             next[part.stage] = part.rows.end;
             let rows = nesa_kernels::as_i8(&bytes[part.bytes.clone()]);
             bounds::check_rows(spec, part.rows.start, rows).unwrap();
-            let all = model.weights(spec.id);
+            let all = model.weights(spec.id).bytes(spec.k);
             assert_eq!(rows, &all[part.rows.start * spec.k..part.rows.end * spec.k]);
         }
     }
@@ -249,16 +249,17 @@ fn trapping_vocabularies_end() {
         end: 2,
         max_word_chars,
     };
-    let tokenizer = Tokenizer::new(&config(100), b"u\ns\n\n##\na\n", 5, 16).unwrap();
+    let tokenizer =
+        Tokenizer::new(&config(100), &Reading::default(), b"u\ns\n\n##\na\n", 5, 16).unwrap();
     assert_eq!(tokenizer.encode("a é é a ab aa").ids, [1, 4, 0, 0, 4, 0, 0, 2]);
-    let tokenizer = Tokenizer::new(&config(100), b"u\ns\n\n", 3, 16).unwrap();
+    let tokenizer = Tokenizer::new(&config(100), &Reading::default(), b"u\ns\n\n", 3, 16).unwrap();
     assert_eq!(tokenizer.encode("東 é").ids, [1, 0, 0, 2]);
     assert!(matches!(
-        Tokenizer::new(&config(401), b"u\ns\n\n", 3, 16),
+        Tokenizer::new(&config(401), &Reading::default(), b"u\ns\n\n", 3, 16),
         Err(VocabError::Limit { got: 401, .. })
     ));
     assert!(matches!(
-        Tokenizer::new(&config(100), b"a\na\nb\n", 3, 16),
+        Tokenizer::new(&config(100), &Reading::default(), b"a\na\nb\n", 3, 16),
         Err(VocabError::Duplicate(0))
     ));
 }

@@ -21,7 +21,7 @@ fn the_committed_model_gives_the_golden_integers() {
 fn batching_changes_nothing() {
     let model = model();
     let vectors = self_test_vectors();
-    let batch: Vec<_> = vectors.iter().map(|v| model.tokenizer().encode(v.text)).collect();
+    let batch: Vec<_> = vectors.iter().map(|v| model.tokenizer().unwrap().encode(v.text)).collect();
     let run = EncoderRun::start_padded(&model, &batch, 128).unwrap();
     let got = run.run(&PlainEngine(&model)).unwrap();
     assert_eq!(got.len(), vectors.len());
@@ -35,7 +35,7 @@ fn batching_changes_nothing() {
 fn the_interpreter_agrees() {
     let model = model();
     let vector = self_test_vectors().swap_remove(0);
-    let tokens = model.tokenizer().encode(vector.text);
+    let tokens = model.tokenizer().unwrap().encode(vector.text);
     let embedding = nesa_model::interpreter::embed(&model, &tokens).unwrap();
     assert_eq!(embedding.values, vector.values);
 }
@@ -53,7 +53,7 @@ fn embeddings_have_unit_length() {
 #[test]
 fn long_texts_are_cut_and_say_so() {
     let model = model();
-    let tokens = model.tokenizer().encode(&"all work and no play ".repeat(60));
+    let tokens = model.tokenizer().unwrap().encode(&"all work and no play ".repeat(60));
     assert!(tokens.truncated);
     assert_eq!(tokens.len(), 256);
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_model::layout::{LayoutError, TensorKind};
-use nesa_model::manifest::{Activation, ClassesConfig, Head, Manifest, Pooling};
+use nesa_model::manifest::{Activation, ClassesConfig, Head, Manifest, Pooling, WeightForm};
 use nesa_model::toy::{self, ToyConfig};
 use nesa_model::{
     Artifact, EncoderRun, Header, Model, ModelError, ModelLimits, PlainEngine, Step, TokenIds,
@@ -25,7 +25,7 @@ fn config(classes: u16, hidden: Option<Activation>) -> ClassesConfig {
 }
 
 fn tokens(ids: &[u32]) -> TokenIds {
-    TokenIds { ids: ids.to_vec(), truncated: false }
+    TokenIds { ids: ids.to_vec(), second: None, truncated: false }
 }
 
 fn toy(head: Head) -> Artifact {
@@ -41,10 +41,12 @@ proptest! {
         batch in prop::collection::vec(prop::collection::vec(0u32..56, 1..20), 1..4),
         padding in 0usize..9,
         seed in 0u64..6,
+        packed: bool,
         (d_model, heads) in prop::sample::select(vec![(32, 2), (32, 1), (64, 1), (96, 2), (256, 1), (200, 1)]),
     ) {
         let shape = ToyConfig { seed, d_model, heads, ..ToyConfig::default() };
-        let model = Model::open(&toy::artifact_with_head(&shape, head).unwrap()).unwrap();
+        let form = if packed { WeightForm::Nibbles } else { WeightForm::Bytes };
+        let model = Model::open(&toy::artifact_of(&shape, head, form).unwrap()).unwrap();
         let batch: Vec<_> = batch.iter().map(|ids| tokens(ids)).collect();
         let total: usize = batch.iter().map(TokenIds::len).sum();
         let expected: Vec<_> =
@@ -86,7 +88,7 @@ fn rows_do_not_tell_the_number_of_texts() {
                 assert!(unused.iter().all(|&v| v == 0), "rows of the layers before are left");
             }
             let mut y = vec![0; tokens * spec.n];
-            nesa_kernels::matmul_i8(model.weights(stage), &x, spec.n, spec.k, tokens, &mut y);
+            model.weights(stage).matmul_i8(&x, spec.n, spec.k, tokens, &mut y);
             run.resume(y).unwrap();
         }
         seen

@@ -1,15 +1,16 @@
-//! Decoders whose weights are kept in four bits: the same arithmetic on smaller files.
+//! Decoders and encoders whose weights are kept in four bits: the same arithmetic on smaller files.
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use nesa_kernels::nibbles;
+use nesa_kernels::{Weight, nibbles};
 use nesa_model::decoder::toy::{self, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{
     DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard, interpreter,
 };
 use nesa_model::layout::TensorKind;
-use nesa_model::manifest::{Manifest, WeightForm};
-use nesa_model::{Artifact, Header, ModelError, ModelLimits, PlainDecoder, bounds};
+use nesa_model::manifest::{ClassesConfig, Head, Manifest, WeightForm};
+use nesa_model::toy::{self as encoder, ToyConfig};
+use nesa_model::{Artifact, Header, Model, ModelError, ModelLimits, PlainDecoder, bounds};
 use proptest::prelude::*;
 
 fn packed(toy: &ToyDecoder) -> Artifact {
@@ -70,12 +71,13 @@ proptest! {
             let is_head = stage + 1 == model.stages().len();
             prop_assert_eq!(layout.weight_form(stage) == WeightForm::Bytes, is_head);
             if is_head {
-                prop_assert_eq!(model.weights(spec.id), nesa_kernels::as_i8(bytes));
+                prop_assert_eq!(&*model.weights(spec.id).bytes(spec.k), nesa_kernels::as_i8(bytes));
                 continue;
             }
             let mut expected = vec![0; spec.n * spec.k];
             nibbles::plain(bytes, spec.k, &mut expected);
-            prop_assert_eq!(model.weights(spec.id), &expected[..]);
+            prop_assert!(matches!(model.weights(spec.id), Weight::Nibbles(_)));
+            prop_assert_eq!(&*model.weights(spec.id).bytes(spec.k), &expected[..]);
         }
         // And so are the rows that a client streams, chunk by chunk.
         for chunk in &layout.chunks {
@@ -83,7 +85,7 @@ proptest! {
             for part in &chunk.weights {
                 let rows = layout.weight_rows(part.stage, &bytes[part.bytes.clone()]);
                 let spec = &model.stages()[part.stage];
-                let whole = model.weights(spec.id);
+                let whole = model.weights(spec.id).bytes(spec.k);
                 prop_assert_eq!(&*rows, &whole[part.rows.start * spec.k..part.rows.end * spec.k]);
                 bounds::check_rows(spec, part.rows.start, &rows).unwrap();
             }
@@ -128,8 +130,43 @@ fn shards_of_a_file_share_its_memory() {
     let payload = artifact.payload().as_ptr_range();
     let shard = DecoderModel::open_shard(&Shard::of_artifact(&artifact, 1..3).unwrap()).unwrap();
     for spec in &shard.stages()[4..] {
-        let weights = shard.weights(spec.id).as_ptr_range();
+        let Weight::Bytes(weights) = shard.weights(spec.id) else { panic!("bytes") };
+        let weights = weights.as_ptr_range();
         assert!(weights.start.cast() >= payload.start && weights.end.cast() <= payload.end);
         assert!(!shard.weights(spec.id).is_empty());
+    }
+}
+
+/// An encoder of four bits has a version of its own, with a head or without, and other forms of its bytes are
+/// refused.
+#[test]
+fn packed_encoders_are_of_version_seven() {
+    let classes = ClassesConfig { classes: 3, hidden: None, tanh_entries: 0, label_bytes: 0 };
+    for head in [Head::default(), Head { classes: Some(classes), ..Head::default() }] {
+        let artifact = |form| encoder::artifact_of(&ToyConfig::default(), head, form).unwrap();
+        let (bytes, packed) = (artifact(WeightForm::Bytes), artifact(WeightForm::Nibbles));
+        assert_eq!(packed.header().manifest().version(), 7);
+        assert!(packed.payload().len() < bytes.payload().len());
+        let header = Header::decode(packed.header().bytes(), &ModelLimits::default()).unwrap();
+        assert_eq!(&header, &**packed.header());
+        let model = Model::open(&packed).unwrap();
+        let layers = 4 * usize::from(model.config().layers);
+        for spec in model.stages() {
+            let is_packed = matches!(model.weights(spec.id), Weight::Nibbles(_));
+            assert_eq!(is_packed, usize::from(spec.id.0) < layers, "stage {}", spec.id.0);
+            assert!(model.weights(spec.id).holds(spec.n, spec.k));
+        }
+        let mut manifest = packed.header().manifest().encoder().unwrap().clone();
+        manifest.weights = WeightForm::Bytes;
+        assert!(Artifact::build(Manifest::Encoder(manifest), packed.payload().clone()).is_err());
+
+        // A row over its bound is found unpacked here too.
+        let mut manifest = packed.header().manifest().encoder().unwrap().clone();
+        manifest.stages[2].row_bound_bits = 10;
+        let lie = Artifact::build(Manifest::Encoder(manifest), packed.payload().clone()).unwrap();
+        match Model::open(&lie) {
+            Err(ModelError::Bound(bounds::BoundError::Row { stage: 2, bits: 10, .. })) => {}
+            other => panic!("{other:?}"),
+        }
     }
 }

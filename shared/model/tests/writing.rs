@@ -7,7 +7,8 @@ use nesa_kernels::sample::Sampling;
 use nesa_model::PlainDecoder;
 use nesa_model::decoder::toy::{self, TOY_CONTEXT, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{
-    DecoderModel, Shard, WriteError, WriteRequest, Writing, Written, choose, interpreter,
+    DecoderModel, DraftError, DraftModel, Drafter, Repeats, Shard, WriteError, WriteRequest,
+    Writing, Written, choose, interpreter,
 };
 use proptest::prelude::*;
 
@@ -38,7 +39,16 @@ fn write(model: &DecoderModel, request: WriteRequest) -> Vec<(usize, Written)> {
 
 /// Every pass's tokens and all it gave.
 fn passes(model: &DecoderModel, request: WriteRequest) -> Vec<(usize, Vec<Written>)> {
-    let mut writing = Writing::start(model, request).unwrap();
+    drafted(model, request, Box::new(Repeats))
+}
+
+/// The same with the guesses of a drafter.
+fn drafted(
+    model: &DecoderModel,
+    request: WriteRequest,
+    drafter: Box<dyn Drafter>,
+) -> Vec<(usize, Vec<Written>)> {
+    let mut writing = Writing::start_drafted(model, request, drafter).unwrap();
     let mut passes = Vec::new();
     loop {
         let rows = writing.pending().unwrap().rows;
@@ -126,6 +136,60 @@ proptest! {
         prop_assert_eq!(plan, drafted.iter().map(|(rows, _)| *rows).collect::<Vec<_>>());
     }
 
+    /// A model drafts for another one: the text stays what it is, whoever drafts; a model that drafts for
+    /// itself is always right.
+    #[test]
+    fn a_draft_model_changes_no_token(
+        seed in 0u64..50,
+        prompt in prop::collection::vec(0..TOY_VOCAB, 1..9),
+        tokens in 1usize..14,
+        draft in 1usize..5,
+        itself: bool,
+        random: u8,
+    ) {
+        let model = model(seed, true);
+        let other = ToyDecoder { seed: seed + 1, layers: 1, ..ToyDecoder::default() };
+        let other = DecoderModel::open(&toy::artifact(&other).unwrap()).unwrap();
+        let drafts = if itself { model.clone() } else { other };
+        let plain = request(&prompt, tokens, random);
+        let drafter = DraftModel::new(&drafts, &model, plain.sampling, plain.seed).unwrap();
+        let asked = WriteRequest { draft, ..plain.clone() };
+        let all = drafted(&model, asked, Box::new(drafter));
+        let flat: Vec<(usize, Written)> =
+            all.iter().flat_map(|(rows, all)| all.iter().map(|w| (*rows, *w))).collect();
+        let expected = expected(&model, &plain);
+        prop_assert_eq!(&text(&flat), &expected);
+        prop_assert!(all[1..].iter().all(|(rows, _)| *rows == draft + 1));
+        if itself {
+            // The first token comes with the prompt, then draft + 1 in each pass.
+            prop_assert_eq!(all.len(), 1 + (expected.len() - 1).div_ceil(draft + 1));
+        }
+    }
+
+    /// A drafter may say anything, any number of it.
+    #[test]
+    fn nonsense_drafts_change_no_token(
+        seed in 0u64..50,
+        said in prop::collection::vec(any::<u32>(), 0..9),
+        random: u8,
+    ) {
+        struct Nonsense(Vec<u32>);
+        impl Drafter for Nonsense {
+            fn draft(&mut self, _: &[u32], _: usize) -> Vec<u32> {
+                let by = 1.min(self.0.len());
+                self.0.rotate_left(by);
+                self.0.clone()
+            }
+        }
+        let model = model(seed, false);
+        let plain = request(&[1, 2], 9, random);
+        let asked = WriteRequest { draft: 3, ..plain.clone() };
+        let all = drafted(&model, asked, Box::new(Nonsense(said)));
+        let flat: Vec<(usize, Written)> =
+            all.iter().flat_map(|(rows, all)| all.iter().map(|w| (*rows, *w))).collect();
+        prop_assert_eq!(text(&flat), expected(&model, &plain));
+    }
+
     /// Two texts that end in the same stretch take the same passes.
     #[test]
     fn padding_hides_where_a_text_ends(
@@ -173,6 +237,38 @@ fn right_guesses_save_passes() {
         passes(&model, WriteRequest { draft: 4, ..request }).len() * 2 <= plain
     });
     assert!(saved);
+}
+
+#[test]
+fn a_model_that_cannot_draft_is_named() {
+    let (plain, model) = (request(&[1], 1, 0), model(1, false));
+    let new = |draft: &DecoderModel| {
+        DraftModel::new(draft, &model, plain.sampling, plain.seed).map(|_| ()).unwrap_err()
+    };
+    let shard = Shard::of_artifact(&toy::artifact(&ToyDecoder::default()).unwrap(), 0..1).unwrap();
+    let shard = DecoderModel::open_shard(&shard).unwrap();
+    assert!(matches!(new(&shard), DraftError::Partial { .. }));
+    let other = ToyDecoder { tokenizer: b"{ }", ..ToyDecoder::default() };
+    let other = DecoderModel::open(&toy::artifact(&other).unwrap()).unwrap();
+    let error = new(&other);
+    assert!(matches!(error, DraftError::Tokenizer { got: TOY_VOCAB, expected: TOY_VOCAB, .. }));
+    assert!(error.to_string().contains("is not the same file"), "{error}");
+}
+
+/// Where the draft model's context ends, texts are guessed from what was written.
+#[test]
+fn a_draft_model_may_read_less_than_the_model() {
+    let model = model(1, false);
+    let mut drafter = DraftModel::new(&model, &model, WARM, [0; 32]).unwrap();
+    let max = TOY_CONTEXT as usize;
+    let seen: Vec<u32> = (0..max as u32 - 2).map(|i| i % 5).collect();
+    let within = drafter.draft(&seen, 3);
+    assert_eq!(within.len(), 3);
+    let beyond = drafter.draft(&seen, 4);
+    assert_eq!(beyond, Repeats.draft(&seen, 4));
+    assert_eq!(drafter.draft(&seen, 3), within, "and it is of use again after an edit");
+    assert_eq!(drafter.draft(&seen[..5], 2).len(), 2);
+    assert_eq!(drafter.draft(&[], 2), Repeats.draft(&[], 2));
 }
 
 /// The guesses of the last pass have places of their own in the context.

@@ -25,6 +25,7 @@ use crate::{
     Terms,
     client::Misbehaviour,
     message::{Frame, FrameLimits, OVERHEAD, Refusal},
+    opening::admission,
     server::{AskedOf, DoorOf, GreetingOf, Outcome},
 };
 
@@ -51,32 +52,45 @@ pub fn root(salt: &Hash, answer: &[u8]) -> Hash {
 /// The content of an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FloatOpening {
+    /// The replica whose place the client gives to this node.
+    pub replica: u8,
+    /// For a spare: the client's word that it takes this place, which the node shows the chain.
+    pub admission: Option<Signature>,
     /// Secret, the same for all nodes of a query.
     pub salt: Hash,
-    /// By the query's client key, over the binding and the salt.
+    /// By the query's client key, over the binding and the fields above.
     pub signature: Signature,
 }
 
-codec_struct!(FloatOpening { salt, signature });
+codec_struct!(FloatOpening { replica, admission, salt, signature });
 
 impl FloatOpening {
-    /// Signs an opening for the envelope bound to `binding`.
-    pub fn sign(key: &SecretKey, binding: &Binding, salt: Hash) -> Self {
-        let signature = key.sign(TAG, &binding.chain, &Self::message(binding, &salt));
-        Self { salt, signature }
+    /// Signs an opening for the envelope bound to `binding`, whose node takes the place of `replica`.
+    pub fn sign(key: &SecretKey, binding: &Binding, replica: u8, salt: Hash) -> Self {
+        let spare = binding.role.seat != replica;
+        let admission = spare.then(|| admission(binding, replica).sign(key, &binding.chain));
+        let mut opening = Self { replica, admission, salt, signature: Signature([0; 64]) };
+        opening.signature = key.sign(TAG, &binding.chain, &opening.message(binding));
+        opening
     }
 
-    /// Checks that the query's client signed it for this binding.
+    /// Checks that the query's client signed it for this binding, and admits the spare if it is one.
     ///
     /// # Errors
     /// [`VerifyError`].
     pub fn verify(&self, client: &Address, binding: &Binding) -> Result<(), VerifyError> {
-        let message = Self::message(binding, &self.salt);
-        verify_strict(client, TAG, &binding.chain, &message, &self.signature)
+        verify_strict(client, TAG, &binding.chain, &self.message(binding), &self.signature)?;
+        match &self.admission {
+            Some(word) => admission(binding, self.replica).verify(client, &binding.chain, word),
+            None if binding.role.seat == self.replica => Ok(()),
+            None => Err(VerifyError::Mismatch { signer: *client }),
+        }
     }
 
-    fn message(binding: &Binding, salt: &Hash) -> Vec<u8> {
-        [&binding.encode()[..], &salt.0].concat()
+    /// The binding and all fields but the signature.
+    fn message(&self, binding: &Binding) -> Vec<u8> {
+        let fields = [self.replica.encode(), self.admission.encode(), self.salt.encode()];
+        [&binding.encode()[..], &fields.concat()].concat()
     }
 }
 
@@ -188,7 +202,9 @@ pub struct Purpose {
     pub model: Hash,
     /// The node.
     pub node: Address,
-    /// Its replica.
+    /// Its number among the candidates: its replica's, or a spare's.
+    pub seat: u8,
+    /// The replica it is asked to be.
     pub replica: u8,
     /// The query's salt.
     pub salt: Hash,
@@ -247,11 +263,11 @@ impl Client {
             (State::Greeting, Frame::Prekey(prekey)) => {
                 let p = &self.purpose;
                 prekey.verify(&p.chain, &p.node, now_ms)?;
-                let role = Role { shard: 0, seat: p.replica };
+                let role = Role { shard: 0, seat: p.seat };
                 let (chain, query, model) = (p.chain, p.query, p.model);
                 let binding =
                     Binding { chain, query, model, node: p.node, role, epoch: prekey.epoch };
-                let opening = FloatOpening::sign(key, &binding, p.salt);
+                let opening = FloatOpening::sign(key, &binding, p.replica, p.salt);
                 let sealed = Envelope::seal(&prekey, &binding, &opening.encode(), rng)
                     .map_err(|_| wrong("a prekey that cannot be sealed to"))?;
                 self.state = State::Opening { sealer: sealed.sealer, opener: sealed.opener };
@@ -307,6 +323,8 @@ pub type Asked = AskedOf<FloatOpening>;
 /// The node's end of a stream whose query was proven.
 pub struct Session {
     terms: Terms,
+    replica: u8,
+    admission: Option<Signature>,
     salt: Hash,
     sealer: Sealer,
     opener: Opener,
@@ -334,7 +352,8 @@ impl Session {
         let bound = (binding.chain, binding.query, binding.model, binding.role);
         if bound != (terms.chain, terms.query, terms.model, terms.role)
             || terms.role.shard != 0
-            || terms.role.seat >= terms.replicas
+            || opening.replica >= terms.replicas
+            || (terms.role.seat < terms.replicas && terms.role.seat != opening.replica)
         {
             return Err(Refusal::NotDrawn);
         }
@@ -343,8 +362,10 @@ impl Session {
             return Err(Refusal::Unpaid);
         }
         let (root, voucher) = (None, None);
-        let salt = opening.salt;
-        let mut session = Self { terms, salt, sealer, opener, asked: false, root, voucher };
+        let FloatOpening { replica, admission, salt, .. } = opening;
+        let asked = false;
+        let mut session =
+            Self { terms, replica, admission, salt, sealer, opener, asked, root, voucher };
         let accept = session.seal(&Told::Accept).ok_or(Refusal::Protocol)?;
         Ok((session, accept))
     }
@@ -370,7 +391,7 @@ impl Session {
                 let Terms { query, role, .. } = self.terms;
                 let mine = voucher.query == query
                     && voucher.shard == role.shard
-                    && voucher.replica == role.seat
+                    && voucher.replica == self.replica
                     && voucher.total == price(&self.terms)?;
                 let signed = voucher.verify(&self.terms.client_key, &self.terms.chain);
                 if !mine || signed.is_err() || self.root.is_none() {
@@ -400,11 +421,11 @@ impl Session {
     pub fn outcome(&self, blind: Hash) -> Option<Outcome> {
         let root = self.root?;
         let Terms { chain, query, role, .. } = &self.terms;
-        let place = (role.shard, role.seat);
+        let place = (role.shard, self.replica);
         let blinded_root = committee::blind(chain, query, place, &root, &blind);
         Some(Outcome {
-            replica: role.seat,
-            admission: None,
+            replica: self.replica,
+            admission: self.admission,
             root,
             blind,
             blinded_root,

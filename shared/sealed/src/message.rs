@@ -18,6 +18,7 @@ use nesa_crypto::{
     seal::{Binding, Envelope, EnvelopeLimits, Prekey, Role},
 };
 use nesa_primitives::{Address, Hash, codec_struct, codec_tag};
+use nesa_trace::End;
 use std::fmt;
 
 use crate::MAX_STEP;
@@ -139,6 +140,17 @@ pub enum Want {
 
 codec_tag!(Want { Digests = 0, Rows = 1, Last = 2, All = 3 });
 
+impl Want {
+    /// Whether the logits of the `i`th of `count` tokens are wanted.
+    pub const fn logits(self, i: usize, count: usize) -> bool {
+        match self {
+            Self::Digests | Self::Rows => false,
+            Self::Last => i + 1 == count,
+            Self::All => true,
+        }
+    }
+}
+
 /// One step of a sequence through one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -150,8 +162,8 @@ pub struct Step {
     pub input: Input,
     /// What is wanted.
     pub want: Want,
-    /// With consent to disclosure the client's word for each token's input
-    /// ([`Context::sign_receipt`](nesa_trace::Context::sign_receipt)); else none.
+    /// With consent to disclosure the client's word for each token's input and whether its logits are
+    /// wanted ([`Context::sign_receipt`](nesa_trace::Context::sign_receipt)); else none.
     pub receipts: Vec<Signature>,
 }
 
@@ -216,6 +228,9 @@ pub enum Request {
     Finish {
         /// 32 random bytes.
         blind: Hash,
+        /// With consent to disclosure the client's word for how many tokens it asked of the shard; else
+        /// none.
+        end: Option<End>,
     },
 }
 
@@ -405,9 +420,10 @@ impl Write for Request {
                 buf.put_u8(2);
                 voucher.write(buf);
             }
-            Self::Finish { blind } => {
+            Self::Finish { blind, end } => {
                 buf.put_u8(3);
                 blind.write(buf);
+                end.write(buf);
             }
         }
     }
@@ -419,7 +435,7 @@ impl EncodeSize for Request {
             Self::Step(step) => step.encode_size(),
             Self::Truncate { .. } => 4,
             Self::Voucher(voucher) => voucher.encode_size(),
-            Self::Finish { .. } => 32,
+            Self::Finish { end, .. } => 32 + end.encode_size(),
         }
     }
 }
@@ -431,7 +447,7 @@ impl Read for Request {
             0 => Ok(Self::Step(Step::read_cfg(buf, limits)?)),
             1 => Ok(Self::Truncate { tokens: u32::read(buf)? }),
             2 => Ok(Self::Voucher(ShardVoucher::read(buf)?)),
-            3 => Ok(Self::Finish { blind: Hash::read(buf)? }),
+            3 => Ok(Self::Finish { blind: Hash::read(buf)?, end: Option::read(buf)? }),
             tag => Err(Error::InvalidEnum(tag)),
         }
     }

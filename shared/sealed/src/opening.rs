@@ -123,7 +123,8 @@ impl Opening {
     }
 }
 
-fn admission(binding: &Binding, replica: u8) -> Admission {
+/// The word that the node of an envelope takes the place of `replica`.
+pub(crate) fn admission(binding: &Binding, replica: u8) -> Admission {
     let Binding { query, role, node, .. } = *binding;
     Admission { query, shard: role.shard, replica, node }
 }

@@ -1,15 +1,19 @@
-//! What the client signs about the inputs it hands to the replicas of a shard.
+//! What the client signs about what it asks of the replicas of a shard.
 //!
-//! One signature per token, over chain, query, shard, token and the digest of the input as the trace
-//! holds it, which is salted: a receipt tells nobody anything about the text. The same signature goes to
-//! every replica of the shard, so that one replica can show that it computed on what it was given, and two
-//! receipts for one place show that the client gave different inputs.
+//! One signature per token, over chain, query, shard, token, the digest of the input as the trace holds
+//! it, which is salted, and whether the token's logits are wanted: a receipt tells nobody anything about
+//! the text. The same signature goes to every replica of the shard, so that one replica can show that it
+//! did what it was asked, and two receipts for one place show that the client asked for different things.
+//! When it asks for no more, it signs how many tokens there were, once for all replicas as well.
 
 use nesa_crypto::{SecretKey, Signature};
 use nesa_primitives::{Address, Hash};
-use nesa_trace::{Context, row_digest};
+use nesa_trace::{Context, End, Receipt, row_digest};
 
-use crate::{activation::from_bytes, message::Input};
+use crate::{
+    activation::from_bytes,
+    message::{Input, Want},
+};
 
 /// The place of a shard's inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,34 +61,53 @@ impl Inputs {
         }
     }
 
-    /// A receipt for every token of `input`; none if it is not made of whole rows.
+    /// A receipt for every token of `input`, of which `want` is asked; none if it is not made of whole rows.
     pub fn sign(
         &self,
         key: &SecretKey,
         input: &Input,
         position: u32,
         d_model: usize,
+        want: Want,
     ) -> Vec<Signature> {
         let digests = self.digests(input, position, d_model).unwrap_or_default();
-        let context = self.context();
-        digests.iter().map(|(token, digest)| context.sign_receipt(key, *token, digest)).collect()
+        let (context, count) = (self.context(), digests.len());
+        let tokens = digests.into_iter().enumerate();
+        tokens
+            .map(|(i, (token, digest))| {
+                context.sign_receipt(key, token, digest, want.logits(i, count)).signature
+            })
+            .collect()
     }
 
-    /// Whether `receipts` are the client's for every token of `input`.
+    /// Whether `receipts` are the client's for every token of `input`, of which `want` is asked.
     pub fn verify(
         &self,
         receipts: &[Signature],
         input: &Input,
         position: u32,
         d_model: usize,
+        want: Want,
     ) -> bool {
         let Some(digests) = self.digests(input, position, d_model) else { return false };
-        let context = self.context();
-        digests.len() == receipts.len()
-            && digests
-                .iter()
-                .zip(receipts)
-                .all(|((token, digest), receipt)| context.verify_receipt(*token, digest, receipt))
+        let (context, count) = (self.context(), digests.len());
+        let mut pairs = digests.into_iter().zip(receipts).enumerate();
+        count == receipts.len()
+            && pairs.all(|(i, ((token, digest), signature))| {
+                let logits = want.logits(i, count);
+                let receipt = Receipt { digest, logits, signature: *signature };
+                context.verify_receipt(token, &receipt)
+            })
+    }
+
+    /// The client's word that it asks `tokens` tokens of this shard and no more.
+    pub fn sign_end(&self, key: &SecretKey, tokens: u32) -> End {
+        self.context().sign_end(key, tokens)
+    }
+
+    /// Whether `end` is that word, for so many tokens.
+    pub fn verify_end(&self, end: &End, tokens: usize) -> bool {
+        usize::try_from(end.tokens) == Ok(tokens) && self.context().verify_end(end)
     }
 }
 
@@ -123,20 +146,32 @@ mod tests {
         fn a_receipt_is_for_what_was_signed(one in input(), other in input(), at in 0u32..90) {
             let key = SecretKey::from_seed(&[9; 32]);
             let place = inputs(&key);
-            let receipts = place.sign(&key, &one, at, 8);
-            prop_assert!(place.verify(&receipts, &one, at, 8));
-            prop_assert_eq!(place.verify(&receipts, &other, at, 8), one == other);
-            prop_assert!(!place.verify(&receipts, &one, at + 1, 8));
-            prop_assert!(!place.verify(&receipts[1..], &one, at, 8));
+            let receipts = place.sign(&key, &one, at, 8, Want::Last);
+            prop_assert!(place.verify(&receipts, &one, at, 8, Want::Last));
+            // Asking for the logits of one token and of all are different things, unless it is one token.
+            let same = receipts.len() == 1;
+            prop_assert_eq!(place.verify(&receipts, &one, at, 8, Want::All), same);
+            prop_assert!(!place.verify(&receipts, &one, at, 8, Want::Rows));
+            prop_assert_eq!(place.verify(&receipts, &other, at, 8, Want::Last), one == other);
+            prop_assert!(!place.verify(&receipts, &one, at + 1, 8, Want::Last));
+            prop_assert!(!place.verify(&receipts[1..], &one, at, 8, Want::Last));
             let stranger = SecretKey::from_seed(&[8; 32]);
-            prop_assert!(!place.verify(&place.sign(&stranger, &one, at, 8), &one, at, 8));
+            let forged = place.sign(&stranger, &one, at, 8, Want::Last);
+            prop_assert!(!place.verify(&forged, &one, at, 8, Want::Last));
+            let end = place.sign_end(&key, at);
+            prop_assert!(place.verify_end(&end, at as usize));
+            prop_assert!(!place.verify_end(&end, at as usize + 1));
+            prop_assert!(!place.verify_end(&place.sign_end(&stranger, at), at as usize));
             for bent in [
                 Inputs { chain: Hash([9; 32]), ..place },
                 Inputs { query: Hash([9; 32]), ..place },
                 Inputs { shard: 2, ..place },
                 Inputs { salt: Hash([9; 32]), ..place },
             ] {
-                prop_assert!(!bent.verify(&receipts, &one, at, 8));
+                prop_assert!(!bent.verify(&receipts, &one, at, 8, Want::Last));
+                // An end has no salt: it tells nothing that one could guess.
+                let bound = bent.salt == place.salt;
+                prop_assert_eq!(bent.verify_end(&end, at as usize), !bound);
             }
         }
     }
@@ -145,13 +180,14 @@ mod tests {
     fn halves_of_rows_and_positions_beyond_the_end_have_no_receipts() {
         let key = SecretKey::from_seed(&[9; 32]);
         let place = inputs(&key);
+        let signed = |input: &Input, at| place.sign(&key, input, at, 8, Want::Rows).is_empty();
         let half = Input::Rows(vec![0; 30].into());
-        assert!(place.sign(&key, &half, 0, 8).is_empty() && !place.verify(&[], &half, 0, 8));
+        assert!(signed(&half, 0) && !place.verify(&[], &half, 0, 8, Want::Rows));
         let odd = Input::Rows(vec![0; 36].into());
-        assert!(place.sign(&key, &odd, 0, 8).is_empty() && !place.verify(&[], &odd, 0, 8));
-        assert!(!place.verify(&[], &Input::Rows(vec![0; 32].into()), 0, 0));
+        assert!(signed(&odd, 0) && !place.verify(&[], &odd, 0, 8, Want::Rows));
+        assert!(!place.verify(&[], &Input::Rows(vec![0; 32].into()), 0, 0, Want::Rows));
         let two = Input::Tokens(vec![1, 2]);
-        assert!(place.sign(&key, &two, u32::MAX, 8).is_empty());
-        assert!(!place.verify(&[], &two, u32::MAX, 8));
+        assert!(signed(&two, u32::MAX));
+        assert!(!place.verify(&[], &two, u32::MAX, 8, Want::Last));
     }
 }

@@ -4,7 +4,7 @@ use crate::opening::Opening;
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, RangeCfg, Read, ReadExt, Write};
 use nesa_crypto::Signature;
-use nesa_primitives::Hash;
+use nesa_primitives::{Hash, codec_struct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt;
 
@@ -62,20 +62,47 @@ impl Read for Blob {
     }
 }
 
+/// The client's word for one token ([`Context::sign_receipt`](crate::Context::sign_receipt)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Digest of its input, salted.
+    pub digest: Hash,
+    /// Whether its logits were asked for.
+    pub logits: bool,
+    /// By the client's key.
+    pub signature: Signature,
+}
+
+codec_struct!(Receipt { digest, logits, signature });
+
+/// The client's word for how many tokens it asked of a shard
+/// ([`Context::sign_end`](crate::Context::sign_end)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// So many, and no more.
+    pub tokens: u32,
+    /// By the client's key.
+    pub signature: Signature,
+}
+
+codec_struct!(End { tokens, signature });
+
 /// One party's answer in one round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// Digests some levels below the disputed node, from left to right.
     Nodes(Vec<Hash>),
-    /// The client's signature over this party's digest of the disputed input row.
-    Receipt(Signature),
+    /// The client's word for the disputed token.
+    Receipt(Receipt),
     /// The disputed block of a row.
     Block(Blob),
     /// What the disputed value's sum is made of, from left to right.
     Sums(Vec<i64>),
     /// All that the disputed operation needs. Either party may bring it.
     Opening(Box<Opening>),
+    /// The client's word that it asked for no token so late.
+    End(End),
 }
 
 impl Answer {
@@ -87,6 +114,7 @@ impl Answer {
             Self::Block(_) => "block",
             Self::Sums(_) => "sums",
             Self::Opening(_) => "opening",
+            Self::End(_) => "end",
         }
     }
 }
@@ -98,9 +126,9 @@ impl Write for Answer {
                 buf.put_u8(0);
                 nodes.write(buf);
             }
-            Self::Receipt(signature) => {
+            Self::Receipt(receipt) => {
                 buf.put_u8(1);
-                signature.write(buf);
+                receipt.write(buf);
             }
             Self::Block(block) => {
                 buf.put_u8(2);
@@ -114,6 +142,10 @@ impl Write for Answer {
                 buf.put_u8(4);
                 opening.write(buf);
             }
+            Self::End(end) => {
+                buf.put_u8(5);
+                end.write(buf);
+            }
         }
     }
 }
@@ -122,10 +154,11 @@ impl EncodeSize for Answer {
     fn encode_size(&self) -> usize {
         1 + match self {
             Self::Nodes(nodes) => nodes.encode_size(),
-            Self::Receipt(signature) => signature.encode_size(),
+            Self::Receipt(receipt) => receipt.encode_size(),
             Self::Block(block) => block.encode_size(),
             Self::Sums(sums) => sums.encode_size(),
             Self::Opening(opening) => opening.encode_size(),
+            Self::End(end) => end.encode_size(),
         }
     }
 }
@@ -139,6 +172,7 @@ impl Read for Answer {
             2 => Blob::read_cfg(buf, &(0..=crate::BLOCK).into()).map(Self::Block),
             3 => Vec::read_cfg(buf, &((0..=MAX_SUMS).into(), ())).map(Self::Sums),
             4 => ReadExt::read(buf).map(|opening| Self::Opening(Box::new(opening))),
+            5 => ReadExt::read(buf).map(Self::End),
             other => Err(Error::InvalidEnum(other)),
         }
     }

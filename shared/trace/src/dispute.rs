@@ -4,6 +4,7 @@
 //! Tree ──▶ Row ──▶ Block ─┬──────────────────▶ Opening ──▶ Done
 //!   │                     └──▶ Sum ──▶ … ──▶ ───┘
 //!   ├──▶ Input ──▶ Done            (inputs differ: who has the client's receipt?)
+//!   ├──▶ Asked ──▶ Done            (one party lacks a token, or its logits: what did the client ask?)
 //!   └──▶ Opening                   (one party lacks a row)
 //! ```
 //!
@@ -72,9 +73,11 @@ pub enum Ruling {
     RightLies,
     /// Both did.
     BothLie,
-    /// Nobody is shown to have lied: it cannot be told whether a row was asked for, or both fell silent.
+    /// Nobody is shown to have lied: both fell silent, or one has tokens that the client asked of it, and
+    /// the other no word of how many there were to be.
     Undecided,
-    /// The client did: it signed two different inputs for one token of one shard.
+    /// The client did: it signed two different inputs or askings for one token of one shard, or asked for
+    /// a token after it had signed that there are no more.
     ClientLies,
 }
 
@@ -101,6 +104,37 @@ impl Ruling {
     }
 }
 
+/// What a ruling rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Grounds {
+    /// An opening: whoever ran the dispute has computed the disputed value again.
+    Opening,
+    /// A party did not answer in time, or neither did.
+    Silence,
+    /// What the client has signed.
+    Receipts,
+    /// What the parties said by itself: a row that the model does not have, or one of another form.
+    Form,
+}
+
+codec_tag!(Grounds { Opening = 0, Silence = 1, Receipts = 2, Form = 3 });
+
+/// A ruling, and how it came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// How the dispute ended.
+    pub ruling: Ruling,
+    /// What that rests on.
+    pub grounds: Grounds,
+}
+
+impl Decision {
+    const fn stage(ruling: Ruling, grounds: Grounds) -> Stage {
+        Stage::Done { decision: Self { ruling, grounds } }
+    }
+}
+
 /// What a dispute waits for. Pairs are left, right.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
@@ -119,6 +153,15 @@ pub enum Stage {
         /// The token.
         token: u32,
         /// The input's digests.
+        digests: [Hash; 2],
+    },
+    /// What the client asked for, where one party has a token, or a token's logits, and the other has not.
+    Asked {
+        /// The token.
+        token: u32,
+        /// Slot of its input, or the first of its logits' rows.
+        slot: u16,
+        /// The row's digests; zeros where there is none.
         digests: [Hash; 2],
     },
     /// Nodes below a subtree of a row, or its block when it is only one.
@@ -162,8 +205,8 @@ pub enum Stage {
     },
     /// Nothing: it is over.
     Done {
-        /// How it ended.
-        ruling: Ruling,
+        /// How it ended, and on what grounds.
+        decision: Decision,
     },
 }
 
@@ -207,8 +250,16 @@ impl Dispute {
 
     /// How it ended, once it has.
     pub const fn ruling(&self) -> Option<Ruling> {
+        match self.decision() {
+            Some(decision) => Some(decision.ruling),
+            None => None,
+        }
+    }
+
+    /// How it ended and on what grounds, once it has.
+    pub const fn decision(&self) -> Option<Decision> {
         match self.stage {
-            Stage::Done { ruling } => Some(ruling),
+            Stage::Done { decision } => Some(decision),
             _ => None,
         }
     }
@@ -242,7 +293,7 @@ impl Dispute {
                 slot,
             };
             let ruling = decide(&Opened::check(opening, &place)?, &place, &claim)?;
-            self.stage = Stage::Done { ruling };
+            self.stage = Decision::stage(ruling, Grounds::Opening);
             return Ok(());
         }
         self.check(context, side, &answer)?;
@@ -255,15 +306,23 @@ impl Dispute {
         Ok(())
     }
 
-    /// The time for this round's answers is over: who has not answered, where the other has, lies.
+    /// The time for this round's answers is over: who has not answered, where the other has, lies. But who
+    /// lacks a token need not show that the client asked for no more: a client may leave without a word.
     pub fn time_out(&mut self) {
         if self.ruling().is_some() {
             return;
         }
-        let silent = [self.answers[0].is_none(), self.answers[1].is_none()];
+        let mut silent = [self.answers[0].is_none(), self.answers[1].is_none()];
+        if let Stage::Asked { slot: 0, digests, .. } = &self.stage
+            && silent != [true, true]
+        {
+            for (silent, digest) in silent.iter_mut().zip(digests) {
+                *silent &= *digest != Hash::ZERO;
+            }
+        }
         // Neither answered: neither is shown to be right.
         let ruling = if silent == [true, true] { Ruling::Undecided } else { Ruling::of(silent) };
-        self.stage = Stage::Done { ruling };
+        self.stage = Decision::stage(ruling, Grounds::Silence);
         self.answers = [None, None];
     }
 
@@ -271,6 +330,8 @@ impl Dispute {
         let expected = match &self.stage {
             Stage::Tree { .. } => "nodes",
             Stage::Input { .. } => "receipt",
+            Stage::Asked { slot: 0, .. } => "receipt, or end where there is no token",
+            Stage::Asked { .. } => "receipt",
             Stage::Row { from, to, .. } if to - from == 1 => "block",
             Stage::Row { .. } => "nodes",
             Stage::Sum { .. } => "sums",
@@ -289,8 +350,24 @@ impl Dispute {
                 let joined = Nodes::new().join(nodes, LEVELS.min(u32::from(*height)));
                 fits(joined == Some(digests[at]), "nodes")
             }
-            (Stage::Input { token, digests }, Answer::Receipt(signature)) => {
-                fits(context.verify_receipt(*token, &digests[at], signature), "receipt")
+            (Stage::Input { token, digests }, Answer::Receipt(receipt)) => {
+                let own = receipt.digest == digests[at];
+                fits(own && context.verify_receipt(*token, receipt), "receipt")
+            }
+            (Stage::Asked { token, slot, digests }, Answer::Receipt(receipt)) => {
+                let there = digests[at] != Hash::ZERO;
+                // A token's input is the row in dispute; its logits were asked for, or not.
+                let own = match slot {
+                    0 if !there => return Err(self.unexpected(answer)),
+                    0 => receipt.digest == digests[at],
+                    _ => receipt.logits == there,
+                };
+                fits(own && context.verify_receipt(*token, receipt), "receipt")
+            }
+            (Stage::Asked { token, slot: 0, digests }, Answer::End(end))
+                if digests[at] == Hash::ZERO =>
+            {
+                fits(end.tokens <= *token && context.verify_end(end), "end")
             }
             (Stage::Row { slot, from, to, digests, .. }, Answer::Nodes(nodes)) if to - from > 1 => {
                 let whole = 0..blocks(self.row_bytes(*slot));
@@ -356,8 +433,10 @@ impl Dispute {
                     self.leaf(index, digests)
                 }
             }
-            // Both have one: the client signed two inputs for one place.
-            (Stage::Input { .. }, ..) => Stage::Done { ruling: Ruling::ClientLies },
+            // Both have one: the client signed two inputs, or two askings, for one place.
+            (Stage::Input { .. } | Stage::Asked { .. }, ..) => {
+                Decision::stage(Ruling::ClientLies, Grounds::Receipts)
+            }
             (
                 Stage::Row { token, slot, from, to, .. },
                 Answer::Nodes(left),
@@ -393,13 +472,12 @@ impl Dispute {
         let absent = digests.map(|digest| digest == Hash::ZERO);
         let Some(op) = self.geometry.op(slot) else {
             // No such row: who has it lies.
-            return Stage::Done { ruling: Ruling::of(absent.map(|absent| !absent)) };
+            return Decision::stage(Ruling::of(absent.map(|absent| !absent)), Grounds::Form);
         };
         if absent != [false, false] {
             let head = self.geometry.head_slot();
-            // Whether a token was asked for, or its logits, is between client and replica.
             if slot == 0 || slot == head {
-                return undecided();
+                return Stage::Asked { token, slot, digests };
             }
             let reference = if slot > head { head } else { 0 };
             let claim = Claim::Absent { reference, left: absent[0] };
@@ -420,7 +498,7 @@ impl Dispute {
             // What stands before the values is fixed for all rows but inputs.
             let right = prefix(&Hash::ZERO, token, slot, self.geometry.words(op));
             let wrong = |bytes: &[u8]| bytes.get(..PREFIX) != Some(&right[..]);
-            return Stage::Done { ruling: Ruling::of(data.map(wrong)) };
+            return Decision::stage(Ruling::of(data.map(wrong)), Grounds::Form);
         }
         let index = (start + at - PREFIX) / 4;
         let word = |side: usize, index: usize| -> i32 {
@@ -480,7 +558,7 @@ impl Dispute {
 }
 
 const fn undecided() -> Stage {
-    Stage::Done { ruling: Ruling::Undecided }
+    Decision::stage(Ruling::Undecided, Grounds::Form)
 }
 
 fn first_difference<T: PartialEq>(left: &[T], right: &[T]) -> Option<usize> {

@@ -29,9 +29,10 @@ mod slice;
 mod stats;
 mod tree;
 
-pub use answer::{Answer, Blob, MAX_NODES, MAX_SUMS};
+pub use answer::{Answer, Blob, End, MAX_NODES, MAX_SUMS, Receipt};
 pub use dispute::{
-    AnswerError, Context, Dispute, MAX_DISPUTE_ROUNDS, OpenError, Ruling, Side, Stage,
+    AnswerError, Context, Decision, Dispute, Grounds, MAX_DISPUTE_ROUNDS, OpenError, Ruling, Side,
+    Stage,
 };
 pub use facts::{Facts, Missing};
 pub use judge::{Claim, Peak, Truth, judge, partial_sum};

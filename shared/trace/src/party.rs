@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use commonware_codec::EncodeSize;
-use nesa_crypto::Signature;
 use nesa_model::Header;
 use nesa_model::layout::TensorKind;
 use nesa_model::manifest::{DecoderManifest, Manifest};
@@ -12,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use thiserror::Error;
 
-use crate::answer::{Answer, Blob, LEVELS};
+use crate::answer::{Answer, Blob, End, LEVELS, Receipt};
 use crate::dispute::{Dispute, Stage};
 use crate::facts::{Facts, Missing};
 use crate::judge::{Claim, judge, partial_sum};
@@ -44,12 +43,15 @@ pub enum PartyError {
         /// Which piece.
         index: usize,
     },
-    /// The client gave no receipt for the input.
-    #[error("no receipt for the input of token {token}")]
+    /// The client gave no receipt.
+    #[error("no receipt for token {token}")]
     Receipt {
         /// The token.
         token: u32,
     },
+    /// The client never said how many tokens it asked for.
+    #[error("no word of how many tokens were asked for")]
+    End,
     /// Not a decoder.
     #[error("the model is no decoder")]
     Family,
@@ -69,8 +71,10 @@ pub struct Party<'a> {
     /// Its rows: at least those of the disputed token, and the `Qkv` rows of its layer for all tokens
     /// that it sees.
     pub rows: &'a Rows,
-    /// The client's receipt for the input of a token.
-    pub receipt: &'a dyn Fn(u32) -> Option<Signature>,
+    /// The client's receipt for a token.
+    pub receipt: &'a dyn Fn(u32) -> Option<Receipt>,
+    /// The client's word for how many tokens it asked for, if it gave one.
+    pub end: Option<End>,
 }
 
 impl Party<'_> {
@@ -99,7 +103,10 @@ impl Party<'_> {
                 let nodes = (first..first + (1 << levels)).map(|i| forest.node(height - levels, i));
                 Ok(Answer::Nodes(nodes.collect()))
             }
-            Stage::Input { token, .. } => {
+            Stage::Asked { token, slot: 0, .. } if self.trace.digest(token, 0).is_none() => {
+                self.end.map(Answer::End).ok_or(PartyError::End)
+            }
+            Stage::Input { token, .. } | Stage::Asked { token, .. } => {
                 (self.receipt)(token).map(Answer::Receipt).ok_or(PartyError::Receipt { token })
             }
             Stage::Row { token, slot, from, to, .. } => {

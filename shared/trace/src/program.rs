@@ -250,7 +250,7 @@ impl Geometry {
     }
 
     /// The first slot of the head.
-    pub(crate) fn head_slot(&self) -> u16 {
+    pub fn head_slot(&self) -> u16 {
         let layers = usize::from(self.end_layer.saturating_sub(self.first_layer));
         (FIRST_SLOTS + layers * LAYER_SLOTS) as u16
     }

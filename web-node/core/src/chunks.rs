@@ -15,6 +15,8 @@ use nesa_wire::{
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use crate::models::Source;
+
 /// A request is never longer than this, in bytes.
 const MAX_REQUEST: usize = 64;
 /// How long a client may be silent between two requests.
@@ -31,10 +33,20 @@ pub fn serve(
     artifacts: Vec<Artifact>,
     streams: usize,
 ) -> Result<Guard, AcceptError> {
+    let sources = artifacts.into_iter().map(|artifact| Source::new(Arc::new(artifact)));
+    serve_sources(network, sources.collect(), streams)
+}
+
+/// [`serve`] of models from where they lie.
+pub(crate) fn serve_sources(
+    network: &Network,
+    sources: Vec<Arc<Source>>,
+    streams: usize,
+) -> Result<Guard, AcceptError> {
     let limits = StreamLimits { total: streams, per_peer: PER_CLIENT };
     let mut incoming = network.accept(Protocol::Chunks, limits)?;
-    let shelf: HashMap<Hash, Artifact> =
-        artifacts.into_iter().map(|artifact| (artifact.digest(), artifact)).collect();
+    let shelf: HashMap<Hash, Arc<Source>> =
+        sources.into_iter().map(|source| (source.header().digest(), source)).collect();
     let shelf = Arc::new(shelf);
     let task = task::spawn(async move {
         while let Some(stream) = incoming.next().await {
@@ -44,7 +56,7 @@ pub fn serve(
     Ok(task.abort_on_drop())
 }
 
-async fn answer(mut stream: Stream, shelf: Arc<HashMap<Hash, Artifact>>) {
+async fn answer(mut stream: Stream, shelf: Arc<HashMap<Hash, Arc<Source>>>) {
     stream.set_idle(IDLE);
     loop {
         let frame = match stream.recv_up_to(MAX_REQUEST).await {
@@ -63,12 +75,16 @@ async fn answer(mut stream: Stream, shelf: Arc<HashMap<Hash, Artifact>>) {
     }
 }
 
-fn respond(shelf: &HashMap<Hash, Artifact>, request: Request) -> Response {
+fn respond(shelf: &HashMap<Hash, Arc<Source>>, request: Request) -> Response {
     let (model, index) = match request {
         Request::Manifest { model } => (model, 0),
         Request::Chunk { model, index } => (model, index),
     };
-    let piece = shelf.get(&model).and_then(|artifact| artifact.piece(index as usize));
+    let piece = shelf.get(&model).and_then(|source| {
+        let piece = source.piece(index as usize);
+        // Whoever asks for one too many learns no more than whoever asks after the file was changed.
+        piece.inspect_err(|error| tracing::warn!(%error, %model, "a piece cannot be served")).ok()
+    });
     match (piece, request) {
         (None, _) => Response::Unknown,
         (Some(data), _) if data.len() > Limits::default().chunk => Response::Unknown,

@@ -33,6 +33,9 @@ use nesa_sealed::{
 };
 use nesa_wire::Protocol;
 
+/// Bytes of encoded inputs or of an encoded answer at most.
+pub use nesa_sealed::float::MAX_CONTENT;
+
 use crate::{
     admission::Admission,
     limits::Limits,
@@ -48,12 +51,15 @@ const COMPARING: Duration = Duration::from_secs(60);
 const GREETINGS: usize = 4;
 /// Streams of one client.
 const PER_CLIENT: usize = 4;
+/// Before a query's deadline, an answer must be there so that its commitment reaches a block.
+const COMMITTING_MS: u64 = 2_000;
 
 /// What runs float models.
 pub trait FloatEngine: MaybeSend + MaybeSync + fmt::Debug {
     /// Digests of the models it can run.
     fn models(&self) -> Vec<Hash>;
-    /// Runs one on encoded inputs; the encoded answer.
+    /// Runs one on encoded inputs; the encoded answer. How long that takes cannot be known before, so the
+    /// future is dropped when its time is over: the run must end with it, wherever it stands.
     ///
     /// # Errors
     /// In words, what is wrong with the inputs.
@@ -174,7 +180,7 @@ impl FloatService {
         asked: nesa_sealed::float::Asked,
     ) -> Result<(Session, ProvenShard, Bytes), Refusal> {
         let binding = asked.binding;
-        let proven = self.ledger.prove_place(&binding, binding.role.seat).await?;
+        let proven = self.ledger.prove_place(&binding, asked.opening.replica).await?;
         let (session, accept) = Session::start(asked, proven.terms.clone())?;
         Ok((session, proven, accept))
     }
@@ -200,7 +206,12 @@ impl FloatService {
                     return Ok(());
                 }
                 Received::Run(inputs) => {
-                    let answer = self.engine.run(proven.terms.model, inputs).await;
+                    let limit = run_limit(&self.limits, proven.deadline_ms, time::now_ms());
+                    let run = self.engine.run(proven.terms.model, inputs);
+                    let answer = time::timeout(limit, run).await.map_err(|elapsed| {
+                        tracing::info!(%elapsed, query = %proven.terms.query, "a run is ended");
+                        Refusal::Unavailable
+                    })?;
                     let answer = answer.map_err(|error| {
                         tracing::debug!(%error, query = %proven.terms.query, "a run fails");
                         Refusal::Protocol
@@ -215,5 +226,25 @@ impl FloatService {
             }
         }
         Ok(())
+    }
+}
+
+/// How long a run may take: what the node allows, and no longer than its answer is of use.
+fn run_limit(limits: &Limits, deadline_ms: u64, now_ms: u64) -> Duration {
+    let left = deadline_ms.saturating_sub(COMMITTING_MS).saturating_sub(now_ms);
+    limits.run.min(Duration::from_millis(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_with_its_query_or_before() {
+        let limits = Limits { run: Duration::from_secs(10), ..Limits::default() };
+        assert_eq!(run_limit(&limits, 60_000, 0), limits.run);
+        assert_eq!(run_limit(&limits, 60_000, 53_000), Duration::from_secs(5));
+        assert_eq!(run_limit(&limits, 60_000, 59_000), Duration::ZERO);
+        assert_eq!(run_limit(&limits, 0, u64::MAX), Duration::ZERO);
     }
 }

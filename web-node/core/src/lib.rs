@@ -33,6 +33,7 @@ mod float;
 mod journal;
 mod limits;
 mod metrics;
+mod models;
 mod node;
 mod prepare;
 mod register;
@@ -41,11 +42,14 @@ mod settle;
 pub mod shard;
 mod terms;
 
-pub use compute::{Accelerator, Beside, Failed, Product, Standing};
+pub use compute::{
+    Accelerator, Beside, Failed, PoolStanding, Product, Slices, Standing, Team, Threads, Workers,
+};
 pub use fault::Fault;
-pub use float::FloatEngine;
+pub use float::{FloatEngine, MAX_CONTENT};
 pub use limits::Limits;
 pub use metrics::{Computed, Metrics, Phase, ShardSteps};
+pub use models::OpenError;
 pub use node::{ComputeNode, NodeConfig, StartError};
 pub use register::RegisterError;
 pub use terms::TermsError;

@@ -11,6 +11,8 @@ pub struct Limits {
     pub bytes_per_hour: u64,
     /// How long a client may be silent in mid-query.
     pub idle: Duration,
+    /// How long one run of a float model may take. It is ended then, wherever it stands.
+    pub run: Duration,
     /// A query this close to its deadline is declined: the claim would come too late.
     pub margin: Duration,
     /// Requests of one query that may wait, computed or not.
@@ -33,6 +35,7 @@ impl Default for Limits {
             queries: 8,
             bytes_per_hour: 1 << 40,
             idle: Duration::from_secs(30),
+            run: Duration::from_secs(30),
             margin: Duration::from_secs(2),
             ahead: 4,
             weight_streams: 64,

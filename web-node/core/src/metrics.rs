@@ -1,11 +1,11 @@
 //! What a node has done, for its operator.
 
-use crate::compute::{Standing, Watch};
+use crate::compute::{PoolStanding, Standing, Watch};
 use nesa_platform::time::Instant;
 use nesa_primitives::Amount;
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -82,14 +82,18 @@ pub struct Metrics {
     pub earned: Amount,
     /// Time spent in kernels.
     pub busy: Duration,
-    /// Of the products, those of the processor itself.
+    /// Of the products, those of the node's own thread alone.
     pub on_cpu: Computed,
     /// Those of the accelerator beside it.
     pub on_accelerator: Computed,
+    /// Those in which threads beside it had part.
+    pub on_pool: Computed,
     /// Steps of the sealed lane.
     pub steps: ShardSteps,
     /// The accelerator, if one was given.
     pub accelerator: Option<Standing>,
+    /// The threads beside its own, while there are any.
+    pub pool: Option<PoolStanding>,
     /// Time since serving began.
     pub serving: Duration,
 }
@@ -124,10 +128,15 @@ pub(crate) struct Counters {
     pub(crate) busy_us: AtomicU64,
     pub(crate) cpu: Kernel,
     pub(crate) accelerator: Kernel,
+    pub(crate) pool: Kernel,
     pub(crate) shard_cpu: AtomicU64,
     pub(crate) shard_accelerator: AtomicU64,
     pub(crate) shard_spilled: AtomicU64,
     state: Mutex<State>,
+}
+
+fn copy<T: Clone>(standing: &Mutex<T>) -> T {
+    standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 #[derive(Default)]
@@ -138,6 +147,7 @@ struct State {
     bond: Amount,
     since: Option<Instant>,
     accelerator: Option<Watch>,
+    pool: Option<Arc<Mutex<PoolStanding>>>,
 }
 
 impl Counters {
@@ -156,6 +166,11 @@ impl Counters {
     /// There is an accelerator, whose standing is kept there.
     pub(crate) fn accelerated(&self, standing: Watch) {
         self.state().accelerator = Some(standing);
+    }
+
+    /// There are threads, whose standing is kept there, or there are none any more.
+    pub(crate) fn pooled(&self, standing: Option<Arc<Mutex<PoolStanding>>>) {
+        self.state().pool = standing;
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -202,12 +217,14 @@ impl Counters {
             busy: Duration::from_micros(load(&self.busy_us)),
             on_cpu: self.cpu.snapshot(),
             on_accelerator: self.accelerator.snapshot(),
+            on_pool: self.pool.snapshot(),
             steps: ShardSteps {
                 on_cpu: load(&self.shard_cpu),
                 on_accelerator: load(&self.shard_accelerator),
                 spilled: load(&self.shard_spilled),
             },
             accelerator: state.accelerator.as_ref().map(|standing| standing.lock().clone()),
+            pool: state.pool.as_deref().map(copy),
             serving: state.since.map_or(Duration::ZERO, |since| since.elapsed()),
         }
     }

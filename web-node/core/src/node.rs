@@ -3,12 +3,13 @@
 use crate::{
     admission::Admission,
     chunks,
-    compute::{Beside, Processors, Watch},
+    compute::{Beside, Processors, Stock, Threads, Watch},
     fault::Fault,
     float::{FloatEngine, FloatService},
     journal::Journal,
     limits::Limits,
     metrics::{Counters, Metrics, Phase},
+    models::{Models, OpenError, Source},
     prepare,
     register::{RegisterError, Registrar},
     service::Service,
@@ -19,8 +20,7 @@ use futures::StreamExt as _;
 use nesa_chain::action::Lane;
 use nesa_crypto::SecretKey;
 use nesa_light::{LightClient, accounts::Accounts};
-use nesa_masked::{Lane as MaskedLane, spec::SpecError};
-use nesa_model::{Artifact, ExactModel, ModelError, manifest::Manifest};
+use nesa_model::artifact::Pieces;
 use nesa_platform::{
     net::{AcceptError, Event, Incoming, Network, StreamLimits},
     storage::Store,
@@ -30,7 +30,7 @@ use nesa_platform::{
 use nesa_primitives::{Address, Amount, Hash};
 use nesa_wire::Protocol;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -60,8 +60,8 @@ pub struct NodeConfig {
     pub operator: SecretKey,
     /// Signs answers; also the libp2p identity.
     pub node: SecretKey,
-    /// The models served, weights included.
-    pub models: Vec<Artifact>,
+    /// The models served, weights included: held, or read from where they lie as far as queries need them.
+    pub models: Vec<Arc<dyn Pieces>>,
     /// What runs float models, if any are served.
     pub floats: Option<Arc<dyn FloatEngine>>,
     /// Bond to post, in unes.
@@ -99,12 +99,9 @@ pub enum StartError {
     /// There is nothing to serve.
     #[error("no model is given")]
     NoModel,
-    /// A model cannot be computed.
+    /// A model cannot be opened or served masked.
     #[error(transparent)]
-    Model(#[from] ModelError),
-    /// A model cannot be served masked.
-    #[error(transparent)]
-    Lane(#[from] SpecError),
+    Model(#[from] OpenError),
     /// The network accepts the lane's streams already.
     #[error(transparent)]
     Accept(#[from] AcceptError),
@@ -116,6 +113,7 @@ pub struct ComputeNode {
     counters: Arc<Counters>,
     admission: Arc<Admission>,
     registrar: Arc<Registrar>,
+    threads: Threads,
     pause_on_stop: bool,
     tasks: Vec<Guard>,
 }
@@ -139,14 +137,9 @@ impl ComputeNode {
         if config.models.is_empty() && floats.is_empty() {
             return Err(StartError::NoModel);
         }
-        let mut models = HashMap::new();
-        for artifact in &config.models {
-            let opening = artifact.clone();
-            let model = task::compute(move || ExactModel::open(&opening)).await?;
-            let lane = MaskedLane::of_model(model.served_stages())?;
-            models.insert(artifact.digest(), (model, lane));
-        }
-        let exact = config.models.iter().map(Artifact::digest);
+        let sources: Vec<_> = config.models.into_iter().map(Source::new).collect();
+        let models = Models::new(&sources).await?;
+        let exact = sources.iter().map(|source| source.header().digest());
         let digests: Vec<Hash> = exact.chain(floats.iter().copied()).collect();
         let counters = Arc::new(Counters::default());
         let admission = Admission::new(config.limits, counters.clone());
@@ -158,11 +151,10 @@ impl ComputeNode {
         let incoming = network.accept(Protocol::Masked, lane_limits)?;
         let mut tasks = Vec::new();
         // Decoders are served in shards too, to clients who accept that their nodes read the text.
-        let is_decoder =
-            |artifact: &&Artifact| matches!(artifact.header().manifest(), Manifest::Decoder(_));
-        let decoders: Vec<Artifact> = config.models.iter().filter(is_decoder).cloned().collect();
-        let shelf = Shelf::new(decoders.clone(), Vec::new(), config.store.clone(), Vec::new());
-        let shelf = Arc::new(shelf);
+        let is_decoder = |source: &&Arc<Source>| source.header().manifest().decoder().is_some();
+        let decoders: Vec<Arc<Source>> = sources.iter().filter(is_decoder).cloned().collect();
+        let has_decoders = !decoders.is_empty();
+        let shelf = Arc::new(Shelf::over(decoders, config.store.clone()));
         let evidence = Evidence::new(config.store.clone(), config.limits.evidence_bytes);
         let ledger = OnChain {
             accounts: accounts.clone(),
@@ -184,14 +176,14 @@ impl ComputeNode {
         let (beside, beside_shards) = match config.accelerator {
             Some(Beside { accelerator, shards, memory }) => {
                 counters.accelerated(standing.clone());
-                let shards = shards.filter(|_| !decoders.is_empty());
+                let shards = shards.filter(|_| has_decoders);
                 let memory = if shards.is_some() { memory / 2 } else { memory };
                 let shards = shards.map(|accelerator| BesideShards { accelerator, memory });
                 (Some((accelerator, memory)), shards)
             }
             None => (None, None),
         };
-        if !decoders.is_empty() || !floats.is_empty() {
+        if has_decoders || !floats.is_empty() {
             let recovering = ledger.clone();
             tasks.push(task::spawn(async move { recovering.recover().await }).abort_on_drop());
         }
@@ -202,7 +194,7 @@ impl ComputeNode {
             let service = FloatService::new(identity, engine, ledger, config.limits, admission);
             tasks.push(service.serve(&network)?);
         }
-        if !decoders.is_empty() {
+        if has_decoders {
             let shards = ShardNode {
                 chain: light.chain(),
                 key: node.clone(),
@@ -217,17 +209,25 @@ impl ComputeNode {
             tasks.push(shard::serve_with(&network, shards, admission, counters, standing.clone())?);
         }
         if config.serve_weights {
-            tasks.push(chunks::serve(&network, config.models, config.limits.weight_streams)?);
+            tasks.push(chunks::serve_sources(&network, sources, config.limits.weight_streams)?);
         }
         let models = Arc::new(models);
+        let threads = Threads::counted(Stock::Node(models.clone()), counters.clone());
         let processors = match beside {
             Some(beside) => {
-                let (processors, queue) =
-                    Processors::beside(beside, &models, counters.clone(), standing).await;
+                let models = models.all().await?;
+                let (processors, queue) = Processors::beside(
+                    beside,
+                    &models,
+                    threads.clone(),
+                    counters.clone(),
+                    standing,
+                )
+                .await;
                 tasks.push(queue);
                 processors
             }
-            None => Processors::alone(counters.clone()),
+            None => Processors::alone(threads.clone(), counters.clone()),
         };
         let preparer = prepare::Preparer {
             chain: light.chain(),
@@ -272,7 +272,7 @@ impl ComputeNode {
         tasks.push(task::spawn(presence.keep()).abort_on_drop());
         tasks.push(task::spawn(async move { settler.recover().await }).abort_on_drop());
         let pause_on_stop = config.pause_on_stop;
-        Ok(ComputeNode { address, counters, admission, registrar, pause_on_stop, tasks })
+        Ok(ComputeNode { address, counters, admission, registrar, threads, pause_on_stop, tasks })
     }
 
     /// The node key.
@@ -283,6 +283,11 @@ impl ComputeNode {
     /// The counters as they are now.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot()
+    }
+
+    /// The threads beside the node's own: none, until it is given some.
+    pub fn threads(&self) -> Threads {
+        self.threads.clone()
     }
 
     /// Whether the node takes queries; false once stopped or, in a scenario, dead.
@@ -315,6 +320,7 @@ impl ComputeNode {
         })
         .await;
         self.counters.enter(Phase::Stopped);
+        self.threads.dismiss();
         drop(self.tasks);
     }
 }

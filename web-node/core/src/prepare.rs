@@ -8,15 +8,12 @@ use crate::{
     admission::{Admission, PreparingPlace},
     fault::Fault,
     metrics::Counters,
+    models::Models,
 };
-use nesa_masked::{
-    Lane,
-    thin::{
-        MAX_FRAME, Refusal,
-        server::{self, Received, Session},
-    },
+use nesa_masked::thin::{
+    MAX_FRAME, Refusal,
+    server::{self, Received, Session},
 };
-use nesa_model::ExactModel;
 use nesa_platform::{
     net::{AcceptError, Network, Stream, StreamLimits},
     task::{self, Guard},
@@ -24,7 +21,7 @@ use nesa_platform::{
 };
 use nesa_primitives::{Address, Hash};
 use nesa_wire::Protocol;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How long a client may be silent.
 const IDLE: Duration = Duration::from_secs(10);
@@ -38,7 +35,7 @@ const PER_CLIENT: usize = 2;
 pub(crate) struct Preparer {
     pub(crate) chain: Hash,
     pub(crate) node: Address,
-    pub(crate) models: Arc<HashMap<Hash, (ExactModel, Lane)>>,
+    pub(crate) models: Arc<Models>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) fault: Option<Fault>,
@@ -81,9 +78,14 @@ impl Preparer {
     async fn converse(&self, stream: &mut Stream) -> Result<(), Option<Refusal>> {
         let open = self.receive(stream).await?;
         let model = server::opened_model(&open).map_err(|_| Refusal::Protocol)?;
-        let (weights, lane) = self.models.get(&model).cloned().ok_or(Refusal::Unknown)?;
+        let lane = self.models.lane(&model).ok_or(Refusal::Unknown)?;
         let _place: PreparingPlace =
             self.admission.enter_preparation().ok_or(Refusal::Unavailable)?;
+        let weights = self.models.get(&model).await.ok_or(Refusal::Unknown)?;
+        let weights = weights.map_err(|error| {
+            self.counters.problem(&error);
+            Refusal::Unavailable
+        })?;
         let mut session = Session::new(self.chain, model, self.node, lane);
         let mut frame = open;
         loop {
@@ -136,11 +138,14 @@ impl Preparer {
 mod tests {
     use super::*;
     use crate::limits::Limits;
+    use crate::models::Source;
     use nesa_masked::{
+        Lane,
         client::Candidate,
         origin::Standing,
         thin::{PreparerResponse, Preparing, ThinError, decode_response},
     };
+    use nesa_model::ExactModel;
     use nesa_model::toy::{self, ToyConfig};
     use nesa_platform::{net::NetConfig, random};
 
@@ -150,13 +155,14 @@ mod tests {
         let listen = vec!["/ip4/127.0.0.1/tcp/0/ws".to_owned()];
         let network = NetConfig { listen, ..NetConfig::client([seed; 32]) };
         let network = Network::start(network).await.unwrap();
-        let model = ExactModel::open(&toy::artifact(&ToyConfig::default()).unwrap()).unwrap();
+        let artifact = toy::artifact(&ToyConfig::default()).unwrap();
+        let model = ExactModel::open(&artifact).unwrap();
         let lane = Lane::of_model(model.served_stages()).unwrap();
         let counters = Arc::new(Counters::default());
         let preparer = Preparer {
             chain: CHAIN,
             node: network.address(),
-            models: Arc::new([(model.digest(), (model.clone(), lane.clone()))].into()),
+            models: Arc::new(Models::new(&[Source::new(Arc::new(artifact))]).await.unwrap()),
             admission: Admission::new(limits, counters.clone()),
             counters,
             fault: None,

@@ -7,6 +7,7 @@ use crate::{
     journal::{Committed, Entry, Journal},
     limits::Limits,
     metrics::Counters,
+    models::Models,
     settle::Settler,
     terms::{self, TermsError},
 };
@@ -15,7 +16,6 @@ use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
 use nesa_crypto::SecretKey;
 use nesa_light::LightClient;
 use nesa_masked::{
-    Lane,
     message::{self, Refusal},
     server::{self, Outcome, Received, Session},
 };
@@ -26,7 +26,7 @@ use nesa_platform::{
 };
 use nesa_primitives::Hash;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -38,7 +38,7 @@ const OPENING: Duration = Duration::from_secs(10);
 pub(crate) struct Service {
     pub(crate) light: LightClient,
     pub(crate) key: SecretKey,
-    pub(crate) models: Arc<HashMap<Hash, (ExactModel, Lane)>>,
+    pub(crate) models: Arc<Models>,
     pub(crate) processors: Processors,
     pub(crate) journal: Journal,
     pub(crate) settler: Settler,
@@ -117,7 +117,7 @@ impl Service {
         if open.chain != self.light.chain() || open.node != self.key.public() {
             return Err(Refusal::NotDrawn);
         }
-        let (model, lane) = self.models.get(&open.model).cloned().ok_or(Refusal::NotDrawn)?;
+        let lane = self.models.lane(&open.model).ok_or(Refusal::NotDrawn)?;
         let place = self.admission.enter().ok_or(Refusal::Unavailable)?;
         let live = self.enter(open.query).ok_or(Refusal::Unavailable)?;
         // A query is served once: a second session would need a second commitment.
@@ -137,6 +137,12 @@ impl Service {
                 TermsError::Chain(_) => Refusal::Unavailable,
                 _ => Refusal::NotDrawn,
             }
+        })?;
+        // Who has paid may have a model opened.
+        let model = self.models.get(&open.model).await.ok_or(Refusal::NotDrawn)?;
+        let model = model.map_err(|error| {
+            self.counters.problem(&error);
+            Refusal::Unavailable
         })?;
         let entry = Entry {
             query: open.query,

@@ -187,6 +187,7 @@ async fn a_relay_on_both_links_sees_no_byte_and_nothing_of_the_prompt() {
     let vocab = model.config().vocab as u32;
     let prompt = |step: u32, length: usize| TokenIds {
         ids: (0..length as u32).map(|i| (1 + i * step) % vocab).collect(),
+        second: None,
         truncated: false,
     };
     let prompts = [prompt(1, bucket), prompt(3, bucket / 2)];
@@ -233,7 +234,7 @@ fn plain(model: &Model, run: &mut EncoderRun) -> Vec<Embedding> {
             Step::Linear { stage, tokens, x } => {
                 let spec = model.stage(stage);
                 let mut y = vec![0; tokens * spec.n];
-                nesa_kernels::matmul_i8(model.weights(stage), &x, spec.n, spec.k, tokens, &mut y);
+                model.weights(stage).matmul_i8(&x, spec.n, spec.k, tokens, &mut y);
                 run.resume(y).unwrap();
             }
         }

@@ -1,6 +1,6 @@
 //! What can go wrong, by the name of what it went wrong with.
 
-use nesa_fingerprint::SketchError;
+use nesa_fingerprint::{SketchError, TensorError};
 use thiserror::Error as ThisError;
 
 /// A graph that does not load or run.
@@ -67,6 +67,16 @@ pub enum FloatError {
         /// The limit.
         max: usize,
     },
+    /// A run would compute too much for these inputs.
+    #[error("the run would take {got} operations up to node {name:?}, at most {max} allowed")]
+    Operations {
+        /// The node that exceeds it.
+        name: String,
+        /// Operations up to there.
+        got: u64,
+        /// The limit.
+        max: u64,
+    },
     /// An input that the model does not have.
     #[error("no input {got:?}; the model has {expected:?}")]
     UnknownInput {
@@ -97,16 +107,9 @@ pub enum FloatError {
         /// The declared one.
         expected: String,
     },
-    /// Values that do not fill their shape.
-    #[error("tensor {name:?} of shape {shape:?} holds {got} values")]
-    Count {
-        /// Its name.
-        name: String,
-        /// Its shape.
-        shape: Vec<u32>,
-        /// Its values.
-        got: usize,
-    },
+    /// Values that are no tensor.
+    #[error(transparent)]
+    Exchanged(#[from] TensorError),
     /// A type that cannot be exchanged.
     #[error("tensor {name:?} is of type {got}, expected numbers of at most 64 bits or booleans")]
     Type {

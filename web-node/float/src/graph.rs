@@ -1,16 +1,11 @@
 //! A graph that was checked, and its runs.
 
-use crate::{
-    check,
-    error::FloatError,
-    limits::Limits,
-    plan::{Plan, SKETCH_ENTRIES},
-    tensor::{Data, Kind, Tensor, TensorLimits, many},
+use crate::{check, error::FloatError, limits::Limits, plan};
+use nesa_fingerprint::{
+    Answer, Calibration, Card, Data, Dimension, Fingerprint, InputInfo, Kind, Plan, SKETCH_ENTRIES,
+    Sketch, Tensor,
 };
-use bytes::BufMut;
-use commonware_codec::{Buf, EncodeSize, Error, Read, Write};
-use nesa_fingerprint::{Fingerprint, Limits as SketchLimits, Run, Sketch};
-use nesa_primitives::{Hash, domain};
+use nesa_primitives::Hash;
 use std::{
     collections::HashSet,
     fmt,
@@ -25,78 +20,34 @@ use tract_onnx::{
     tract_hir::infer::InferenceFact,
 };
 
-/// One size of an input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Dimension {
-    /// Always this.
-    Fixed(u32),
-    /// Given by the input; equal names mean equal sizes.
-    Open(String),
-}
-
-impl fmt::Display for Dimension {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(size) => size.fmt(f),
-            Self::Open(name) => name.fmt(f),
-        }
-    }
-}
-
-/// An input of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputInfo {
-    /// Its name.
-    pub name: String,
-    /// Its type, as it is exchanged.
-    pub kind: Kind,
-    /// Its sizes.
-    pub shape: Vec<Dimension>,
-    datum: DatumType,
-}
-
-impl InputInfo {
-    fn of(value: &ValueInfoProto) -> Result<Self, FloatError> {
-        let name = value.name.clone();
-        let refused = |got: &str| FloatError::Type { name: name.clone(), got: got.to_owned() };
-        let tensor = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-            Some(type_proto::Value::TensorType(tensor)) => tensor,
-            None => return Err(refused("none")),
-        };
-        let datum = tract_onnx::pb::tensor_proto::DataType::try_from(tensor.elem_type)
-            .ok()
-            .and_then(|t| DatumType::try_from(t).ok())
-            .ok_or_else(|| refused(&format!("number {}", tensor.elem_type)))?;
-        let kind = kind_of(datum).ok_or_else(|| refused(&format!("{datum:?}")))?;
-        let dims = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
-        let size = |(place, dim): (usize, &tract_onnx::pb::tensor_shape_proto::Dimension)| {
-            let open = |name: String| Ok(Dimension::Open(name));
-            match &dim.value {
-                Some(dimension::Value::DimValue(size)) => match u32::try_from(*size) {
-                    Ok(size) => Ok(Dimension::Fixed(size)),
-                    Err(_) => open(format!("{name}.{place}")),
-                },
-                Some(dimension::Value::DimParam(name)) if !name.is_empty() => open(name.clone()),
-                _ => open(format!("{name}.{place}")),
+/// An input as the file declares it, and tract's type of it.
+fn input_of(value: &ValueInfoProto) -> Result<(InputInfo, DatumType), FloatError> {
+    let name = value.name.clone();
+    let refused = |got: &str| FloatError::Type { name: name.clone(), got: got.to_owned() };
+    let tensor = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => tensor,
+        None => return Err(refused("none")),
+    };
+    let datum = tract_onnx::pb::tensor_proto::DataType::try_from(tensor.elem_type)
+        .ok()
+        .and_then(|t| DatumType::try_from(t).ok())
+        .ok_or_else(|| refused(&format!("number {}", tensor.elem_type)))?;
+    let kind = kind_of(datum).ok_or_else(|| refused(&format!("{datum:?}")))?;
+    let dims = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
+    let size = |(place, dim): (usize, &tract_onnx::pb::tensor_shape_proto::Dimension)| {
+        let open = || Dimension::Open(format!("{name}.{place}"));
+        match &dim.value {
+            Some(dimension::Value::DimValue(size)) => {
+                u32::try_from(*size).map_or_else(|_| open(), Dimension::Fixed)
             }
-        };
-        let shape = dims.iter().enumerate().map(size).collect::<Result<_, FloatError>>()?;
-        Ok(Self { name, kind, shape, datum })
-    }
-
-    /// The shape in words: `[batch, 32]`.
-    pub fn shape_text(&self) -> String {
-        let sizes: Vec<String> = self.shape.iter().map(Dimension::to_string).collect();
-        format!("[{}]", sizes.join(", "))
-    }
-
-    fn fits(&self, shape: &[u32]) -> bool {
-        let fits = |(dim, &got): (&Dimension, &u32)| match dim {
-            Dimension::Fixed(size) => *size == got,
-            Dimension::Open(_) => true,
-        };
-        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(fits)
-    }
+            Some(dimension::Value::DimParam(name)) if !name.is_empty() => {
+                Dimension::Open(name.clone())
+            }
+            _ => open(),
+        }
+    };
+    let shape = dims.iter().enumerate().map(size).collect();
+    Ok((InputInfo { name: name.clone(), kind, shape }, datum))
 }
 
 fn kind_of(datum: DatumType) -> Option<Kind> {
@@ -111,77 +62,6 @@ fn kind_of(datum: DatumType) -> Option<Kind> {
     }
 }
 
-/// What a run gave.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
-    /// The model's outputs.
-    pub outputs: Vec<Tensor>,
-    /// The fingerprint of the run: taps, then float outputs.
-    pub fingerprint: Fingerprint,
-}
-
-/// What a decoder of answers accepts.
-pub(crate) type AnswerLimits = (TensorLimits, SketchLimits);
-
-/// Limits for decoding answers of models within `limits`.
-pub(crate) fn answer_limits(limits: &Limits) -> AnswerLimits {
-    let elements = u32::try_from(limits.tensor).unwrap_or(u32::MAX);
-    let sketches = SketchLimits { elements, entries: SKETCH_ENTRIES as u16 };
-    (TensorLimits { elements: limits.tensor }, sketches)
-}
-
-impl Write for Answer {
-    fn write(&self, buf: &mut impl BufMut) {
-        self.outputs.write(buf);
-        self.fingerprint.write(buf);
-    }
-}
-
-impl EncodeSize for Answer {
-    fn encode_size(&self) -> usize {
-        self.outputs.encode_size() + self.fingerprint.encode_size()
-    }
-}
-
-impl Read for Answer {
-    type Cfg = AnswerLimits;
-    fn read_cfg(buf: &mut impl Buf, (tensors, sketches): &AnswerLimits) -> Result<Self, Error> {
-        let outputs = Vec::read_cfg(buf, &many(*tensors))?;
-        let fingerprint = Fingerprint::read_cfg(buf, sketches)?;
-        Ok(Self { outputs, fingerprint })
-    }
-}
-
-impl Answer {
-    /// The values of all float outputs, one after the other: what replicas are compared by.
-    pub fn values(&self) -> Vec<f32> {
-        self.outputs.iter().filter_map(Tensor::floats).flatten().copied().collect()
-    }
-
-    /// Whether the outputs are those whose sketches the fingerprint ends with. An answer where they are
-    /// not shows outputs of one run and the fingerprint of another.
-    pub fn consistent(&self) -> bool {
-        let floats: Vec<&[f32]> = self.outputs.iter().filter_map(Tensor::floats).collect();
-        let sketches = &self.fingerprint.sketches;
-        let Some(start) = sketches.len().checked_sub(floats.len()) else { return false };
-        sketches[start..].iter().zip(floats).all(|(sketch, values)| {
-            Sketch::of(values, SKETCH_ENTRIES).is_ok_and(|own| own == *sketch)
-        })
-    }
-
-    /// What [`nesa_fingerprint::agree`] compares; `values` are [`Answer::values`].
-    pub const fn as_run<'a>(&'a self, values: &'a [f32]) -> Run<'a> {
-        Run { fingerprint: &self.fingerprint, output: values }
-    }
-
-    /// The digest that a replica commits to.
-    pub fn digest(&self) -> Hash {
-        let mut hasher = domain("float answer", &Hash::ZERO);
-        hasher.update(&commonware_codec::Encode::encode(self));
-        hasher.finalize().into()
-    }
-}
-
 type Shapes = Vec<Vec<u32>>;
 
 /// A checked model. What it prepared for the last shapes is kept.
@@ -190,6 +70,8 @@ pub struct Graph {
     onnx: Onnx,
     proto: ModelProto,
     inputs: Vec<InputInfo>,
+    /// tract's types of the inputs.
+    datums: Vec<DatumType>,
     plan: Plan,
     digest: Hash,
     prepared: Option<(Shapes, Arc<TypedSimplePlan>)>,
@@ -210,10 +92,11 @@ impl Graph {
     pub fn open(bytes: &[u8], limits: Limits) -> Result<Self, FloatError> {
         let onnx = tract_onnx::onnx().with_ignore_value_info(true);
         let proto = check::read(bytes, &limits, &onnx)?;
-        let plan = Plan::of(bytes, &proto);
+        let plan = plan::of(bytes, &proto);
         let digest = plan.digest();
-        let inputs = inputs(&proto).map(InputInfo::of).collect::<Result<_, _>>()?;
-        Ok(Self { limits, onnx, proto, inputs, plan, digest, prepared: None })
+        let inputs = inputs(&proto).map(input_of).collect::<Result<Vec<_>, _>>()?;
+        let (inputs, datums) = inputs.into_iter().unzip();
+        Ok(Self { limits, onnx, proto, inputs, datums, plan, digest, prepared: None })
     }
 
     /// Reads a model that is tapped where another one is: what a replica runs that pretends to run the
@@ -234,6 +117,11 @@ impl Graph {
     /// Where the model is tapped.
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What somebody must know who asks for runs without having the model.
+    pub fn card(&self, calibration: Option<Calibration>) -> Card {
+        Card { plan: self.plan.clone(), inputs: self.inputs.clone(), calibration }
     }
 
     /// Digest of the plan.
@@ -264,8 +152,8 @@ impl Graph {
         };
         let values = given
             .iter()
-            .zip(&self.inputs)
-            .map(|(tensor, info)| Ok(to_tract(tensor, info)?.into()))
+            .zip(self.inputs.iter().zip(&self.datums))
+            .map(|(tensor, (info, datum))| Ok(to_tract(tensor, info, *datum)?.into()))
             .collect::<Result<TVec<TValue>, FloatError>>()?;
         let values = guarded("running the model", || runnable.run(values))?;
         let names = self.plan.taps.iter().chain(&self.plan.outputs);
@@ -332,9 +220,9 @@ impl Graph {
     fn prepare(&self, shapes: &Shapes) -> Result<Arc<TypedSimplePlan>, FloatError> {
         let model = guarded("reading the graph", || {
             let mut model = self.onnx.model_for_proto_model(&self.proto)?;
-            for (place, (info, shape)) in self.inputs.iter().zip(shapes).enumerate() {
+            for (place, (datum, shape)) in self.datums.iter().zip(shapes).enumerate() {
                 let shape: TVec<usize> = shape.iter().map(|&v| v as usize).collect();
-                model.set_input_fact(place, InferenceFact::dt_shape(info.datum, shape))?;
+                model.set_input_fact(place, InferenceFact::dt_shape(*datum, shape))?;
             }
             let outlet = |name: &String| {
                 let found = model.find_outlet_label(name);
@@ -356,7 +244,9 @@ impl Graph {
                 held = self.hold(&node.name, held, &shape)?;
             }
         }
-        let model = guarded("optimising the graph", || model.into_typed()?.into_optimized())?;
+        let model = guarded("reading the graph", || model.into_typed())?;
+        self.price(&model)?;
+        let model = guarded("optimising the graph", || model.into_optimized())?;
         let mut held = 0usize;
         for node in model.nodes() {
             for output in &node.outputs {
@@ -367,6 +257,27 @@ impl Graph {
             }
         }
         guarded("preparing the graph", || model.into_runnable())
+    }
+
+    /// Counts what a run computes, from shapes alone. What depends on values, and bodies of loops, are not
+    /// seen here; a deadline bounds those.
+    fn price(&self, model: &TypedModel) -> Result<(), FloatError> {
+        let (mut got, max) = (0u64, self.limits.operations);
+        for node in model.nodes() {
+            // What cannot be counted is left to the deadline too.
+            let costs = guarded("counting operations", || {
+                let facts = model.node_input_facts(node.id)?;
+                node.op.cost(&facts)
+            });
+            for (cost, count) in costs.unwrap_or_default() {
+                let count = if cost.is_compute() { count.to_i64().unwrap_or_default() } else { 0 };
+                got = got.saturating_add(u64::try_from(count).unwrap_or_default());
+            }
+            if got > max {
+                return Err(FloatError::Operations { name: node.name.clone(), got, max });
+            }
+        }
+        Ok(())
     }
 
     /// Counts a value of this shape to those held.
@@ -409,7 +320,11 @@ fn guarded<T>(step: &'static str, f: impl FnOnce() -> TractResult<T>) -> Result<
     }
 }
 
-fn to_tract(tensor: &Tensor, info: &InputInfo) -> Result<tract_onnx::prelude::Tensor, FloatError> {
+fn to_tract(
+    tensor: &Tensor,
+    info: &InputInfo,
+    datum: DatumType,
+) -> Result<tract_onnx::prelude::Tensor, FloatError> {
     let shape: Vec<usize> = tensor.shape.iter().map(|&v| v as usize).collect();
     if tensor.data.kind() != info.kind {
         let (name, got) = (info.name.clone(), format!("{:?}", tensor.data.kind()));
@@ -424,7 +339,7 @@ fn to_tract(tensor: &Tensor, info: &InputInfo) -> Result<tract_onnx::prelude::Te
             Data::I64(values) => tract_onnx::prelude::Tensor::from_shape(&shape, values)?,
             Data::Bool(values) => tract_onnx::prelude::Tensor::from_shape(&shape, values)?,
         };
-        Ok(tensor.cast_to_dt(info.datum)?.into_owned())
+        Ok(tensor.cast_to_dt(datum)?.into_owned())
     })
 }
 
@@ -449,5 +364,5 @@ fn from_tract(name: &str, value: &TValue) -> Result<Tensor, FloatError> {
     })?;
     let shape = value.shape().iter().map(|&v| u32::try_from(v).map_err(|_| refused()));
     let shape = shape.collect::<Result<Vec<u32>, _>>()?;
-    Tensor::new(name, &shape, data)
+    Ok(Tensor::new(name, &shape, data)?)
 }

@@ -1,10 +1,7 @@
 //! Inputs to try a model on, made from a seed.
 
-use crate::{
-    error::FloatError,
-    graph::{Dimension, Graph, InputInfo},
-    tensor::{Data, Kind, Tensor, volume},
-};
+use crate::{error::FloatError, graph::Graph};
+use nesa_fingerprint::{Data, Dimension, InputInfo, Kind, Tensor, volume};
 use nesa_primitives::{Hash, domain};
 use std::collections::BTreeMap;
 
@@ -71,7 +68,7 @@ fn one(input: &InputInfo, recipe: &Recipe, seed: u64) -> Result<Tensor, FloatErr
             Data::I64((0..count).map(|_| (draw.word() % below) as i64).collect())
         }
     };
-    Tensor::new(&input.name, &shape, data)
+    Ok(Tensor::new(&input.name, &shape, data)?)
 }
 
 /// Reproducible numbers: BLAKE3's output stream.

@@ -22,14 +22,16 @@ pub mod inputs;
 mod limits;
 pub mod perturb;
 mod plan;
-mod tensor;
 pub mod web;
 
 pub use error::FloatError;
-pub use graph::{Answer, Dimension, Graph, InputInfo};
+pub use graph::Graph;
 pub use limits::Limits;
-pub use plan::{ENGINE, Plan, SKETCH_ENTRIES, TAPS};
-pub use tensor::{Data, Kind, Tensor, TensorLimits};
+pub use nesa_fingerprint::{
+    Answer, Card, Data, Dimension, InputInfo, Kind, Plan, SKETCH_ENTRIES, TAPS, Tensor,
+    TensorError, TensorLimits,
+};
+pub use plan::ENGINE;
 
 /// The digest that names a float model on the chain: of its file, as it is.
 pub fn model_digest(onnx: &[u8]) -> nesa_primitives::Hash {

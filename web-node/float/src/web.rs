@@ -3,8 +3,9 @@
 //! Inputs and answers cross as their encodings, so that what a browser computed can be compared and
 //! sent as it is.
 
-use crate::{Answer, FloatError, Graph, Limits, Tensor, TensorLimits, tensor::many};
+use crate::{Answer, FloatError, Graph, Limits, Tensor};
 use commonware_codec::Encode as _;
+use nesa_fingerprint::many;
 use nesa_primitives::{DecodeError, decode_exact};
 use thiserror::Error as ThisError;
 
@@ -32,8 +33,7 @@ pub fn encode_inputs(inputs: &[Tensor]) -> Vec<u8> {
 /// # Errors
 /// [`ModuleError::Inputs`] for anything but one canonical encoding.
 pub fn decode_inputs(bytes: &[u8], limits: &Limits) -> Result<Vec<Tensor>, ModuleError> {
-    let limits = TensorLimits { elements: limits.tensor };
-    decode_exact(bytes, &many(limits)).map_err(ModuleError::Inputs)
+    decode_exact(bytes, &many(limits.tensors())).map_err(ModuleError::Inputs)
 }
 
 /// Runs a model on encoded inputs.
@@ -50,7 +50,7 @@ pub fn run(graph: &mut Graph, inputs: &[u8], limits: &Limits) -> Result<Vec<u8>,
 /// # Errors
 /// [`ModuleError::Answer`] for anything but one canonical encoding.
 pub fn decode_answer(bytes: &[u8], limits: &Limits) -> Result<Answer, ModuleError> {
-    decode_exact(bytes, &crate::graph::answer_limits(limits)).map_err(ModuleError::Answer)
+    decode_exact(bytes, &limits.tensors()).map_err(ModuleError::Answer)
 }
 
 #[cfg(target_family = "wasm")]

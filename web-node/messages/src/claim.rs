@@ -1,6 +1,6 @@
 //! The one line under an answer: it says no more than the ladder does.
 
-use crate::{JobState, Lane, Step, StepId, StepState, ladder::lane};
+use crate::{JobState, Lane, Step, StepId, StepState};
 
 /// A claim in plain words, and the state that colours it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +37,52 @@ const SEALED_CORE: [StepId; 6] = [
 
 /// The claim that this ladder supports. Green means another thing in each lane, and the words say which.
 pub fn claim(job: JobState, ladder: &[Step]) -> Claim {
-    match lane(ladder) {
+    match Lane::of(ladder) {
         Lane::Masked => masked(job, ladder),
         Lane::Sealed => sealed(job, ladder),
+        Lane::Float => float(job, ladder),
     }
+}
+
+/// Rungs that must hold before answers of the float lane may be called evidence.
+const FLOAT_CORE: [StepId; 4] =
+    [StepId::RequestEscrowed, StepId::HeaderFinal, StepId::ShardsDrawn, StepId::EnvelopesSealed];
+
+/// Never green: what is near is not what is right.
+fn float(job: JobState, ladder: &[Step]) -> Claim {
+    let core = FLOAT_CORE.map(|id| state_of(ladder, id));
+    let near = state_of(ladder, StepId::AnswersNear);
+    let revealed = state_of(ladder, StepId::AnswersRevealed);
+    let held = core.iter().all(|s| *s == StepState::Verified) && near == StepState::Evidence;
+    let (state, text) = match job {
+        _ if near == StepState::Failed => {
+            (StepState::Failed, "The nodes differ by more than honest machines do. No answer.")
+        }
+        _ if revealed == StepState::Failed => {
+            (StepState::Failed, "A node published another answer than it told you.")
+        }
+        _ if core.contains(&StepState::Failed) => {
+            (StepState::Failed, "A check failed. Do not rely on this answer.")
+        }
+        JobState::Running => {
+            (StepState::Pending, "Under way. The nodes are compared when they have answered.")
+        }
+        JobState::Answered if held && revealed == StepState::NotChecked => {
+            (StepState::NotChecked, "Weak evidence: not every node stood by its answer in time.")
+        }
+        JobState::Answered if held => (
+            StepState::Evidence,
+            "Statistical evidence: the nodes come as near to each other as honest machines. They have read the inputs.",
+        ),
+        JobState::Answered => (StepState::NotChecked, "Not enough to call it evidence."),
+        JobState::Cancelled => (StepState::NotChecked, "Stopped. What was not spent comes back."),
+        JobState::Interrupted => (
+            StepState::NotChecked,
+            "The page closed in the middle. What was not spent comes back at the deadline.",
+        ),
+        JobState::Failed => (StepState::NotChecked, "No answer."),
+    };
+    Claim { state, text }
 }
 
 fn sealed(job: JobState, ladder: &[Step]) -> Claim {
@@ -157,6 +199,49 @@ mod tests {
         {
             assert_ne!(claim(job, &ladder(&|_| {})).state, StepState::Verified, "{job:?}");
         }
+    }
+
+    /// Whatever the rungs of the float lane say, even if all of them said it: it is never verified.
+    #[test]
+    fn a_float_answer_is_evidence_at_best() {
+        let states = [
+            StepState::Pending,
+            StepState::Verified,
+            StepState::Failed,
+            StepState::NotChecked,
+            StepState::Evidence,
+        ];
+        let jobs = [
+            JobState::Running,
+            JobState::Answered,
+            JobState::Failed,
+            JobState::Cancelled,
+            JobState::Interrupted,
+        ];
+        let good =
+            |id| if id == StepId::AnswersNear { StepState::Evidence } else { StepState::Verified };
+        for job in jobs {
+            for id in StepId::FLOAT {
+                for state in states {
+                    let steps = StepId::FLOAT.map(|of| {
+                        let state = if of == id { state } else { good(of) };
+                        Step { state, ..Step::pending(of) }
+                    });
+                    let said = claim(job, &steps);
+                    assert_ne!(said.state, StepState::Verified, "{job:?} {id:?} {state:?}");
+                    assert!(!said.text.to_lowercase().contains("verified"), "{}", said.text);
+                    let core = FLOAT_CORE.contains(&id) && state != StepState::Verified;
+                    let near = id == StepId::AnswersNear && state != StepState::Evidence;
+                    if core || near || job != JobState::Answered {
+                        assert_ne!(said.state, StepState::Evidence, "{job:?} {id:?} {state:?}");
+                    }
+                }
+            }
+        }
+        let all = StepId::FLOAT.map(|id| Step { state: good(id), ..Step::pending(id) });
+        let said = claim(JobState::Answered, &all);
+        assert_eq!(said.state, StepState::Evidence);
+        assert!(said.text.starts_with("Statistical evidence") && said.text.contains("have read"));
     }
 
     #[test]

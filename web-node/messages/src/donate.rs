@@ -14,11 +14,24 @@ pub struct DonateLimits {
     pub max_mb_per_hour: u32,
     /// Megabytes of weights on the graphics processor; 0 leaves it alone.
     pub max_gpu_mb: u32,
+    /// Whether models are run in floats too, whose inputs this device then reads. Off by default.
+    pub floats: bool,
+    /// Threads beside the node's own; 0 leaves the other cores alone.
+    pub threads: u32,
+    /// Megabytes of weights on all of them together.
+    pub max_threads_mb: u32,
 }
 
 impl Default for DonateLimits {
     fn default() -> Self {
-        Self { max_queries: 2, max_mb_per_hour: 2_000, max_gpu_mb: 512 }
+        Self {
+            max_queries: 2,
+            max_mb_per_hour: 2_000,
+            max_gpu_mb: 512,
+            floats: false,
+            threads: 1,
+            max_threads_mb: 256,
+        }
     }
 }
 
@@ -40,10 +53,30 @@ pub struct ServingOn {
     pub gpu_products: u64,
     /// Milliseconds it took for them.
     pub gpu_ms: f64,
-    /// Products that the processor's kernel computed.
+    /// Products that the node's own thread computed alone.
     pub cpu_products: u64,
     /// Milliseconds it took for them.
     pub cpu_ms: f64,
+    /// The threads beside it.
+    pub pool: PoolView,
+}
+
+/// The threads beside the node's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PoolView {
+    /// Threads that take part.
+    pub threads: u32,
+    /// Why there are none, or fewer than asked for.
+    pub because: Option<String>,
+    /// Stages of which they hold slices.
+    pub stages: u32,
+    /// Bytes of weights on all of them.
+    pub bytes: u64,
+    /// Products in which they had part.
+    pub products: u64,
+    /// Milliseconds these took.
+    pub ms: f64,
 }
 
 /// Replaces the previous one; about once a second while serving.
@@ -80,6 +113,10 @@ pub struct DonateView {
     pub serving_ms: f64,
     /// Which processors serve.
     pub on: ServingOn,
+    /// Models that it runs in floats.
+    pub floats: u32,
+    /// Why some of those the network offers are not among them.
+    pub no_floats: Option<String>,
     /// Limits in force.
     pub limits: DonateLimits,
     /// Why it stopped.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChatDraft, ChatMessage, ChatSampling, Collusion, ConversationId, DigitView, JobId, LaneChoice,
-    Problem, RequestId, SealedQuote, SealedView, Step, Unes, WrittenView,
+    ChatDraft, ChatMessage, ChatSampling, ClassView, Collusion, ConversationId, DigitView,
+    FloatDraft, FloatQuote, FloatTensor, FloatView, JobId, LaneChoice, Problem, RequestId,
+    SealedQuote, SealedView, Step, Unes, WrittenView,
 };
 
 /// A document as the user added it.
@@ -59,6 +60,25 @@ pub enum Task {
         /// [`crate::ModelOffer::image`] names.
         image: Vec<u8>,
     },
+    /// What a float model gives for some inputs.
+    Float {
+        /// Digest of a float model the network offers, hex.
+        model: String,
+        /// One tensor for each of its inputs.
+        inputs: Vec<FloatTensor>,
+        /// Nodes that run it.
+        replicas: u8,
+    },
+    /// The class of a text.
+    Classify {
+        /// Digest of a text classifier the network offers, hex.
+        model: String,
+        /// The text.
+        text: String,
+        /// The other text of a pair, for a model that reads pairs.
+        #[serde(default)]
+        pair: Option<String>,
+    },
 }
 
 impl Task {
@@ -69,6 +89,8 @@ impl Task {
             Self::Embed { .. } => TaskKind::Embed,
             Self::Chat { .. } => TaskKind::Chat,
             Self::Digit { .. } => TaskKind::Digit,
+            Self::Float { .. } => TaskKind::Float,
+            Self::Classify { .. } => TaskKind::Classify,
         }
     }
 }
@@ -86,6 +108,10 @@ pub enum TaskKind {
     Chat,
     /// The class of an image.
     Digit,
+    /// Outputs of a float model.
+    Float,
+    /// The class of a text.
+    Classify,
 }
 
 /// Choices the user may make before sending.
@@ -161,6 +187,8 @@ pub struct Quote {
     pub collusion: Option<Collusion>,
     /// The committee, in the sealed lane. Bytes, round trips and padding are not told there.
     pub sealed: Option<SealedQuote>,
+    /// The nodes, in the float lane. As above.
+    pub float: Option<FloatQuote>,
 }
 
 /// Where a running query stands.
@@ -257,9 +285,9 @@ pub struct JobView {
     pub state: JobState,
     /// Phase and progress.
     pub progress: Progress,
-    /// Lane: `masked` or `sealed`.
+    /// Lane: `masked`, `sealed` or `float`.
     pub lane: String,
-    /// Verification: `freivalds` or `committee`.
+    /// Verification: `freivalds`, `committee` or `statistical`.
     pub verification: String,
     /// Model digest.
     pub model: String,
@@ -289,6 +317,10 @@ pub struct JobView {
     pub sealed: Option<SealedView>,
     /// The class found (digit).
     pub digit: Option<DigitView>,
+    /// What became of it in the float lane.
+    pub float: Option<FloatView>,
+    /// The class found (classify).
+    pub classified: Option<ClassView>,
     /// Texts cut at the model's limit.
     pub truncated: Vec<String>,
     /// Where the time went.
@@ -444,6 +476,12 @@ pub struct Draft {
     pub options: JobOptions,
     /// The chat's input.
     pub chat: ChatDraft,
+    /// The float page's input.
+    pub float: FloatDraft,
+    /// Text to be classified.
+    pub text: String,
+    /// The other text of a pair.
+    pub pair: String,
 }
 
 #[cfg(test)]

@@ -71,9 +71,11 @@ pub enum StepState {
     Failed,
     /// Nobody checked it here.
     NotChecked,
+    /// This device compared, and what it found is likely, not certain: the error rates stand beside it.
+    Evidence,
 }
 
-/// The rungs, those of the masked lane first to last, then what the sealed lane has instead.
+/// The rungs, those of the masked lane first to last, then what the sealed and the float lane have instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepId {
@@ -101,6 +103,10 @@ pub enum StepId {
     ReplicasAgreed,
     /// All of them published equal traces of all they computed.
     TracesEqual,
+    /// A majority's answers are as near to each other as those of honest machines.
+    AnswersNear,
+    /// Those published on the chain what they told this device.
+    AnswersRevealed,
 }
 
 impl StepId {
@@ -116,11 +122,24 @@ impl StepId {
         Self::PageCode,
     ];
 
+    /// The rungs of the float lane, in order.
+    pub const FLOAT: [Self; 8] = [
+        Self::RequestEscrowed,
+        Self::HeaderFinal,
+        Self::ShardsDrawn,
+        Self::EnvelopesSealed,
+        Self::AnswersNear,
+        Self::AnswersRevealed,
+        Self::Settled,
+        Self::PageCode,
+    ];
+
     /// The rungs of a lane, in order.
     pub const fn of(lane: Lane) -> &'static [Self; 8] {
         match lane {
             Lane::Masked => &Self::ALL,
             Lane::Sealed => &Self::SEALED,
+            Lane::Float => &Self::FLOAT,
         }
     }
 
@@ -151,6 +170,8 @@ impl StepId {
             Self::EnvelopesSealed => "Only the drawn nodes can open what was sent",
             Self::ReplicasAgreed => "All nodes with the same part computed the same",
             Self::TracesEqual => "They stand by it: all published equal traces",
+            Self::AnswersNear => "Their answers are as near as those of honest machines",
+            Self::AnswersRevealed => "They stand by it: each published the answer it told you",
         }
     }
 
@@ -179,6 +200,12 @@ impl StepId {
             Self::TracesEqual => {
                 "blinded commitments revealed on chain, equal trace roots per shard"
             }
+            Self::AnswersNear => {
+                "fingerprints of values inside the run (after TOPLOC) and all outputs, by calibrated thresholds"
+            }
+            Self::AnswersRevealed => {
+                "blinded commitments revealed on chain, the root of each answer"
+            }
         }
     }
 }
@@ -204,10 +231,30 @@ pub const NOT_PROVEN_SEALED: [&str; 7] = [
     "That this page's code is honest. It cannot check itself: compare the digest, or run your own node.",
 ];
 
-/// The lane that a ladder is of.
-pub(crate) fn lane(ladder: &[Step]) -> Lane {
-    let sealed = ladder.iter().any(|step| step.id == StepId::TracesEqual);
-    if sealed { Lane::Sealed } else { Lane::Masked }
+/// The same for the float lane.
+pub const NOT_PROVEN_FLOAT: [&str; 8] = [
+    "That the answer is right. It is statistical evidence: the rates beside it were measured on made-up inputs, without an adversary in mind.",
+    "That no node adjusted its answer. Whoever knows the thresholds can stay within them, and shift an output by that much.",
+    "That the nodes ran the model each for itself. One may copy from another, and a majority of them may lie alike.",
+    "That nobody read it. Every drawn node reads the inputs and computes the outputs. It may keep and pass on both.",
+    "That the thresholds fit this model. They come from this network's operators; this device measured nothing.",
+    "That the network's dealer destroyed its key. On a local network its dealer could forge headers.",
+    "That past validators erased their shares of the group key.",
+    "That this page's code is honest. It cannot check itself: compare the digest, or run your own node.",
+];
+
+impl Lane {
+    /// The lane that a ladder is of.
+    pub fn of(ladder: &[Step]) -> Self {
+        let has = |id| ladder.iter().any(|step| step.id == id);
+        if has(StepId::AnswersNear) {
+            Self::Float
+        } else if has(StepId::TracesEqual) {
+            Self::Sealed
+        } else {
+            Self::Masked
+        }
+    }
 }
 
 #[cfg(test)]
@@ -216,8 +263,8 @@ mod tests {
 
     #[test]
     fn a_ladder_knows_its_lane_and_the_sealed_one_promises_no_layer() {
-        for of in [Lane::Masked, Lane::Sealed] {
-            assert_eq!(lane(&Step::ladder_of(of)), of);
+        for of in [Lane::Masked, Lane::Sealed, Lane::Float] {
+            assert_eq!(Lane::of(&Step::ladder_of(of)), of);
         }
         assert_eq!(Step::ladder(), Step::ladder_of(Lane::Masked));
         let sealed = StepId::SEALED;
@@ -225,6 +272,10 @@ mod tests {
             assert!(!sealed.contains(&masked), "{masked:?}");
         }
         assert!(NOT_PROVEN_SEALED.iter().any(|line| line.contains("reads your text")));
+        for exact in [StepId::LayersChecked, StepId::ReplicasAgreed, StepId::TracesEqual] {
+            assert!(!StepId::FLOAT.contains(&exact), "{exact:?}");
+        }
+        assert!(NOT_PROVEN_FLOAT.iter().any(|line| line.contains("statistical evidence")));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Unes;
 
-/// The lanes of a chat.
+/// The lanes of a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Lane {
@@ -13,6 +13,9 @@ pub enum Lane {
     Masked,
     /// Encrypted to each of several nodes, which read it and must agree.
     Sealed,
+    /// Encrypted to each of several nodes, which read it, run a float model, and must come near each
+    /// other. Not for chats.
+    Float,
 }
 
 impl Lane {
@@ -21,6 +24,7 @@ impl Lane {
         match self {
             Self::Masked => "masked",
             Self::Sealed => "sealed",
+            Self::Float => "float",
         }
     }
 }

@@ -26,6 +26,7 @@ mod chain;
 mod chat;
 mod claim;
 mod donate;
+mod float;
 mod from_worker;
 mod job;
 mod ladder;
@@ -44,18 +45,24 @@ pub use chat::{
     StopReason, WrittenView,
 };
 pub use claim::{Claim, claim};
-pub use donate::{AdapterReport, DonateLimits, DonatePhase, DonateView, SelfTest, ServingOn};
+pub use donate::{
+    AdapterReport, DonateLimits, DonatePhase, DonateView, PoolView, SelfTest, ServingOn,
+};
+pub use float::{
+    FloatDraft, FloatInput, FloatKind, FloatNode, FloatOffer, FloatQuote, FloatRate, FloatRates,
+    FloatReplaced, FloatSize, FloatStanding, FloatTensor, FloatValues, FloatView,
+};
 pub use from_worker::FromWorker;
 pub use job::{
     Caught, Cost, Document, Draft, HistoryItem, JobOptions, JobPhase, JobState, JobView, LifeEvent,
     NamedNode, NodeRef, Passage, Progress, Quote, Side, Task, TaskKind, Timings,
 };
-pub use ladder::{NOT_PROVEN, NOT_PROVEN_SEALED, Step, StepId, StepState};
+pub use ladder::{NOT_PROVEN, NOT_PROVEN_FLOAT, NOT_PROVEN_SEALED, Step, StepId, StepState};
 pub use lane::{
     Lane, LaneChoice, OddsRow, OddsView, OnlineView, PreparationChoice, SealedDispute, SealedNode,
     SealedQuote, SealedReplaced, SealedView, ShardRow, Standing,
 };
-pub use model::{DigitView, ImageShape, ModelFamily, ModelOffer};
+pub use model::{ClassView, DigitView, ImageShape, LOGIT_FRACTION_BITS, ModelFamily, ModelOffer};
 pub use problem::Problem;
 pub use receipt::{ReceiptCheck, ReceiptKind, ReceiptReport};
 pub use status::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ModelPhase, Unes};
+use crate::{FloatOffer, ModelPhase, Unes};
 
 /// What a model does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -13,12 +13,14 @@ pub enum ModelFamily {
     Unknown,
     /// Texts to vectors: search and embedding.
     Encoder,
-    /// Texts to classes: no task of the page asks for it.
+    /// Texts to classes: moods, topics.
     TextClassifier,
     /// Texts to their continuation: chat.
     Decoder,
     /// Images to classes: digits.
     Classifier,
+    /// Tensors to tensors, in floats: several nodes run it, and are compared.
+    Float,
 }
 
 /// One model of the network. Digest, name, price, bytes, lanes and nodes are proven in state; family,
@@ -34,7 +36,7 @@ pub struct ModelOffer {
     pub family: ModelFamily,
     /// Lanes its owner allows: `masked`, …
     pub lanes: Vec<String>,
-    /// Price of one padded token on one side, in `denom`.
+    /// Price of one padded token on one side, in `denom`; of a float model, of one run on one node.
     pub price_per_token: Unes,
     /// 0 is NES.
     pub denom: u32,
@@ -59,8 +61,12 @@ pub struct ModelOffer {
     pub stages: u32,
     /// Whether it brings a chat template; see [`crate::ChatMessage`] for what is read without one.
     pub chat_template: bool,
+    /// Whether it reads pairs of texts, if it classifies texts.
+    pub pairs: bool,
     /// The images it looks at, if it is a classifier.
     pub image: Option<ImageShape>,
+    /// What it takes and how it was measured, if it is a float model.
+    pub float: Option<FloatOffer>,
 }
 
 /// The images of a classifier.
@@ -92,3 +98,18 @@ pub struct DigitView {
     /// Its shape.
     pub shape: ImageShape,
 }
+
+/// What a text classifier said of a text; every layer was checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClassView {
+    /// The class with the greatest logit, the lowest of equals.
+    pub class: u32,
+    /// The names of the classes, as the model brings them.
+    pub labels: Vec<String>,
+    /// One exact integer for each class, with [`LOGIT_FRACTION_BITS`] fractional bits.
+    pub logits: Vec<i32>,
+}
+
+/// Fractional bits of [`ClassView::logits`].
+pub const LOGIT_FRACTION_BITS: u32 = 24;

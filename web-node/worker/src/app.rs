@@ -9,6 +9,7 @@ use std::{
 
 use futures::{future::AbortHandle, lock::Mutex};
 use js_sys::Function;
+use nesa_fingerprint::Card;
 use nesa_light::{
     LightClient, QueryClient, accounts::Accounts, models::Prepared, search::VectorCache,
     wallet::Wallet,
@@ -36,6 +37,8 @@ pub(crate) struct Chain {
     pub(crate) peers: Vec<String>,
     /// Models that the origin names: a hint.
     pub(crate) offered: Vec<Hash>,
+    /// What it tells of those that run in floats, each checked for itself.
+    pub(crate) cards: Rc<BTreeMap<Hash, Card>>,
 }
 
 /// Everything.
@@ -43,6 +46,10 @@ pub(crate) struct App {
     pub(crate) port: Port,
     /// Promises the module of the graphics adapter, which is loaded when first asked for.
     pub(crate) adapter: Function,
+    /// Makes workers that hold the engine of models that run in floats.
+    pub(crate) float: Function,
+    /// Makes a worker that computes for a volunteer.
+    pub(crate) pool: Function,
     /// The tokenizers of models that bring their own.
     pub(crate) text: Arc<TextWorkers>,
     store: OnceCell<Store>,
@@ -70,13 +77,21 @@ pub(crate) struct App {
     pub(crate) views: RefCell<BTreeMap<JobId, JobView>>,
     pub(crate) conversations: RefCell<BTreeMap<ConversationId, Conversation>>,
     pub(crate) donation: RefCell<Option<Donation>>,
+    /// Waits until the page has been hidden for long.
+    pub(crate) hidden: RefCell<Option<task::Guard>>,
     /// The boot loop; replaced by a reconnect.
     pub(crate) boot: RefCell<Option<task::Guard>>,
     pub(crate) started: Cell<bool>,
 }
 
 impl App {
-    pub(crate) fn new(port: Port, adapter: Function, text: Arc<TextWorkers>) -> Self {
+    pub(crate) fn new(
+        port: Port,
+        adapter: Function,
+        text: Arc<TextWorkers>,
+        float: Function,
+        pool: Function,
+    ) -> Self {
         let status = Status {
             versions: Versions {
                 worker: env!("CARGO_PKG_VERSION").to_owned(),
@@ -84,6 +99,7 @@ impl App {
                     "/nesa/chain/1".to_owned(),
                     "/nesa/masked/1".to_owned(),
                     "/nesa/shard/1".to_owned(),
+                    "/nesa/float/1".to_owned(),
                     "/nesa/chunks/1".to_owned(),
                 ],
                 kernel: "wasm simd128".to_owned(),
@@ -93,6 +109,8 @@ impl App {
         Self {
             port,
             adapter,
+            float,
+            pool,
             text,
             store: OnceCell::new(),
             status: RefCell::new(status),
@@ -113,6 +131,7 @@ impl App {
             views: RefCell::default(),
             conversations: RefCell::default(),
             donation: RefCell::default(),
+            hidden: RefCell::default(),
             boot: RefCell::default(),
             started: Cell::new(false),
         }
@@ -240,6 +259,8 @@ impl App {
 
     /// Opens storage, says what is known, and starts the way to the network.
     async fn begin(self: Rc<Self>) {
+        // Before anything that waits: whoever asks for what is kept must not find the way free.
+        let loading = self.loading.lock().await;
         self.send_status();
         let store = match Store::open(DATABASE).await {
             Ok(store) => store,
@@ -252,7 +273,6 @@ impl App {
         // Set once: `begin` runs once.
         let _ = self.store.set(store);
         // Nothing here waits for another: the model and the wallet are read while peers are dialled.
-        let loading = self.loading.lock().await;
         Self::run(&self, |app| async move { app.read_last_model().await });
         self.reconnect();
         // A job that was interrupted writes into its conversation.

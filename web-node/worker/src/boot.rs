@@ -4,10 +4,11 @@
 //! it, and from then on another one is refused. What the origin says besides (addresses, a model's
 //! name) is only a hint.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use futures::channel::mpsc::Receiver;
 use nesa_chain::trust::TrustRoot;
+use nesa_fingerprint::Card;
 use nesa_light::{
     LightClient, NetworkPeer, QueryClient,
     accounts::Accounts,
@@ -32,8 +33,8 @@ use crate::{
     problem::Shown as _,
 };
 
-/// A bootstrap is a few hundred bytes per peer.
-const MAX_BOOTSTRAP_BYTES: usize = 64 << 10;
+/// A bootstrap is a few hundred bytes per peer, and some thousand per model that runs in floats.
+const MAX_BOOTSTRAP_BYTES: usize = 512 << 10;
 /// Peers of a bootstrap that are used.
 const MAX_PEERS: usize = 16;
 const FIRST_RETRY: Duration = Duration::from_millis(800);
@@ -49,6 +50,8 @@ struct Bootstrap {
     models: Vec<OfferedModel>,
     #[serde(default)]
     faucet: bool,
+    #[serde(default)]
+    floats: Vec<Card>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +89,7 @@ impl App {
         if visible && offline {
             self.reconnect();
         }
+        self.rest_threads(!visible);
     }
 
     /// Forgets the pinned chain, what was stored for it, and starts over.
@@ -232,7 +236,8 @@ impl App {
                 .with_text(self.text.clone());
         let cache = VectorCache::new(store);
         let offered = bootstrap.models.iter().take(MAX_OFFERED).map(|model| model.digest).collect();
-        let chain = Chain { light, accounts, queries, cache, peers, offered };
+        let cards = Rc::new(cards(bootstrap.floats));
+        let chain = Chain { light, accounts, queries, cache, peers, offered, cards };
         Ok(Connected { chain, events, live })
     }
 
@@ -258,4 +263,19 @@ impl App {
             .with(name(&bootstrap.trust_root), name(&pinned)),
         ))
     }
+}
+
+/// The cards that hold together; others are left out, and their models cannot be asked.
+fn cards(told: Vec<Card>) -> BTreeMap<Hash, Card> {
+    let checked = told.into_iter().take(MAX_OFFERED).filter_map(|card| {
+        let model = card.plan.model;
+        match card.check(&model) {
+            Ok(()) => Some((model, card)),
+            Err(error) => {
+                tracing::warn!(%error, %model, "a card contradicts itself");
+                None
+            }
+        }
+    });
+    checked.collect()
 }

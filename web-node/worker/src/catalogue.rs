@@ -15,14 +15,15 @@ use nesa_light::{
     query::report::PreparationUsed,
 };
 use nesa_messages::{
-    FromWorker, ImageShape, ModelFamily, ModelOffer, ModelPhase, PreparationChoice, Problem, Unes,
+    FloatOffer, FromWorker, ImageShape, ModelFamily, ModelOffer, ModelPhase, PreparationChoice,
+    Problem, Unes,
 };
 use nesa_model::{Header, manifest::Manifest};
 use nesa_primitives::{Hash, decode_exact};
 
 use crate::{
     app::{App, Chain},
-    digits,
+    digits, float,
     problem::{Shown as _, not_ready},
 };
 
@@ -55,6 +56,7 @@ fn describe(offer: &mut ModelOffer, header: &Header) {
             offer.family =
                 if classifies { ModelFamily::TextClassifier } else { ModelFamily::Encoder };
             offer.context = encoder.encoder.max_tokens.into();
+            offer.pairs = encoder.reading.pairs();
         }
         Manifest::Decoder(decoder) => {
             offer.family = ModelFamily::Decoder;
@@ -122,6 +124,18 @@ impl App {
                 phase: self.phase_of(digest),
                 ..ModelOffer::default()
             };
+            if record.lanes == Lane::Float.bit() {
+                // It has no header: what is known of it comes with the bootstrap.
+                let unknown = || FloatOffer {
+                    problem: Some("The origin of this page tells nothing of it.".to_owned()),
+                    ..FloatOffer::default()
+                };
+                let card = chain.cards.get(digest).map(float::offer);
+                (offer.family, offer.float) =
+                    (ModelFamily::Float, Some(card.unwrap_or_else(unknown)));
+                offers.push(offer);
+                continue;
+            }
             let header = chain.queries.models().header(digest, chain.queries.sources()).await;
             if let Ok(header) = header {
                 describe(&mut offer, &header);
@@ -136,6 +150,13 @@ impl App {
         let ready = self.ready.borrow();
         let shape = ready.get(digest).and_then(|ready| digits::shape(&ready.model));
         offer.image = shape.or(offer.image);
+    }
+
+    /// What a model offered is called.
+    pub(crate) fn name_of(&self, digest: &str) -> String {
+        let catalogue = self.catalogue.borrow();
+        let known = catalogue.iter().find(|offer| offer.digest == digest);
+        known.map(|offer| offer.name.clone()).unwrap_or_default()
     }
 
     /// Where a model's preparation stands in this worker.

@@ -167,5 +167,12 @@ pub(crate) fn called(task: &Task) -> String {
         Task::Embed { texts } => texts.first().cloned().unwrap_or_default(),
         Task::Chat { messages, .. } => question(messages),
         Task::Digit { .. } => String::new(),
+        Task::Float { .. } => "A run in floats".to_owned(),
+        Task::Classify { text, pair, .. } => pair_line(text, pair.as_deref()),
     }
+}
+
+/// A text and the other of its pair, if there is one.
+fn pair_line(text: &str, pair: Option<&str>) -> String {
+    pair.map_or_else(|| text.to_owned(), |pair| format!("{text}\n{pair}"))
 }

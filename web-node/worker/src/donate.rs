@@ -3,13 +3,14 @@
 //! It runs under a network identity of its own, kept across visits because its bond hangs on it;
 //! the queries of this browser use another one, so that serving and asking cannot be linked.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use nesa_crypto::SecretKey;
 use nesa_messages::{
-    ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, Problem, ServingOn, Unes,
+    ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, PoolView, Problem, ServingOn,
+    Unes,
 };
-use nesa_node::{Beside, ComputeNode, Limits, Metrics, NodeConfig, Phase};
+use nesa_node::{Beside, ComputeNode, FloatEngine, Limits, Metrics, NodeConfig, Phase, Team};
 use nesa_platform::{
     net::{NetConfig, Network},
     task::Guard,
@@ -18,9 +19,11 @@ use nesa_platform::{
 use nesa_primitives::{Address, Amount, UNES_PER_NES};
 
 use crate::{
-    app::App,
+    app::{App, Chain},
+    engine::{self, FloatWorkers},
     gpu::OnGpu,
     problem::{Shown as _, not_ready},
+    threads::{self, PoolWorkers},
 };
 
 const NAMESPACE: &str = "donate";
@@ -29,6 +32,9 @@ const NODE_KEY: &str = "node";
 const BOND: Amount = Amount(10 * UNES_PER_NES);
 /// The meter ticks this often.
 const TICK: Duration = Duration::from_secs(1);
+/// A page hidden for so long gives back the cores beside its own, until it is seen again.
+const HIDDEN: Duration = Duration::from_secs(15 * 60);
+const RESTING: &str = "the page has been hidden for long";
 
 /// A serving node and its meter.
 pub(crate) struct Donation {
@@ -38,6 +44,11 @@ pub(crate) struct Donation {
     limits: DonateLimits,
     /// Why no graphics processor was opened.
     no_gpu: Option<String>,
+    /// Models that run in floats, and why some of those offered are not among them.
+    floats: u32,
+    no_floats: Option<String>,
+    /// Why there are no threads beside the node's own.
+    no_threads: Option<String>,
     _meter: Guard,
 }
 
@@ -69,22 +80,31 @@ fn limits(limits: &DonateLimits) -> Limits {
 }
 
 /// Which processors serve, in the page's terms.
-fn serving_on(metrics: &Metrics, no_gpu: Option<&String>) -> ServingOn {
+fn serving_on(metrics: &Metrics, donation: &Donation) -> ServingOn {
     let ms = |busy: Duration| busy.as_secs_f64() * 1000.0;
     let gpu = metrics.accelerator.clone().unwrap_or_default();
     let left_alone = gpu.placed == 0 && metrics.phase == Phase::Serving;
     let no_room = left_alone.then(|| "no weight fits into the memory you allow".to_owned());
-    let because = no_gpu.cloned().or(gpu.dropped).or(no_room);
+    let because = donation.no_gpu.clone().or(gpu.dropped).or(no_room);
+    let pool = metrics.pool.clone().unwrap_or_default();
     ServingOn {
         gpu: because.is_none().then_some(gpu.name),
         cpu_because: because,
         gpu_stages: gpu.placed,
-        stages: gpu.stages,
+        stages: gpu.stages.max(pool.stages),
         gpu_bytes: gpu.bytes,
         gpu_products: metrics.on_accelerator.products,
         gpu_ms: ms(metrics.on_accelerator.busy),
         cpu_products: metrics.on_cpu.products,
         cpu_ms: ms(metrics.on_cpu.busy),
+        pool: PoolView {
+            threads: pool.workers,
+            because: donation.no_threads.clone().or(pool.ended),
+            stages: pool.placed,
+            bytes: pool.bytes,
+            products: metrics.on_pool.products,
+            ms: ms(metrics.on_pool.busy),
+        },
     }
 }
 
@@ -113,6 +133,10 @@ impl App {
     async fn serve(self: Rc<Self>, choices: DonateLimits) -> Result<(), Problem> {
         let chain = self.chain().ok_or_else(not_ready)?;
         let digest = self.prepared().ok_or_else(not_ready)?.model.digest();
+        let (floats, no_floats) = match choices.floats {
+            true => self.open_floats(&chain).await,
+            false => (None, None),
+        };
         let wallet = self.open_or_create_wallet().await?;
         let params = chain.accounts.params().await.map_err(|e| e.problem())?;
         let artifact = chain
@@ -139,8 +163,8 @@ impl App {
             store,
             operator: wallet.key().clone(),
             node: key,
-            models: vec![artifact],
-            floats: None,
+            models: vec![Arc::new(artifact)],
+            floats: floats.clone().map(|engine| engine as Arc<dyn FloatEngine>),
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
             announce: Vec::new(),
@@ -163,10 +187,36 @@ impl App {
             address,
             limits: choices,
             no_gpu,
+            floats: floats.map_or(0, |engine| engine.models().len() as u32),
+            no_floats,
+            no_threads: None,
             _meter: meter.abort_on_drop(),
         }));
         self.send_donation();
+        Self::run(&self, |app| async move { app.employ_threads().await });
         Ok(())
+    }
+
+    /// The engine for models that run in floats, and why some of those offered are not served.
+    async fn open_floats(&self, chain: &Chain) -> (Option<Arc<FloatWorkers>>, Option<String>) {
+        let origin = self.origin.borrow().clone();
+        let (mut files, mut problem) = (BTreeMap::new(), None);
+        for model in chain.cards.keys() {
+            match engine::fetch(&origin, model).await {
+                Ok(file) => {
+                    files.insert(*model, file);
+                }
+                Err(error) => problem = Some(error),
+            }
+        }
+        if files.is_empty() {
+            let none = "this network offers none".to_owned();
+            return (None, Some(problem.unwrap_or(none)));
+        }
+        // Shared within this thread; the trait it is for is shared between threads natively.
+        #[allow(clippy::arc_with_non_send_sync)]
+        let engine = Arc::new(FloatWorkers::new(self.float.clone(), files));
+        (Some(engine), problem)
     }
 
     /// The graphics processor, or why the processor's kernel serves alone.
@@ -227,7 +277,9 @@ impl App {
                 peers: donation.network.peers().len() as u32,
                 busy_ms: metrics.busy.as_secs_f64() * 1000.0,
                 serving_ms: metrics.serving.as_secs_f64() * 1000.0,
-                on: serving_on(&metrics, donation.no_gpu.as_ref()),
+                on: serving_on(&metrics, donation),
+                floats: donation.floats,
+                no_floats: donation.no_floats.clone(),
                 limits: donation.limits.clone(),
                 problem,
             };
@@ -279,5 +331,65 @@ impl App {
         }
         network.shutdown().await;
         self.donation.replace(None);
+    }
+}
+
+impl App {
+    /// Starts the threads that the volunteer allows, as far as this device has cores, and brings them
+    /// their slices; serving goes on meanwhile.
+    async fn employ_threads(self: Rc<Self>) {
+        let Some((threads, limits)) = self.donation.borrow().as_ref().and_then(|donation| {
+            Some((donation.node.as_ref()?.threads(), donation.limits.clone()))
+        }) else {
+            return;
+        };
+        let count = limits.threads.min(threads::room());
+        let refused = if limits.threads == 0 {
+            Some("you lend one core".to_owned())
+        } else if count == 0 {
+            Some("this device has one core".to_owned())
+        } else {
+            match PoolWorkers::start(&self.pool, count).await {
+                Ok(workers) => {
+                    // Shared within this thread; the trait it is for is shared between threads natively.
+                    #[allow(clippy::arc_with_non_send_sync)]
+                    let workers = Arc::new(workers);
+                    let memory = u64::from(limits.max_threads_mb).saturating_mul(1 << 20);
+                    threads.employ(Team { workers, memory }).await;
+                    None
+                }
+                Err(reason) => Some(reason),
+            }
+        };
+        self.without_threads(refused);
+    }
+
+    fn without_threads(&self, reason: Option<String>) {
+        if let Some(donation) = self.donation.borrow_mut().as_mut() {
+            donation.no_threads = reason;
+        }
+        self.send_donation();
+    }
+
+    /// A page that nobody has seen for long gives the other cores back; one that is seen takes them again.
+    pub(crate) fn rest_threads(self: &Rc<Self>, hidden: bool) {
+        let waiting = hidden.then(|| {
+            let rest = Self::run(self, |app| async move {
+                time::sleep(HIDDEN).await;
+                let threads =
+                    app.donation.borrow().as_ref().and_then(|d| Some(d.node.as_ref()?.threads()));
+                if let Some(threads) = threads {
+                    threads.dismiss();
+                    app.without_threads(Some(RESTING.to_owned()));
+                }
+            });
+            rest.abort_on_drop()
+        });
+        self.hidden.replace(waiting);
+        let resting = |donation: &Donation| donation.no_threads.as_deref() == Some(RESTING);
+        if !hidden && self.donation.borrow().as_ref().is_some_and(resting) {
+            self.without_threads(None);
+            Self::run(self, |app| async move { app.employ_threads().await });
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use futures::future::join_all;
-use nesa_chain::query::Settlement;
+use nesa_chain::query::{QueryRecord, Settlement};
 use nesa_light::query::journal::Journal;
 use nesa_messages::{
     ActivityKind, Cost, Draft, FromWorker, HistoryItem, JobId, JobState, JobView, LifeEvent,
@@ -14,9 +14,12 @@ use nesa_platform::{
     time::{self, Instant},
 };
 use nesa_primitives::Hash;
-use nesa_verify::receipt::PaymentReceipt;
+use nesa_verify::receipt::{Failure, PaymentReceipt, PaymentSummary, Report};
 
-use crate::{app::App, problem::Shown as _};
+use crate::{
+    app::{App, Chain},
+    problem::Shown as _,
+};
 
 const JOBS: &str = "jobs";
 const RECEIPTS: &str = "receipts";
@@ -28,6 +31,41 @@ const DRAFTS: &str = "drafts";
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
 /// How often it is looked for.
 const SETTLED_LOOKS: u32 = 20;
+
+/// A receipt that could not be completed now: the chain has not settled the query, or cannot be asked.
+pub(crate) struct Unfinished;
+
+/// A completed payment receipt, checked here.
+pub(crate) struct Completed {
+    /// The query's settled record.
+    pub(crate) record: QueryRecord,
+    verdict: Result<Report<PaymentSummary>, Failure>,
+    checked_ms: f64,
+}
+
+impl Completed {
+    /// Shows what the check found.
+    pub(crate) fn show(&self, view: &mut JobView) {
+        view.has_payment_receipt = self.verdict.is_ok();
+        let step = view.ladder.iter_mut().find(|step| step.id == StepId::Settled);
+        let Some(step) = step else { return };
+        match &self.verdict {
+            Ok(report) => {
+                step.state = StepState::Verified;
+                step.checked_ms = Some(self.checked_ms);
+                step.who = "the chain".to_owned();
+                step.detail = report.checks.last().map_or_else(String::new, |c| c.what.clone());
+                step.evidence = serde_json::to_value(&report.summary).unwrap_or_default();
+            }
+            Err(failure) => {
+                step.state = StepState::Failed;
+                step.detail = failure.what.clone();
+                step.got = Some(failure.got.clone());
+                step.expected = Some(failure.expected.clone());
+            }
+        }
+    }
+}
 
 /// Whether the whole escrow of a job is accounted for.
 fn returned(view: &JobView) -> bool {
@@ -133,6 +171,8 @@ impl App {
     }
 
     pub(crate) async fn open_job(self: Rc<Self>, job: JobId) {
+        // A page that was reloaded asks before what is kept has been read.
+        self.loaded().await;
         if self.views.borrow().contains_key(&job) {
             self.send_job(job);
         } else {
@@ -234,45 +274,11 @@ impl App {
             .filter(|id| !self.running.borrow().contains_key(id))
             .collect();
         for id in waiting {
-            let Ok(Some(bytes)) = self.store().get(UNSETTLED, &id.to_string()).await else {
-                continue;
-            };
-            let text = String::from_utf8_lossy(&bytes);
-            let Ok(draft) = PaymentReceipt::from_json(&text) else { continue };
-            let Ok(Some((receipt, record))) = chain.queries.complete(draft).await else { continue };
-            let start = Instant::now();
-            let verdict = nesa_verify::receipt::verify(
-                &receipt,
-                chain.light.trust(),
-                &mut nesa_platform::random::rng(),
-            );
-            let checked_ms = start.elapsed().as_secs_f64() * 1000.0;
-            let Ok(json) = receipt.to_json() else { continue };
-            if verdict.is_ok() && self.keep_receipts(id, Some(&json), None).await.is_err() {
-                continue;
-            }
+            let Ok(Some(done)) = self.complete_receipt(&chain, id).await else { continue };
+            let record = &done.record;
             let Some(settlement) = record.status.settlement().copied() else { continue };
             self.change_job(id, |view| {
-                if let Some(step) = view.ladder.iter_mut().find(|s| s.id == StepId::Settled) {
-                    match &verdict {
-                        Ok(report) => {
-                            step.state = StepState::Verified;
-                            step.checked_ms = Some(checked_ms);
-                            step.who = "the chain".to_owned();
-                            step.detail =
-                                report.checks.last().map_or_else(String::new, |c| c.what.clone());
-                            step.evidence =
-                                serde_json::to_value(&report.summary).unwrap_or_default();
-                        }
-                        Err(failure) => {
-                            step.state = StepState::Failed;
-                            step.detail = failure.what.clone();
-                            step.got = Some(failure.got.clone());
-                            step.expected = Some(failure.expected.clone());
-                        }
-                    }
-                }
-                view.has_payment_receipt = verdict.is_ok();
+                done.show(view);
                 view.progress.phase = nesa_messages::JobPhase::Finished;
                 let cost = view.cost.get_or_insert_default();
                 cost.paid = Unes(record.claimed().unwrap_or_default().0);
@@ -288,6 +294,36 @@ impl App {
             let height = Some(settlement.height);
             self.note(record.id, ActivityKind::Refund, what, change, height).await;
         }
+    }
+
+    /// Completes and checks the payment receipt that was begun for a job, and keeps it if it holds. `None`
+    /// where none was begun.
+    ///
+    /// # Errors
+    /// [`Unfinished`]: to be tried again.
+    pub(crate) async fn complete_receipt(
+        &self,
+        chain: &Chain,
+        id: JobId,
+    ) -> Result<Option<Completed>, Unfinished> {
+        let bytes = self.store().get(UNSETTLED, &id.to_string()).await.map_err(|_| Unfinished)?;
+        let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let draft = text.and_then(|text| PaymentReceipt::from_json(&text).ok());
+        let Some(draft) = draft else { return Ok(None) };
+        let completed = chain.queries.complete(draft).await.map_err(|_| Unfinished)?;
+        let (receipt, record) = completed.ok_or(Unfinished)?;
+        let start = Instant::now();
+        let verdict = nesa_verify::receipt::verify(
+            &receipt,
+            chain.light.trust(),
+            &mut nesa_platform::random::rng(),
+        );
+        let checked_ms = start.elapsed().as_secs_f64() * 1000.0;
+        if verdict.is_ok() {
+            let json = receipt.to_json().map_err(|_| Unfinished)?;
+            self.keep_receipts(id, Some(&json), None).await.map_err(|_| Unfinished)?;
+        }
+        Ok(Some(Completed { record, verdict, checked_ms }))
     }
 
     /// The stored payment receipt of a job.

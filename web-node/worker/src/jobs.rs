@@ -18,7 +18,7 @@ use crate::{
     app::{App, Chain},
     chat,
     conversations::called,
-    digits,
+    digits, float,
     problem::{Shown as _, not_ready},
     progress::life,
     quote::{documents, options},
@@ -109,8 +109,15 @@ impl App {
             view.conversation = *conversation;
             view.model = model.clone();
         }
-        if let Task::Digit { model, .. } = &task {
+        if let Task::Digit { model, .. }
+        | Task::Float { model, .. }
+        | Task::Classify { model, .. } = &task
+        {
             view.model = model.clone();
+        }
+        if let Task::Float { model, inputs, replicas } = &task {
+            view.question = format!("A run of {}", self.name_of(model));
+            view.float = Some(float::begun(*replicas, inputs));
         }
         self.views.borrow_mut().insert(id, view.clone());
         self.keep_job(&view).await;
@@ -124,10 +131,11 @@ impl App {
             Task::Chat { .. } if lane.lane == Lane::Sealed => {
                 return self.sealed_job(&chain, id, &task, &choices).await;
             }
-            Task::Chat { .. } | Task::Digit { .. } => {
+            Task::Float { .. } => return self.float_job(&chain, id, &task, &choices).await,
+            Task::Chat { .. } | Task::Digit { .. } | Task::Classify { .. } => {
                 let (mut outcome, listener) = match task.kind() {
                     TaskKind::Chat => self.chat_job(&chain, id, &task, &choices).await?,
-                    _ => self.digit_job(&chain, id, &task, &choices).await?,
+                    _ => self.classify_job(&chain, id, &task, &choices).await?,
                 };
                 self.answered(id, &task, &outcome, Vec::new()).await;
                 self.settle_job(&chain, id, &mut outcome, &listener).await;
@@ -199,11 +207,13 @@ impl App {
         }
         let opened = outcome.opened.as_ref().and_then(|opened| opened.to_json().ok());
         let kept = self.keep_receipts(id, None, opened.as_deref()).await;
+        let ready = |model: &String| self.ready_model(model).ok().flatten();
         let digit = match task {
-            Task::Digit { model, image } => {
-                let prepared = self.ready_model(model).ok().flatten();
-                digits::found(outcome, image, prepared.as_ref())
-            }
+            Task::Digit { model, image } => digits::found(outcome, image, ready(model).as_ref()),
+            _ => None,
+        };
+        let classified = match task {
+            Task::Classify { model, .. } => digits::labelled(outcome, ready(model).as_ref()),
             _ => None,
         };
         self.change_job(id, |view| {
@@ -217,6 +227,7 @@ impl App {
                 chat::whole(view, text);
             }
             view.digit = digit;
+            view.classified = classified;
             view.attempts = outcome.attempts;
             view.timings = Some(view::timings(&outcome.timings));
             view.cost = Some(view::cost(&outcome.cost));

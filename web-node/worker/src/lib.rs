@@ -8,7 +8,8 @@
 //!                                                 ├─ feed: headers, status, conflicts
 //!                                                 ├─ wallet, jobs, verify, donate, explore
 //!                                                 ├─ models, chats, conversations
-//!                                                 └─ text: workers that hold strangers' tokenizers
+//!                                                 ├─ text: workers that hold strangers' tokenizers
+//!                                                 └─ threads: workers that compute for a volunteer
 //!  page <── [json, bytes?] ── Port ───────────────┘
 //! ```
 //!
@@ -25,11 +26,17 @@ mod chat;
 mod conversations;
 mod digits;
 mod donate;
+mod engine;
 mod explore;
 mod feed;
+#[cfg(feature = "figures")]
+pub mod figures;
+mod float;
+mod follow;
 mod gpu;
 mod history;
 mod jobs;
+mod link;
 mod model;
 mod port;
 mod problem;
@@ -39,6 +46,7 @@ mod recheck;
 mod sealed;
 mod shards;
 pub mod text;
+pub mod threads;
 mod transfer;
 mod verify;
 mod view;
@@ -56,14 +64,21 @@ pub struct Node {
 }
 
 /// Starts the worker. `post` takes `(json: string, bytes?: Uint8Array)` for the page; `adapter` promises
-/// the adapter's module; `text` makes a worker for a model's own tokenizer.
+/// the adapter's module; `text` makes a worker for a model's own tokenizer, `float` one for a model that runs
+/// in floats, `pool` one that computes for a volunteer.
 #[wasm_bindgen]
-pub fn start(post: Function, adapter: Function, text: Function) -> Node {
+pub fn start(
+    post: Function,
+    adapter: Function,
+    text: Function,
+    float: Function,
+    pool: Function,
+) -> Node {
     console_error_panic_hook::set_once();
     // Shared within this thread; the trait it is for is shared between threads natively.
     #[allow(clippy::arc_with_non_send_sync)]
     let text = Arc::new(text::TextWorkers::new(text, text::Patience::default()));
-    Node { app: Rc::new(app::App::new(port::Port::new(post), adapter, text)) }
+    Node { app: Rc::new(app::App::new(port::Port::new(post), adapter, text, float, pool)) }
 }
 
 #[wasm_bindgen]

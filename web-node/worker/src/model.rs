@@ -42,8 +42,9 @@ impl App {
     /// another kind is taken where there is none, and made ready when a task needs it otherwise.
     pub(crate) async fn model_loop(self: Rc<Self>, chain: Chain) {
         let (mut digest, mut other) = (None, None);
-        for offered in &chain.offered {
-            // Models of the float lane have no header, and nothing to make ready.
+        // Models of the float lane have no header, and nothing to make ready.
+        let exact = || chain.offered.iter().filter(|model| !chain.cards.contains_key(model));
+        for offered in exact() {
             let header = chain.queries.models().header(offered, chain.queries.sources()).await;
             let Ok(header) = header else { continue };
             if header.manifest().embeds() {
@@ -52,10 +53,10 @@ impl App {
             }
             other.get_or_insert(*offered);
         }
-        let Some(digest) = digest.or(other).or(chain.offered.first().copied()) else {
+        let Some(digest) = digest.or(other).or(exact().next().copied()) else {
             let problem = Problem::new(
                 "no-model",
-                "This network offers no model.",
+                "This network offers no model that searches.",
                 "Ask its operator to register one.",
             );
             return self.set_model(ModelPhase::Failed { problem });

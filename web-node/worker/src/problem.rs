@@ -70,6 +70,9 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Remove some documents or split them over several questions.",
             ),
+            Self::Inputs { .. } => {
+                Problem::new("float-inputs", format!("{self}."), "Give fewer numbers.")
+            }
             Self::Images { .. } | Self::Image(_) => Problem::new(
                 "image",
                 format!("{self}."),
@@ -79,7 +82,7 @@ impl Shown for QueryError {
             Self::Write(_) => {
                 Problem::new("prompt", format!("{self}."), "Change the prompt, and ask again.")
             }
-            Self::Family(_) => {
+            Self::Family(_) | Self::Pair => {
                 Problem::new("family", format!("{self}."), "Choose a model made for this task.")
             }
             Self::Committee(_) => Problem::new(
@@ -108,6 +111,9 @@ impl Shown for QueryError {
                 format!("{self}."),
                 "Nothing private was sent. Ask again: other nodes prepare.",
             ),
+            Self::Draft(_) => {
+                Problem::new("draft", format!("{self}."), "Ask without a model that guesses.")
+            }
             Self::Model { .. }
             | Self::Windows { .. }
             | Self::Lane(_)

@@ -73,13 +73,19 @@ impl App {
         choices: &JobOptions,
     ) -> Result<Quote, Problem> {
         let chain = self.chain().ok_or_else(not_ready)?;
-        if sealed::lane(task).lane == Lane::Sealed {
-            return self.sealed_price(&chain, request, task, choices).await;
+        match (sealed::lane(task).lane, task) {
+            (_, Task::Float { .. }) => {
+                return self.float_price(&chain, request, task, choices).await;
+            }
+            (Lane::Sealed, _) => return self.sealed_price(&chain, request, task, choices).await,
+            (Lane::Masked | Lane::Float, _) => {}
         }
         let prepared = match task {
-            Task::Search { .. } | Task::Embed { .. } => self.prepared().ok_or_else(not_ready)?,
+            Task::Search { .. } | Task::Embed { .. } | Task::Float { .. } => {
+                self.prepared().ok_or_else(not_ready)?
+            }
             // A model is not downloaded because somebody types.
-            Task::Chat { model, .. } | Task::Digit { model, .. } => {
+            Task::Chat { model, .. } | Task::Digit { model, .. } | Task::Classify { model, .. } => {
                 self.ready_model(model)?.ok_or_else(not_prepared)?
             }
         };
@@ -98,10 +104,13 @@ impl App {
                     .map_err(|e| e.problem())?;
                 (quote, Vec::new(), 0, 0)
             }
-            None if matches!(task, Task::Digit { .. }) => {
-                let Task::Digit { image, .. } = task else { return Err(not_ready()) };
-                let quote = digits::price(&chain, &prepared, image, &options).await?;
-                (quote, Vec::new(), 0, 0)
+            None if !matches!(task, Task::Embed { .. }) => {
+                let quote = digits::price(&chain, &prepared, task, &options).await?;
+                let texts = match task {
+                    Task::Classify { text, .. } => vec![text.clone()],
+                    _ => Vec::new(),
+                };
+                (quote, texts, 0, 0)
             }
             Some((documents, question)) => {
                 let plan = SearchPlan::new(&prepared, &chain.cache, &documents, &question)
@@ -147,6 +156,7 @@ impl App {
             candidates: set.serving(&model).count() as u32,
             collusion: Some(view::collusion(set.serving(&model))),
             sealed: None,
+            float: None,
         })
     }
 

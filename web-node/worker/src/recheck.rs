@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use nesa_messages::{JobId, Problem, StepState};
+use nesa_messages::{JobId, Lane, Problem, StepState};
 use nesa_platform::time::Instant;
 use nesa_verify::receipt::PaymentReceipt;
 
@@ -15,10 +15,10 @@ use crate::{
 impl App {
     /// Checks everything stored about a job again, from the stored bytes and a fresh state proof.
     pub(crate) async fn recheck(self: Rc<Self>, job: JobId) {
-        let sealed = self.views.borrow().get(&job).is_some_and(|view| view.sealed.is_some());
-        let checked = match sealed {
-            true => self.recheck_sealed(job).await,
-            false => self.check_again(job).await,
+        let lane = self.views.borrow().get(&job).map(|view| Lane::of(&view.ladder));
+        let checked = match lane {
+            Some(Lane::Sealed | Lane::Float) => self.look_again(job).await,
+            Some(Lane::Masked) | None => self.check_again(job).await,
         };
         match checked {
             Ok(()) => {}

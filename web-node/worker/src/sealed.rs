@@ -1,9 +1,9 @@
 //! Chats of the sealed lane: asked, compared while the nodes answer, and followed until their traces
 //! are published and the escrow has ended, over reloads too.
 
-mod show;
+pub(crate) mod show;
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc};
 
 use nesa_light::{
     QueryError,
@@ -13,30 +13,24 @@ use nesa_light::{
     },
 };
 use nesa_messages::{
-    ActivityKind, ChatSampling, FromWorker, JobId, JobOptions, JobPhase, JobState, JobView, Lane,
+    ActivityKind, ChatSampling, FromWorker, JobId, JobOptions, JobPhase, JobState, Lane,
     LaneChoice, Problem, SealedReplaced, SealedView, StepId, StopReason, Task, Timings, Unes,
     WrittenView,
 };
 use nesa_platform::time::{self, Instant};
-use nesa_primitives::{Amount, Hash};
+use nesa_primitives::Amount;
 use nesa_sealed::client::RelayError;
 use serde_json::json;
 
 use crate::{
     app::{App, Chain},
     chat::{self, Pace, Writer},
+    follow::Seen,
     problem::{Shown, not_ready},
     progress::life,
     view,
 };
-use show::{
-    agreed, disagree, disputed, is_open, known, money, nodes, paid, rung, traces, verified,
-};
-
-/// How often the chain is looked at while traces or the end of an escrow are awaited.
-const LOOK_EVERY: Duration = Duration::from_millis(900);
-/// A settlement that does not come is given up on, ms after it was due.
-const GIVE_UP_MS: u64 = 60_000;
+use show::{agreed, disagree, disputed, known, money, nodes, paid, rung, traces, verified};
 
 impl Shown for SealedQueryError {
     fn problem(&self) -> Problem {
@@ -169,6 +163,15 @@ impl App {
                     life(view, "nodes drawn for every shard", None);
                     view.progress.phase = JobPhase::Connecting;
                 }
+                SealedEvent::Receipt(draft) => {
+                    let app = self.clone();
+                    wasm_bindgen_futures::spawn_local(async move {
+                        if let Ok(json) = draft.to_json() {
+                            app.keep_draft_receipt(id, &json).await;
+                        }
+                    });
+                    return;
+                }
                 SealedEvent::Token(_) | SealedEvent::Text(_) | SealedEvent::Agreed(_) => {
                     view.progress.phase = JobPhase::Computing;
                     let written = view.written.get_or_insert_default();
@@ -253,94 +256,45 @@ impl App {
         None
     }
 
-    /// Follows a query of the sealed lane beside everything else.
-    pub(crate) fn follow_later(self: &Rc<Self>, id: JobId) {
-        if self.following.borrow_mut().insert(id) {
-            Self::run(self, move |app| async move {
-                app.follow_sealed(id).await;
-                app.following.borrow_mut().remove(&id);
-                app.send_history().await;
-                app.refresh_wallet().await;
-            });
-        }
-    }
-
-    /// Takes up every query of an earlier visit whose traces or settlement are still to come.
-    pub(crate) fn follow_open(self: &Rc<Self>) {
-        let open: Vec<JobId> = {
-            let running = self.running.borrow();
-            let views = self.views.borrow();
-            let open = views.values().filter(|view| is_open(view));
-            open.map(|view| view.id).filter(|id| !running.contains_key(id)).collect()
-        };
-        for id in open {
-            self.follow_later(id);
-        }
-    }
-
-    async fn follow_sealed(&self, id: JobId) {
-        loop {
-            let asked = self.views.borrow().get(&id).filter(|view| is_open(view)).map(known);
-            let Some((Some(query), told, whole)) = asked else { return };
-            let Some(chain) = self.chain() else { return };
-            match chain.queries.look_at_traces(&query, &told, whole).await {
-                Ok(Some(looked)) => {
-                    self.take_look(id, &query, &looked).await;
-                    let due = looked.windows.close_ms.saturating_add(GIVE_UP_MS);
-                    if time::now_ms() > due {
-                        return;
-                    }
-                }
-                // Nobody can be asked just now.
-                Ok(None) | Err(QueryError::Chain(_)) => {}
-                Err(error) => {
-                    let what = error.problem().what;
-                    self.change_job(id, |view| life(view, &what, None)).await;
-                    return;
-                }
-            }
-            time::sleep(LOOK_EVERY).await;
-        }
-    }
-
-    /// Looks once, for whoever asks to have it checked again.
-    pub(crate) async fn recheck_sealed(&self, id: JobId) -> Result<(), Problem> {
-        let chain = self.chain().ok_or_else(not_ready)?;
+    /// Shows the traces and the money of a query as the chain has them now.
+    pub(crate) async fn look_at_sealed(&self, id: JobId) -> Result<Option<Seen>, QueryError> {
         let asked = self.views.borrow().get(&id).map(known);
-        let none = || {
-            let what = "There is nothing on the chain to check this text with.";
-            Problem::new("no-query", what, "It was not paid for, or comes from a file.")
+        let Some(((Some(query), told, whole), chain)) = asked.zip(self.chain()) else {
+            return Ok(None);
         };
-        let Some((Some(query), told, whole)) = asked else { return Err(none()) };
-        let looked = chain.queries.look_at_traces(&query, &told, whole).await;
-        let looked = looked.map_err(|error| error.problem())?.ok_or_else(none)?;
-        self.take_look(id, &query, &looked).await;
-        let height = Some(looked.height);
-        self.change_job(id, |view| life(view, "checked again by this device", height)).await;
-        Ok(())
-    }
-
-    async fn take_look(&self, id: JobId, query: &Hash, looked: &Looked) {
-        let Some(before) = self.views.borrow().get(&id).cloned() else { return };
+        let looked = chain.queries.look_at_traces(&query, &told, whole).await?;
+        let Some(looked) = looked else { return Ok(None) };
+        let bare = self.views.borrow().get(&id).is_some_and(|view| !view.has_payment_receipt);
+        let done = if looked.settlement.is_some() && bare {
+            self.complete_receipt(&chain, id).await
+        } else {
+            Ok(None)
+        };
+        let Looked { claimed, escrow, windows, settlement, height, .. } = &looked;
+        let seen = Seen { height: *height, close_ms: windows.close_ms };
+        let Some(before) = self.views.borrow().get(&id).cloned() else { return Ok(Some(seen)) };
         let mut after = before.clone();
-        let now = time::now_ms();
-        traces(&mut after, looked, now);
-        money(&mut after, looked);
-        if after != before {
-            self.change_job(id, |view| *view = after).await;
+        traces(&mut after, &looked, time::now_ms());
+        // An escrow has ended, here, when its receipt is kept; until then the next look tries again.
+        if let Ok(done) = done {
+            money(&mut after, *claimed, *escrow, windows.close_ms, settlement.as_ref());
+            if let Some(done) = done {
+                done.show(&mut after);
+            }
         }
-        let returned = |view: &JobView| view.cost.as_ref().and_then(|cost| cost.returned);
-        if let (None, Some(settlement)) = (returned(&before), &looked.settlement) {
-            let (what, change) = ("Back from a query".to_owned(), settlement.returned.to_string());
-            self.note(*query, ActivityKind::Refund, what, change, Some(settlement.height)).await;
-        }
+        self.take_look(&query, before, after, settlement.as_ref()).await;
+        Ok(Some(seen))
     }
 }
 
 /// The lane of a task.
 pub(crate) fn lane(task: &Task) -> LaneChoice {
     match task {
-        Task::Chat { lane, .. } => *lane,
+        // A chat is of the masked or the sealed lane, whatever a page says.
+        Task::Chat { lane, .. } if lane.lane != Lane::Float => *lane,
+        Task::Float { replicas, .. } => {
+            LaneChoice { lane: Lane::Float, replicas: *replicas, ..LaneChoice::default() }
+        }
         _ => LaneChoice::default(),
     }
 }
@@ -350,5 +304,6 @@ pub(crate) const fn verification(lane: Lane) -> &'static str {
     match lane {
         Lane::Masked => "freivalds",
         Lane::Sealed => "committee",
+        Lane::Float => "statistical",
     }
 }

@@ -4,24 +4,19 @@
 //! a chat first needs it. A worker that traps, or does not answer in time, is terminated; what it was
 //! asked is a [`TextError`], and this worker goes on.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
-use futures::{channel::oneshot, lock::Mutex};
-use js_sys::{Array, Function, JsString, Uint8Array, Uint32Array};
+use futures::lock::Mutex;
+use js_sys::{Function, Uint8Array, Uint32Array};
 use nesa_light::query::{
     Said,
     engine::{Pieces, SharedCodec, TextCodec, TextEngine, TextError, TextFiles},
 };
-use nesa_platform::{BoxFuture, time};
+use nesa_platform::BoxFuture;
 use nesa_primitives::Hash;
-use wasm_bindgen::{JsCast as _, JsValue, prelude::Closure};
-use web_sys::{ErrorEvent, MessageEvent, Worker};
+use wasm_bindgen::{JsCast as _, JsValue};
+
+use crate::link::{Link, Trouble};
 
 /// Opened models kept; each is a worker with its vocabulary in memory.
 const KEPT: usize = 2;
@@ -78,10 +73,10 @@ impl TextWorkers {
 
     async fn start(&self, files: &TextFiles) -> Result<Arc<Codec>, TextError> {
         let link = Link::open(&self.make)?;
-        link.call(self.patience.start, "ready", []).await?;
+        link.call(self.patience.start, "ready", vec![]).await?;
         let template = files.template.as_deref().map(Uint8Array::from);
         let start = files.start.map_or(JsValue::UNDEFINED, JsValue::from);
-        let files = [
+        let files = vec![
             Uint8Array::from(&files.tokenizer[..]).into(),
             template.map_or(JsValue::UNDEFINED, JsValue::from),
             files.vocab.into(),
@@ -123,17 +118,17 @@ impl TextCodec for Codec {
         Box::pin(async move {
             let tokens = match said {
                 Said::Text(text) => {
-                    self.link.call(self.patience.prompt, "text", [text.into()]).await?
+                    self.link.call(self.patience.prompt, "text", vec![text.into()]).await?
                 }
                 Said::Chat(turns) => {
                     let turns = serde_json::to_string(turns)
                         .map_err(|error| TextError::Refused(error.to_string()))?;
-                    self.link.call(self.patience.prompt, "chat", [turns.into()]).await?
+                    self.link.call(self.patience.prompt, "chat", vec![turns.into()]).await?
                 }
             };
             let tokens: Uint32Array = tokens
                 .dyn_into()
-                .map_err(|_| self.link.end(TextError::Stopped("it gave no tokens".into())))?;
+                .map_err(|_| self.link.end(Trouble::Stopped("it gave no tokens".into())))?;
             if tokens.length() > MAX_TOKENS {
                 let got = tokens.length();
                 let what = format!("the prompt has {got} tokens, at most {MAX_TOKENS} allowed");
@@ -148,7 +143,7 @@ impl TextCodec for Codec {
         self.streams.set(id.wrapping_add(1));
         let before = Uint32Array::from(before);
         Box::pin(async move {
-            self.link.call(self.patience.prompt, "stream", [id.into(), before.into()]).await?;
+            self.link.call(self.patience.prompt, "stream", vec![id.into(), before.into()]).await?;
             let stream = Stream { link: self.link.clone(), limit: self.patience.piece, id };
             Ok(Box::new(stream) as Box<dyn Pieces>)
         })
@@ -165,15 +160,16 @@ struct Stream {
 impl Pieces for Stream {
     fn push(&mut self, token: u32) -> BoxFuture<'_, Result<String, TextError>> {
         Box::pin(async move {
-            let piece = self.link.call(self.limit, "push", [self.id.into(), token.into()]).await?;
-            self.link.words(piece)
+            let piece =
+                self.link.call(self.limit, "push", vec![self.id.into(), token.into()]).await?;
+            Ok(self.link.words(piece, MAX_PIECE)?)
         })
     }
 
     fn finish(self: Box<Self>) -> BoxFuture<'static, Result<String, TextError>> {
         Box::pin(async move {
-            let rest = self.link.call(self.limit, "finish", [self.id.into()]).await?;
-            self.link.words(rest)
+            let rest = self.link.call(self.limit, "finish", vec![self.id.into()]).await?;
+            Ok(self.link.words(rest, MAX_PIECE)?)
         })
     }
 }
@@ -181,154 +177,16 @@ impl Pieces for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         // A finished one is gone there already, which does no harm.
-        drop(self.link.send("drop", [self.id.into()]));
+        drop(self.link.send("drop", vec![self.id.into()]));
     }
 }
 
-type Answer = Result<JsValue, TextError>;
-
-/// What waits for a worker, and why it is no more.
-#[derive(Default)]
-struct State {
-    waiting: RefCell<BTreeMap<u32, oneshot::Sender<Answer>>>,
-    over: RefCell<Option<TextError>>,
-}
-
-impl State {
-    /// Ends everything for one reason, the first.
-    fn end(&self, why: TextError) -> TextError {
-        let why = self.over.borrow_mut().get_or_insert(why).clone();
-        for (_, sender) in std::mem::take(&mut *self.waiting.borrow_mut()) {
-            let _ = sender.send(Err(why.clone()));
+impl From<Trouble> for TextError {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Refused(what) => Self::Refused(what),
+            Trouble::Stopped(what) => Self::Stopped(what),
+            Trouble::Slow { limit } => Self::Slow { limit },
         }
-        why
-    }
-
-    /// Takes one answer: `[id, "ok" | "refused" | "stopped", value]`. Strangers' files may have made of
-    /// that worker what they like, so nothing about it is believed.
-    fn take(&self, data: JsValue) -> Option<TextError> {
-        let answer: Array = data.dyn_into().ok()?;
-        let id = answer.get(0).as_f64()? as u32;
-        let value = answer.get(2);
-        let words = || short(&value);
-        let outcome = match answer.get(1).as_string()?.as_str() {
-            "ok" => Ok(value),
-            "refused" => Err(TextError::Refused(words())),
-            _ => return Some(TextError::Stopped(words())),
-        };
-        if let Some(sender) = self.waiting.borrow_mut().remove(&id) {
-            let _ = sender.send(outcome);
-        }
-        None
-    }
-}
-
-/// The beginning of what a worker says.
-fn short(value: &JsValue) -> String {
-    const SHOWN: u32 = 500;
-    let words = value.dyn_ref::<JsString>().cloned();
-    let words = words.or_else(|| Some(value.dyn_ref::<js_sys::Error>()?.message()));
-    words.map_or_else(|| "without a word".into(), |words| words.slice(0, SHOWN).into())
-}
-
-/// A worker and the way to it.
-struct Link {
-    worker: Worker,
-    state: Rc<State>,
-    next: Cell<u32>,
-    _message: Closure<dyn FnMut(MessageEvent)>,
-    _error: Closure<dyn FnMut(ErrorEvent)>,
-}
-
-impl Link {
-    fn open(make: &Function) -> Result<Self, TextError> {
-        let gone = |what: &JsValue| TextError::Stopped(short(what));
-        let worker = make.call0(&JsValue::NULL).map_err(|error| gone(&error))?;
-        let worker: Worker = worker.dyn_into().map_err(|other| gone(&other))?;
-        let state = Rc::new(State::default());
-        let (heard, ended) = (state.clone(), worker.clone());
-        let message = Closure::new(move |event: MessageEvent| {
-            if let Some(why) = heard.take(event.data()) {
-                ended.terminate();
-                heard.end(why);
-            }
-        });
-        let (heard, ended) = (state.clone(), worker.clone());
-        let error = Closure::new(move |event: ErrorEvent| {
-            event.prevent_default();
-            ended.terminate();
-            let what = event.message();
-            let what = if what.is_empty() { "its module could not be loaded".into() } else { what };
-            heard.end(TextError::Stopped(what));
-        });
-        worker.set_onmessage(Some(message.as_ref().unchecked_ref()));
-        worker.set_onerror(Some(error.as_ref().unchecked_ref()));
-        Ok(Self { worker, state, next: Cell::new(1), _message: message, _error: error })
-    }
-
-    fn alive(&self) -> bool {
-        self.state.over.borrow().is_none()
-    }
-
-    fn end(&self, why: TextError) -> TextError {
-        self.worker.terminate();
-        self.state.end(why)
-    }
-
-    fn send<const N: usize>(
-        &self,
-        call: &str,
-        with: [JsValue; N],
-    ) -> Result<oneshot::Receiver<Answer>, TextError> {
-        if let Some(why) = &*self.state.over.borrow() {
-            return Err(why.clone());
-        }
-        let id = self.next.get();
-        self.next.set(id.wrapping_add(1));
-        let message = Array::of2(&id.into(), &call.into());
-        for argument in &with {
-            message.push(argument);
-        }
-        let (sender, receiver) = oneshot::channel();
-        self.state.waiting.borrow_mut().insert(id, sender);
-        match self.worker.post_message(&message) {
-            Ok(()) => Ok(receiver),
-            Err(error) => Err(self.end(TextError::Stopped(short(&error)))),
-        }
-    }
-
-    async fn call<const N: usize>(
-        &self,
-        limit: Duration,
-        call: &str,
-        with: [JsValue; N],
-    ) -> Answer {
-        let receiver = self.send(call, with)?;
-        match time::timeout(limit, receiver).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(self.end(TextError::Stopped("it was ended".into()))),
-            Err(_) => Err(self.end(TextError::Slow { limit })),
-        }
-    }
-
-    /// An answer that must be text, of bounded length.
-    fn words(&self, answer: JsValue) -> Result<String, TextError> {
-        let words: JsString = answer
-            .dyn_into()
-            .map_err(|_| self.end(TextError::Stopped("it gave no text".into())))?;
-        if words.length() > MAX_PIECE {
-            let got = words.length();
-            let what = format!("a token of {got} characters, at most {MAX_PIECE} allowed");
-            return Err(TextError::Refused(what));
-        }
-        Ok(words.into())
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.worker.set_onmessage(None);
-        self.worker.set_onerror(None);
-        self.worker.terminate();
     }
 }

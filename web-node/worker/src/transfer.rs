@@ -28,8 +28,16 @@ const MAX_JOBS: usize = 1024;
 /// What is said of every other rung.
 const NOT_CHECKED: &str = "From a file: this device did not check it.";
 /// Rungs that a payment receipt shows.
-const SHOWN: [StepId; 4] =
-    [StepId::RequestEscrowed, StepId::HeaderFinal, StepId::CommitteeDerived, StepId::Settled];
+const SHOWN: [StepId; 5] = [
+    StepId::RequestEscrowed,
+    StepId::HeaderFinal,
+    StepId::CommitteeDerived,
+    StepId::ShardsDrawn,
+    StepId::Settled,
+];
+
+/// How many of them a ladder has.
+const SHOWN_PER_LANE: f64 = 4.0;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +190,7 @@ impl App {
         }
         chat::stop_as(&mut view);
         let lane = if view.sealed.is_some() { Lane::Sealed } else { Lane::Masked };
+        view.float = None;
         view.ladder = ladder(lane, verified, &self.origin.borrow(), &self.build.borrow());
         view.lane = lane.name().to_owned();
         if let Some(sealed) = &mut view.sealed {
@@ -228,7 +237,7 @@ fn ladder(lane: Lane, verified: Option<f64>, origin: &str, build: &str) -> Vec<S
             step.state = StepState::Verified;
             step.who = "the chain".to_owned();
             step.detail = "shown by the payment receipt in the file".to_owned();
-            step.checked_ms = Some(checked_ms / SHOWN.len() as f64);
+            step.checked_ms = Some(checked_ms / SHOWN_PER_LANE);
         }
         if step.id == StepId::PageCode {
             *step = view::page_code(origin, build);

@@ -3,6 +3,8 @@
 #![cfg(target_family = "wasm")]
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
+mod threads;
+
 use std::{sync::Arc, time::Duration};
 
 use js_sys::Function;

@@ -3,7 +3,7 @@
 // chat is found in the clear, and a thin preparation fetches no weights.
 import test, { before, after } from 'node:test';
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, up } from '../lib/network.mjs';
@@ -127,12 +127,56 @@ test('it is kept with its record over a reload, settled, and a file of it is bel
   const { file } = await words(page);
   assert.equal(file.jobs[0].view.sealed.nodes.length, 6);
   assert.equal(file.jobs[0].view.sealed.standing, 'verified');
+  assert.ok(file.jobs[0].payment, 'the file holds the payment receipt');
   const url = page.url();
   await page.locator(hook('import')).first().setInputFiles({ name: 'c.json', mimeType: 'application/json', buffer: Buffer.from(JSON.stringify(file)) });
   await page.waitForURL((now) => now.href !== url, { timeout: 60_000 });
   await until(async () => (await standing(page)) !== null, 30, 'the imported answer');
   assert.equal(await standing(page), 'unverified');
+  // What the receipt in the file shows was checked here; that the traces were equal, to this device, was not.
+  const shown = await ladder(page);
+  for (const step of ['request-escrowed', 'header-final', 'shards-drawn', 'settled']) assert.equal(shown[step], 'verified', step);
+  for (const step of ['envelopes-sealed', 'replicas-agreed', 'traces-equal']) assert.equal(shown[step], 'notChecked', step);
   assert.notEqual(await page.locator(hook('seal')).last().getAttribute('data-state'), 'verified');
+  assert.deepEqual(page.problems, []);
+});
+
+test('its payment receipt is exported, holds here and on the command line, and not with one byte changed', async () => {
+  await page.goBack();
+  await until(async () => (await standing(page)) === 'agreed', 60, 'the answer of this device');
+  await page.locator('details.records > summary').last().click();
+  const [download] = await Promise.all([page.waitForEvent('download'), page.locator(hook('export-payment')).last().click()]);
+  const text = await readFile(await download.path(), 'utf8');
+  assert.ok(!text.includes('zanzibarite') && !text.includes(alone.text), 'no word of the text');
+  let checked = 0;
+  const verify = async (bytes) => {
+    const name = `payment-${++checked}.json`;
+    const file = join(folder, name);
+    await writeFile(file, bytes);
+    const line = await nesa(['receipt', 'verify', file, '--trust-root', network.trust_root, '--json'], { dir: folder });
+    await go(page, network, '#/verify');
+    await page.locator(hook('verify-file')).setInputFiles(file);
+    const shown = page.locator(hook('verify-result')).filter({ hasText: name });
+    await shown.waitFor({ timeout: 60_000 });
+    return [line.code, await shown.getAttribute('data-ok'), line.out];
+  };
+  const good = await verify(text);
+  assert.deepEqual(good.slice(0, 2), [0, 'true'], good[2]);
+  assert.match(good[2], /3 of 3 replicas of shard 1 revealed the same trace/);
+  // A byte of the payment, of the seed, of the settled record and of its proof.
+  const receipt = JSON.parse(text);
+  const flip = (hex) => { const at = hex.length >> 1; return hex.slice(0, at) + (hex[at] === '0' ? '1' : '0') + hex.slice(at + 1); };
+  for (const bend of [
+    (r) => { r.payment = flip(r.payment); },
+    (r) => { r.seed = flip(r.seed); },
+    (r) => { r.paid.entries[0].value = flip(r.paid.entries[0].value); },
+    (r) => { r.paid.entries[0].proof = flip(r.paid.entries[0].proof); },
+  ]) {
+    const other = structuredClone(receipt);
+    bend(other);
+    const bad = await verify(JSON.stringify(other));
+    assert.deepEqual(bad.slice(0, 2), [1, 'false'], bend.toString());
+  }
   assert.deepEqual(page.problems, []);
 });
 

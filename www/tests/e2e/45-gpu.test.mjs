@@ -56,7 +56,9 @@ async function volunteer(fault) {
 }
 
 const processor = (page) => page.locator(hook('donate-processor')).innerText();
-const products = async (page, of) => Number((await page.locator(hook(`donate-${of}-products`)).innerText()).replace(/\D/g, ''));
+const counted = async (page, of) => Number((await page.locator(hook(`donate-${of}-products`)).innerText()).replace(/\D/g, ''));
+/** The processor's are those of one thread and of several. */
+const products = async (page, of) => await counted(page, of) + (of === 'cpu' ? await counted(page, 'pool') : 0);
 
 /** Others ask the same, until the volunteer has been drawn: each gets the same answer. */
 async function answered(page) {

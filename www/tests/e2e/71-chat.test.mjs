@@ -151,7 +151,7 @@ test('settings are sent: system prompt, temperature, top-k, top-p, most tokens, 
 
 test('a model without a template says what it does not read', async () => {
   const page = await chat();
-  await page.getByText('This model reads your last message only').waitFor();
+  await page.locator(hook('model')).filter({ hasText: 'dictionary' }).getByText('Reads your last message only').waitFor();
   await at(page, 'settings').click();
   assert.ok(await at(page, 'system').isDisabled());
   await close(page);

@@ -53,6 +53,24 @@ test('the choice says who reads, and the claims of the page change with it', asy
   await close(page);
 });
 
+test('the choice stays where it is while the model gets ready', async () => {
+  for (const width of [1280, 390]) {
+    const page = await open('', { hash: '#/chat', viewport: { width, height: 900 } });
+    await page.getByText('This device is ready to check').waitFor();
+    const moved = await page.evaluate(() => new Promise((tell) => {
+      const seen = [];
+      const watch = new PerformanceObserver((list) => seen.push(...list.getEntries()));
+      watch.observe({ type: 'layout-shift', buffered: true });
+      setTimeout(() => {
+        const sources = seen.flatMap((e) => e.sources).filter((s) => s.node?.closest?.('.lanes'));
+        tell(sources.map((s) => `${s.previousRect.top} to ${s.currentRect.top}`));
+      }, 100);
+    }));
+    assert.deepEqual(moved, [], `${width} px wide`);
+    await close(page);
+  }
+});
+
 test('the odds follow nodes and shards, in plain words', async () => {
   const page = await sealedChat();
   const odds = async () => at(page, 'odds').innerText();

@@ -1,4 +1,4 @@
-// Small made-up decoders, as Hugging Face publishes them, compiled to files a network can serve.
+// Small made-up models, as Hugging Face publishes them, compiled to files a network can serve.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { nesa } from './command.mjs';
@@ -26,7 +26,8 @@ function tokenizer(normalizer) {
   };
 }
 
-function weights(layers) {
+/** Shapes of a decoder's tensors. */
+function decoder(layers) {
   const layer = {
     'input_layernorm.weight': [WIDTH], 'post_attention_layernorm.weight': [WIDTH],
     'self_attn.q_proj.weight': [16, WIDTH], 'self_attn.k_proj.weight': [8, WIDTH],
@@ -37,6 +38,11 @@ function weights(layers) {
   for (let i = 0; i < layers; i++) {
     for (const [name, shape] of Object.entries(layer)) shapes[`model.layers.${i}.${name}`] = shape;
   }
+  return shapes;
+}
+
+/** Tensors of these shapes with made-up values. */
+function weights(shapes) {
   let state = 7, at = 0;
   const header = {}, values = [];
   for (const [name, shape] of Object.entries(shapes)) {
@@ -70,10 +76,74 @@ export async function compile(folder, name, { template, normalizer = null, layer
   await writeFile(join(dir, 'tokenizer.json'), JSON.stringify(tokenizer(normalizer)));
   const settings = { bos_token: '<s>', eos_token: '</s>', ...(template ? { chat_template: template } : {}) };
   await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify(settings));
-  await writeFile(join(dir, 'model.safetensors'), weights(layers));
+  await writeFile(join(dir, 'model.safetensors'), weights(decoder(layers)));
+  return made(folder, dir, name, file);
+}
+
+async function made(folder, dir, name, file) {
   const { code, err } = await nesa(['model', 'compile', dir, '--out', file], { dir: folder });
   if (code !== 0) throw new Error(`compiling ${name}: ${err}`);
   return file;
+}
+
+/** The parts of a BERT whose tokens are letters. */
+function letters() {
+  const pieces = Array.from({ length: 26 }, (_, i) => String.fromCharCode(97 + i)).flatMap((c) => [c, `##${c}`]);
+  const vocab = Object.fromEntries(['[PAD]', '[UNK]', '[CLS]', '[SEP]', ...pieces].map((token, i) => [token, i]));
+  return {
+    config: { model_type: 'bert', architectures: ['BertForSequenceClassification'], vocab_size: 56, max_position_embeddings: 48, type_vocab_size: 2 },
+    tokenizer: {
+      normalizer: { type: 'BertNormalizer', clean_text: true, handle_chinese_chars: true, strip_accents: null, lowercase: true },
+      pre_tokenizer: { type: 'BertPreTokenizer' },
+      model: { type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100, vocab },
+    },
+    heads: ['bert.pooler.dense', 'classifier'],
+  };
+}
+
+/** The parts of a RoBERTa whose tokens are bytes. */
+function bytes() {
+  const described = tokenizer(null);
+  Object.assign(described.model.vocab, { '<unk>': VOCAB - 2, '<pad>': VOCAB - 1 });
+  return {
+    config: {
+      model_type: 'roberta', architectures: ['RobertaForSequenceClassification'], vocab_size: VOCAB,
+      max_position_embeddings: 128, type_vocab_size: 1, pad_token_id: 1, layer_norm_eps: 1e-5,
+    },
+    tokenizer: described,
+    heads: ['classifier.dense', 'classifier.out_proj'],
+  };
+}
+
+/**
+ * Writes a text classifier into `folder`, a BERT or a RoBERTa, and compiles it; resolves with the file's path.
+ * @param {{labels?: string[], kind?: 'bert' | 'roberta'}} parts
+ */
+export async function compileClassifier(folder, name, { labels = ['bad', 'so so', 'good'], kind = 'bert' } = {}) {
+  const dir = join(folder, name), file = join(folder, `${name}.nesa`);
+  await mkdir(dir, { recursive: true });
+  const parts = kind === 'bert' ? letters() : bytes();
+  const config = {
+    hidden_size: WIDTH, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2, hidden_act: 'gelu',
+    id2label: Object.fromEntries(labels.entries()), ...parts.config,
+  };
+  await writeFile(join(dir, 'config.json'), JSON.stringify(config));
+  await writeFile(join(dir, 'tokenizer.json'), JSON.stringify(parts.tokenizer));
+  const shapes = {
+    [`${kind}.embeddings.word_embeddings.weight`]: [config.vocab_size, WIDTH],
+    [`${kind}.embeddings.position_embeddings.weight`]: [config.max_position_embeddings, WIDTH],
+    [`${kind}.embeddings.token_type_embeddings.weight`]: [config.type_vocab_size, WIDTH],
+  };
+  const both = (part, ...shape) => { shapes[`${part}.weight`] = shape; shapes[`${part}.bias`] = [shape[0]]; };
+  const layer = `${kind}.encoder.layer.0`;
+  for (const part of ['attention.self.query', 'attention.self.key', 'attention.self.value', 'attention.output.dense']) both(`${layer}.${part}`, WIDTH, WIDTH);
+  both(`${layer}.intermediate.dense`, 24, WIDTH);
+  both(`${layer}.output.dense`, WIDTH, 24);
+  for (const part of [`${layer}.attention.output.LayerNorm`, `${layer}.output.LayerNorm`, `${kind}.embeddings.LayerNorm`]) both(part, WIDTH);
+  both(parts.heads[0], WIDTH, WIDTH);
+  both(parts.heads[1], labels.length, WIDTH);
+  await writeFile(join(dir, 'model.safetensors'), weights(shapes));
+  return made(folder, dir, name, file);
 }
 
 /** Turns every ☃ into a quarter of a million of them, and then every one of those into itself, again and again. */

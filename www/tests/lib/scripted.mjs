@@ -11,7 +11,7 @@ let server, browser;
 
 /** Serves the page with the scripted worker in place of the real one, and starts a browser. */
 export async function start() {
-  server = await serve(dist, { 'node-worker': here('../fixtures/ui-worker.mjs'), 'ui-chat': here('../fixtures/ui-chat.mjs') });
+  server = await serve(dist, { 'node-worker': here('../fixtures/ui-worker.mjs'), 'ui-chat': here('../fixtures/ui-chat.mjs'), 'ui-float': here('../fixtures/ui-float.mjs') });
   browser = await launch();
 }
 

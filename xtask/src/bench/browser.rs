@@ -42,3 +42,13 @@ pub(crate) fn start() -> Result<()> {
     let node = json_of(Command::new("node").arg(script).env("NESA", native_binary("nesa")))?;
     report("start", &node)
 }
+
+/// Products of one thread of a tab, of two and of three by turns, and what handing a product over costs.
+pub(crate) fn pool() -> Result<()> {
+    prerequisites::for_browser_tests()?;
+    // First, so that the honest module is the one that stays where cargo puts it.
+    let figures = bundle::figures_worker()?;
+    bundle::build()?;
+    let script = root().join("tools/bench/pool.mjs");
+    report("pool", &json_of(Command::new("node").arg(script).arg(figures))?)
+}

@@ -83,6 +83,20 @@ pub(crate) fn link() -> Result<()> {
             answer["all_lane_ms"] = json!([lane_ms(&answer)]);
             queries.push(written(draft, &answer, &line, product, products.prompt)?);
         }
+        // The guesses of a model on this machine, where one is named.
+        if let Some(model) = env::var_os("NESA_BENCH_DRAFT") {
+            let model = PathBuf::from(model).display().to_string();
+            let (draft, product) = (DRAFTS[1], products.written[1]);
+            let guesses = draft.to_string();
+            let what = ["generate", "--prompt", "What is a lighthouse?", "--draft", &guesses];
+            let how = ["--temperature", "1", "--seed", "1", "--tokens", WRITTEN];
+            let by = ["--draft-model", &model];
+            let mut answer = ask(&folder, &[&what[..], &how, &by].concat())?;
+            answer["all_lane_ms"] = json!([lane_ms(&answer)]);
+            let mut row = written(draft, &answer, &line, product, products.prompt)?;
+            row["what"] = json!(format!("generate, {draft} guesses of a draft model"));
+            queries.push(row);
+        }
         drop(network);
         settings.push(json!({
             "added_round_trip_ms": round_trip,

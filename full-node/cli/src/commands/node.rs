@@ -5,11 +5,12 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use nesa_gpu::Purpose;
+use nesa_primitives::Hash;
 
 use crate::{
     logging::{self, LogFormat},
     node::{
-        compute, gpu,
+        compute, float, gpu,
         link::{self, Port, Shape},
         supervised, validator,
     },
@@ -28,6 +29,9 @@ enum Role {
     Validator(ValidatorArgs),
     /// Serve masked products of models, for pay
     Compute(ComputeArgs),
+    /// Run one float model on inputs from standard input, for a compute node
+    #[command(hide = true)]
+    Engine(EngineArgs),
     /// Forward TCP over a line of known rate and delay, to see what a network does over it
     Link(LinkArgs),
 }
@@ -42,6 +46,22 @@ struct ComputeArgs {
     announce: Vec<String>,
     #[command(flatten)]
     gpu: GpuArgs,
+}
+
+/// One float model in a process that its node can kill.
+#[derive(Debug, Args)]
+struct EngineArgs {
+    /// The model's file.
+    #[arg(value_name = "MODEL.onnx")]
+    file: PathBuf,
+    /// The digest that it must have.
+    #[arg(long, value_name = "HEX")]
+    digest: Hash,
+    /// Run weights rounded to 8 bits and say that they are the model's: a rehearsal.
+    #[arg(long)]
+    int8: bool,
+    #[command(flatten)]
+    logs: LogArgs,
 }
 
 /// Whether compute nodes use a graphics processor.
@@ -156,6 +176,10 @@ impl Node {
             Role::Compute(args) => {
                 args.common.logs.begin()?;
                 compute::run(&args.common.dir, &args.common.name, &args.announce, args.gpu.wish())
+            }
+            Role::Engine(args) => {
+                args.logs.begin()?;
+                float::serve(&args.file, args.digest, args.int8)
             }
             Role::Link(args) => {
                 args.logs.begin()?;

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use nesa_float::perturb::Deviation;
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
+use nesa_model::artifact::Pieces;
 use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase};
 use nesa_platform::{
     net::{self, NetConfig, Network as Swarm},
@@ -12,7 +12,7 @@ use nesa_platform::{
 };
 use nesa_primitives::Address;
 
-use super::{float, gpu, model, supervised};
+use super::{float, gpu, model::ModelFile, supervised};
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
@@ -94,7 +94,8 @@ async fn serve(
     let checkpoints = CheckpointStore::new(store.clone(), trust.digest());
     let light = LightClient::start(trust, Some(checkpoints), peers).await?;
     let exact = network.models.iter().filter(|entry| !float::is_float(&entry.file));
-    let models = exact.map(|entry| model::open(&entry.file)).collect::<Result<_>>()?;
+    let models = exact.map(|entry| Ok(Arc::new(ModelFile::open(&entry.file)?) as Arc<dyn Pieces>));
+    let models = models.collect::<Result<_>>()?;
     let bond = genesis
         .nodes
         .iter()
@@ -109,9 +110,8 @@ async fn serve(
         Some(wish) => Some(gpu::open(wish).await?),
         None => None,
     };
-    let deviation = (fault == Some(Fault::Quantise)).then_some(Deviation::Int8);
     let files = network.models.iter().map(|entry| entry.file.as_path());
-    let engine = float::Engine::open(files, deviation)?;
+    let engine = float::Engine::open(files, fault == Some(Fault::Quantise))?;
     let node = ComputeNode::start(NodeConfig {
         network: swarm.clone(),
         accounts: Accounts::new(light.clone()),

@@ -1,6 +1,6 @@
 //! The running validator, in the terms of the wire and of HTTP.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;
@@ -129,6 +129,8 @@ fn certified(header: &Header, finalization: &Option<Finalization>) -> CertifiedH
 pub(crate) struct HttpSource {
     chain: Chain,
     bootstrap: Bootstrap,
+    /// Files of models that run in floats.
+    floats: BTreeMap<Hash, PathBuf>,
     peers: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
@@ -137,9 +139,10 @@ impl HttpSource {
     pub(crate) fn new(
         chain: Chain,
         bootstrap: Bootstrap,
+        floats: BTreeMap<Hash, PathBuf>,
         peers: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { chain, bootstrap, peers: Box::new(peers) })
+        Arc::new(Self { chain, bootstrap, floats, peers: Box::new(peers) })
     }
 }
 
@@ -183,6 +186,17 @@ impl From<ChainError> for BackendError {
 impl Backend for HttpSource {
     fn bootstrap(&self) -> Bootstrap {
         self.bootstrap.clone()
+    }
+
+    fn float_model(&self, model: Hash) -> BoxFuture<'_, Result<Option<Bytes>, BackendError>> {
+        let file = self.floats.get(&model).cloned();
+        async move {
+            let Some(file) = file else { return Ok(None) };
+            let read = tokio::fs::read(&file).await;
+            let read = read.map_err(|error| BackendError::Unavailable(error.to_string()))?;
+            Ok(Some(read.into()))
+        }
+        .boxed()
     }
 
     fn chain(&self) -> Hash {

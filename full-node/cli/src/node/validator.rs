@@ -21,7 +21,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{
     float,
-    model::{self, ServedModels},
+    model::{ModelFile, ServedModels},
     services::{
         chain::{self, ChainService},
         chunks::{self, ChunkService},
@@ -125,8 +125,8 @@ async fn serve(
     let forger = forger.map(|forgery| Forger::new(forgery, trust.clone())).transpose()?;
     // Float models are run where their file is: nobody fetches them in pieces.
     let exact = network.models.iter().filter(|entry| !float::is_float(&entry.file));
-    let artifacts = exact.map(|entry| model::open(&entry.file));
-    let served = Arc::new(ServedModels::new(artifacts.collect::<Result<Vec<_>>>()?));
+    let files = exact.map(|entry| ModelFile::open(&entry.file));
+    let served = Arc::new(ServedModels::new(files.collect::<Result<Vec<_>>>()?));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(
         ChainService::new(chain_source.clone(), faucet, forger)
@@ -144,9 +144,18 @@ async fn serve(
             .map(|entry| Model { digest: entry.digest, name: entry.name.clone() })
             .collect(),
         faucet: has_faucet,
+        floats: network
+            .models
+            .iter()
+            .filter(|entry| float::is_float(&entry.file))
+            .map(|entry| float::card(&entry.file))
+            .collect::<Result<_>>()?,
     };
     let counted = swarm.clone();
-    let source = HttpSource::new(chain_source.clone(), bootstrap, move || counted.peers().len());
+    let floats = network.models.iter().filter(|entry| float::is_float(&entry.file));
+    let floats = floats.map(|entry| (entry.digest, entry.file.clone())).collect();
+    let peers = move || counted.peers().len();
+    let source = HttpSource::new(chain_source.clone(), bootstrap, floats, peers);
     let (stop, stopping) = watch::channel(false);
     let config = nesa_rpc::Config { www, ..nesa_rpc::Config::default() };
     let http = tokio::spawn(async move {

@@ -6,6 +6,7 @@
 pub(crate) mod checkpoint;
 pub(crate) mod client;
 pub(crate) mod http;
+pub(crate) mod slow;
 
 use std::{
     ffi::OsStr,
@@ -257,9 +258,18 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
 
 /// Compiles a made-up decoder; its file.
 pub(crate) fn tiny_decoder(root: &Path) -> String {
-    let (dir, file) = (root.join("tiny"), root.join("tiny.nesa"));
+    compiled(root, "tiny", checkpoint::write)
+}
+
+/// Compiles a made-up text classifier; its file.
+pub(crate) fn tiny_text_classifier(root: &Path) -> String {
+    compiled(root, "moods", checkpoint::write_text_classifier)
+}
+
+fn compiled(root: &Path, name: &str, write: fn(&Path)) -> String {
+    let (dir, file) = (root.join(name), root.join(format!("{name}.nesa")));
     std::fs::create_dir(&dir).unwrap();
-    checkpoint::write(&dir);
+    write(&dir);
     let [dir, file] = [dir, file].map(|path| path.display().to_string());
     let output = run(root, ["model", "compile", &dir, "--out", &file]);
     assert!(output.status.success(), "{}", show(&output));

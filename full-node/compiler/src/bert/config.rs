@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::checkpoint::read_json;
 use crate::source::SourceError;
 
-/// What the compiler needs of a BERT's or DistilBERT's configuration.
+/// What the compiler needs of the configuration of a BERT, DistilBERT, RoBERTa or MPNet.
 #[derive(Clone, Debug)]
 pub struct BertConfig {
     /// Whose names the tensors have.
@@ -26,6 +26,8 @@ pub struct BertConfig {
     pub vocab_size: usize,
     /// Rows of the position embedding.
     pub max_position_embeddings: usize,
+    /// Row of the position embedding that the first token has.
+    pub(crate) first_position: usize,
     /// Rows of the segment embedding; 0 for none.
     pub(crate) type_vocab_size: usize,
     /// Added to the variance in layer normalisation.
@@ -36,11 +38,16 @@ pub struct BertConfig {
     pub(crate) labels: Option<Vec<String>>,
 }
 
+/// Buckets of distances between tokens, for both directions.
+pub(crate) const RELATIVE_BUCKETS: usize = 32;
+
 /// Whose names the tensors have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Bert,
     DistilBert,
+    MpNet,
+    Roberta,
 }
 
 /// The activations of feed-forwards; each is `max(x, 0)` less something even and small.
@@ -77,8 +84,24 @@ impl Kind {
     /// What follows a classifier's hidden layer.
     pub(crate) fn classifier_activation(self) -> Activation {
         match self {
-            Self::Bert => Activation::Tanh,
+            Self::Bert | Self::MpNet | Self::Roberta => Activation::Tanh,
             Self::DistilBert => Activation::Relu,
+        }
+    }
+
+    /// Tokens that stand between the texts of a pair.
+    pub(crate) fn separators(self) -> u8 {
+        match self {
+            Self::Bert | Self::DistilBert => 1,
+            Self::MpNet | Self::Roberta => 2,
+        }
+    }
+
+    /// What begins and what ends a text.
+    pub(crate) fn specials(self) -> [&'static str; 2] {
+        match self {
+            Self::Bert | Self::DistilBert => ["[CLS]", "[SEP]"],
+            Self::MpNet | Self::Roberta => ["<s>", "</s>"],
         }
     }
 }
@@ -86,7 +109,7 @@ impl Kind {
 impl BertConfig {
     /// Whether a `model_type` is read here.
     pub fn knows(model_type: &str) -> bool {
-        matches!(model_type, "bert" | "distilbert")
+        matches!(model_type, "bert" | "distilbert" | "roberta" | "mpnet")
     }
 
     /// Reads the configuration of a folder.
@@ -98,16 +121,18 @@ impl BertConfig {
         let kind = match json["model_type"].as_str() {
             Some("bert") => Kind::Bert,
             Some("distilbert") => Kind::DistilBert,
+            Some("roberta") => Kind::Roberta,
+            Some("mpnet") => Kind::MpNet,
             _ => {
                 return unsupported(
                     "model_type",
                     &json["model_type"],
-                    "bert, distilbert, llama, mistral or qwen2",
+                    "bert, distilbert, roberta, mpnet, llama, mistral or qwen2",
                 );
             }
         };
         let size = |bert: &'static str, distil: &'static str| -> Result<usize, SourceError> {
-            let what = if kind == Kind::Bert { bert } else { distil };
+            let what = if kind == Kind::DistilBert { distil } else { bert };
             let got = &json[what];
             let value = got.as_u64().and_then(|v| usize::try_from(v).ok());
             match value.filter(|v| (1..=1 << 20).contains(v)) {
@@ -115,7 +140,7 @@ impl BertConfig {
                 None => unsupported(what, got, "1 to 2^20"),
             }
         };
-        let name = if kind == Kind::Bert { "hidden_act" } else { "activation" };
+        let name = if kind == Kind::DistilBert { "activation" } else { "hidden_act" };
         let activation = match json[name].as_str() {
             Some("gelu") => FeedForward::Gelu,
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => FeedForward::GeluTanh,
@@ -126,6 +151,18 @@ impl BertConfig {
         if !matches!(positions.as_str(), None | Some("absolute")) {
             return unsupported("position_embedding_type", positions, "absolute");
         }
+        let buckets = &json["relative_attention_num_buckets"];
+        // transformers reads so many whatever the configuration says.
+        if kind == Kind::MpNet && buckets.as_u64().is_some_and(|n| n != RELATIVE_BUCKETS as u64) {
+            return unsupported("relative_attention_num_buckets", buckets, "32");
+        }
+        let first_position = match kind {
+            Kind::Bert | Kind::DistilBert => 0,
+            // Positions are counted from behind the one of padding.
+            Kind::MpNet | Kind::Roberta => {
+                json["pad_token_id"].as_u64().unwrap_or(1).min(1 << 20) as usize + 1
+            }
+        };
         let (labels, pooling) = purpose(dir, &json)?;
         let config = Self {
             kind,
@@ -137,13 +174,20 @@ impl BertConfig {
             vocab_size: size("vocab_size", "vocab_size")?,
             max_position_embeddings: size("max_position_embeddings", "max_position_embeddings")?,
             type_vocab_size: match kind {
-                Kind::Bert => json["type_vocab_size"].as_u64().unwrap_or(2).min(1 << 20) as usize,
-                Kind::DistilBert => 0,
+                Kind::Bert | Kind::Roberta => {
+                    json["type_vocab_size"].as_u64().unwrap_or(2).min(1 << 20) as usize
+                }
+                Kind::DistilBert | Kind::MpNet => 0,
             },
+            first_position,
             layer_norm_eps: json["layer_norm_eps"].as_f64().unwrap_or(1e-12),
             pooling,
             labels,
         };
+        if config.first_position >= config.max_position_embeddings {
+            let what = "max_position_embeddings";
+            return unsupported(what, &json[what], "more than the index of padding");
+        }
         if !config.hidden_size.is_multiple_of(config.num_attention_heads) {
             let got = format!("{} of {}", config.num_attention_heads, config.hidden_size);
             return unsupported("heads and hidden size", &got.into(), "a divisor");
@@ -165,8 +209,7 @@ fn purpose(dir: &Path, json: &Value) -> Result<(Option<Vec<String>>, Pooling), S
         return unsupported(
             "architecture",
             &architecture.into(),
-            "BertModel, BertForSequenceClassification, DistilBertModel or \
-             DistilBertForSequenceClassification",
+            "BertModel, DistilBertModel, RobertaModel, MPNetModel, or one of their ForSequenceClassification",
         );
     }
     if !described.is_file() {
@@ -197,8 +240,9 @@ fn purpose(dir: &Path, json: &Value) -> Result<(Option<Vec<String>>, Pooling), S
 
 fn labels(json: &Value) -> Result<Vec<String>, SourceError> {
     let kind = &json["problem_type"];
-    if kind == "regression" {
-        return unsupported("problem_type", kind, "a classification");
+    // The greatest of several answers at once is none of them.
+    if !matches!(kind.as_str(), None | Some("single_label_classification")) {
+        return unsupported("problem_type", kind, "single_label_classification");
     }
     let given = json["id2label"].as_object();
     let count = given.map_or(json["num_labels"].as_u64().unwrap_or(2), |g| g.len() as u64);

@@ -1,9 +1,10 @@
 //! BERT-type checkpoints: sentence encoders and text classifiers, read a layer at a time.
 
 mod config;
+mod relative;
 mod vocabulary;
 
-use nesa_model::manifest::{Activation, Pooling};
+use nesa_model::manifest::{Activation, Pooling, Reading};
 use serde_json::Value;
 use std::ops::Range;
 use std::path::Path;
@@ -12,8 +13,10 @@ use crate::checkpoint::{Checkpoint, read_json};
 use crate::source::{Dense, SourceError};
 
 pub use config::BertConfig;
-pub(crate) use config::{FeedForward, Kind};
+pub(crate) use config::FeedForward;
+use config::{Kind, RELATIVE_BUCKETS};
 pub(crate) use vocabulary::MAX_WORD_CHARS;
+pub use vocabulary::Vocabulary;
 
 /// Longest sequence of an encoder in exact form.
 const MAX_TOKENS: usize = 1024;
@@ -65,12 +68,19 @@ pub struct Bert {
     pub max_tokens: usize,
     /// `[max_tokens, hidden]`: position embedding plus the embedding of segment 0.
     pub position: Vec<f32>,
+    /// `[heads, 2 · max_tokens − 1]`: what is added to a score by the distance of its tokens, or nothing.
+    pub relative: Vec<f32>,
     /// After the embedding sum.
     pub embed_norm: Norm,
     /// The head of a text classifier; without one, texts become unit vectors.
     pub classes: Option<Classes>,
-    /// Tokens in index order.
-    pub vocab: Vec<String>,
+    /// What makes tokens of texts.
+    pub vocab: Vocabulary,
+    /// What is read besides uncased single texts.
+    pub reading: Reading,
+    /// `[hidden]`: what the embedding of segment 1 has beyond that of segment 0; empty unless pairs have
+    /// segments.
+    pub segment: Vec<f32>,
     checkpoint: Checkpoint,
     /// What stands before the encoder's tensors' names.
     prefix: &'static str,
@@ -92,6 +102,16 @@ const BERT: Names = Names {
     qkv: ["attention.self.query", "attention.self.key", "attention.self.value"],
     attn_out: "attention.output.dense",
     attn_norm: "attention.output.LayerNorm",
+    ffn_in: "intermediate.dense",
+    ffn_out: "output.dense",
+    ffn_norm: "output.LayerNorm",
+};
+
+const MPNET: Names = Names {
+    layer: "encoder.layer",
+    qkv: ["attention.attn.q", "attention.attn.k", "attention.attn.v"],
+    attn_out: "attention.attn.o",
+    attn_norm: "attention.LayerNorm",
     ffn_in: "intermediate.dense",
     ffn_out: "output.dense",
     ffn_norm: "output.LayerNorm",
@@ -148,13 +168,20 @@ impl Bert {
     /// [`SourceError`] naming the file, property or tensor at fault and what is supported.
     pub fn load(dir: &Path) -> Result<Self, SourceError> {
         let config = BertConfig::read(dir)?;
-        let max_tokens = max_tokens(dir, config.max_position_embeddings)?;
-        let vocab = vocabulary::vocabulary(&dir.join("tokenizer.json"), config.vocab_size)?;
+        let positions = config.max_position_embeddings - config.first_position;
+        let max_tokens = max_tokens(dir, positions)?;
+        let (tokenizer, count) = (dir.join("tokenizer.json"), config.vocab_size);
+        let vocab = match config.kind {
+            Kind::Roberta => vocabulary::brought(&tokenizer, count)?,
+            _ => vocabulary::vocabulary(&tokenizer, count)?,
+        };
         let checkpoint = Checkpoint::open(dir)?;
         // Checkpoints with a head of any kind name their encoder.
         let prefix = match config.kind {
             Kind::Bert => "bert.",
             Kind::DistilBert => "distilbert.",
+            Kind::MpNet => "mpnet.",
+            Kind::Roberta => "roberta.",
         };
         let word = "embeddings.word_embeddings.weight";
         let prefix = if checkpoint.has(&format!("{prefix}{word}")) { prefix } else { "" };
@@ -162,26 +189,53 @@ impl Bert {
         let mut position = checkpoint.rows(
             &format!("{prefix}embeddings.position_embeddings.weight"),
             &[config.max_position_embeddings, d],
-            0..max_tokens,
+            config.first_position..config.first_position + max_tokens,
         )?;
+        // Embeddings are of single texts; classifiers read pairs too.
+        let separators = if config.labels.is_some() { config.kind.separators() } else { 0 };
+        let segments = separators > 0 && config.type_vocab_size > 1;
+        let mut segment = Vec::new();
         if config.type_vocab_size > 0 {
             let name = format!("{prefix}embeddings.token_type_embeddings.weight");
-            let segment = checkpoint.rows(&name, &[config.type_vocab_size, d], 0..1)?;
+            let shape = [config.type_vocab_size, d];
+            let first = checkpoint.rows(&name, &shape, 0..1)?;
             for row in position.chunks_exact_mut(d) {
-                for (p, s) in row.iter_mut().zip(&segment) {
+                for (p, s) in row.iter_mut().zip(&first) {
                     *p += s;
                 }
             }
+            if segments {
+                segment = checkpoint.rows(&name, &shape, 1..2)?;
+                for (s, f) in segment.iter_mut().zip(&first) {
+                    *s -= f;
+                }
+            }
         }
-        let hidden = match config.kind {
-            Kind::Bert => "bert.pooler.dense",
-            Kind::DistilBert => "pre_classifier",
+        let relative = match config.kind {
+            Kind::Bert | Kind::DistilBert | Kind::Roberta => Vec::new(),
+            Kind::MpNet => {
+                let name = format!("{prefix}encoder.relative_attention_bias.weight");
+                let heads = config.num_attention_heads;
+                let buckets = checkpoint.get(&name, &[RELATIVE_BUCKETS, heads])?;
+                relative::by_distance(&buckets, heads, max_tokens)
+            }
+        };
+        let is_relative = !relative.is_empty();
+        let (cased, brought) = match &vocab {
+            Vocabulary::WordPiece { cased, .. } => (*cased, false),
+            Vocabulary::Brought { .. } => (false, true),
+        };
+        let reading = Reading { cased, separators, segments, relative: is_relative, brought };
+        let (hidden, last) = match config.kind {
+            Kind::Bert => ("bert.pooler.dense", "classifier"),
+            Kind::DistilBert => ("pre_classifier", "classifier"),
+            Kind::MpNet | Kind::Roberta => ("classifier.dense", "classifier.out_proj"),
         };
         let classes = config.labels.clone().map(|labels| -> Result<Classes, SourceError> {
             let activation = config.kind.classifier_activation();
             Ok(Classes {
                 hidden: (dense(&checkpoint, hidden, d, d)?, activation),
-                classes: dense(&checkpoint, "classifier", labels.len(), d)?,
+                classes: dense(&checkpoint, last, labels.len(), d)?,
                 labels,
             })
         });
@@ -192,6 +246,9 @@ impl Bert {
             embed_norm: norm(&checkpoint, &format!("{prefix}embeddings.LayerNorm"), d)?,
             classes: classes.transpose()?,
             vocab,
+            reading,
+            segment,
+            relative,
             max_tokens,
             config,
             checkpoint,
@@ -218,8 +275,9 @@ impl Bert {
         let c = &self.config;
         let (d, ff) = (c.hidden_size, c.intermediate_size);
         let names = match c.kind {
-            Kind::Bert => &BERT,
+            Kind::Bert | Kind::Roberta => &BERT,
             Kind::DistilBert => &DISTILBERT,
+            Kind::MpNet => &MPNET,
         };
         let name = |part: &str| format!("{}{}.{i}.{part}", self.prefix, names.layer);
         let dense = |part, n, k| dense(&self.checkpoint, &name(part), n, k);

@@ -16,6 +16,7 @@ use nesa_chain::{
     header::to_digest,
     keys,
     query::QueryRecord,
+    tx::SignedTx,
 };
 use nesa_crypto::SecretKey;
 use nesa_primitives::{Amount, Denom, Hash, decode_exact};
@@ -34,9 +35,15 @@ const TOKENS: u32 = 64;
 pub(super) struct Shared {
     queries: BTreeSet<Hash>,
     pub(super) tally: Tally,
+    /// How the scenario of disputes ended.
+    pub(super) ended: Option<super::disputes::Ended>,
 }
 
 impl Shared {
+    pub(super) fn add(&mut self, query: Hash) {
+        self.queries.insert(query);
+    }
+
     pub(super) fn queries(&self) -> Vec<Hash> {
         self.queries.iter().copied().collect()
     }
@@ -54,6 +61,8 @@ pub(super) struct Agent {
     pub(super) seeds: Seeds,
     pub(super) view: View,
     pub(super) shared: Arc<Mutex<Shared>>,
+    /// Whether it only moves money.
+    pub(super) quiet: bool,
     /// Queries for which our operator was not drawn, or has committed.
     pub(super) refused: BTreeSet<Hash>,
 }
@@ -64,6 +73,10 @@ impl Agent {
         loop {
             context.sleep(TICK).await;
             turn += 1;
+            if self.quiet {
+                self.transfer(turn).await;
+                continue;
+            }
             if turn.is_multiple_of(4) {
                 self.ask(turn).await;
             } else {
@@ -74,14 +87,19 @@ impl Agent {
     }
 
     /// Sends an action as `key`, after what waits already; `None` if it was refused.
-    async fn send(&self, key: &SecretKey, action: Action) -> Option<Hash> {
+    pub(super) async fn send(&self, key: &SecretKey, action: Action) -> Option<Hash> {
         let sender = key.public();
         let mut execution = Execution::new(StoreSource(&self.admission.store));
         let nonce = execution.nonce(&sender).await.ok()?;
         let waiting = self.admission.pool.lock().unwrap().of_sender(&sender);
         let nonce = waiting.last().map_or(nonce, |tx| nonce.max(tx.tx.nonce + 1));
+        let nonce = if action.place().is_some() { 0 } else { nonce };
         let tx = Tx { chain: self.admission.chain, sender, nonce, fee: Amount(10), action };
-        let tx = tx.sign(key);
+        self.hand_over(tx.sign(key)).await
+    }
+
+    /// Puts a transaction into the pools; `None` if it was refused.
+    pub(super) async fn hand_over(&self, tx: SignedTx) -> Option<Hash> {
         let bytes = tx.to_bytes();
         let id = self.admission.admit(tx).await.ok()?;
         let _ = self.outbox.clone().try_send(bytes);

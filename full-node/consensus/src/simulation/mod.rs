@@ -2,6 +2,7 @@
 //! links break and a validator lies. No fork, no unit of money lost, same seed → same history.
 
 mod agent;
+mod disputes;
 mod world;
 
 use commonware_glue::simulate::{

@@ -1,6 +1,9 @@
 //! The simulated network: four validators, their genesis, and what must hold at the end.
 
-use super::agent::{self, Shared};
+use super::{
+    agent::{self, Shared},
+    disputes::{Ended, Scenario, toy},
+};
 use crate::{
     app::Application,
     dealer::{self, ValidatorKeys},
@@ -83,6 +86,8 @@ pub(super) struct World {
     keys: Arc<Vec<ValidatorKeys>>,
     /// Run validator 0 twice with the same keys, each half seeing another part of the network.
     twin: bool,
+    /// Validator 0 plays the disputes of a committee's queries.
+    disputes: bool,
     shared: Arc<Mutex<Shared>>,
     tally: Arc<Mutex<Tally>>,
 }
@@ -165,9 +170,27 @@ impl World {
             genesis,
             keys: Arc::new(dealt.validators),
             twin,
+            disputes: false,
             shared: Arc::default(),
             tally: Arc::default(),
         }
+    }
+
+    /// One in which all operators serve a committee's queries and all but one lie.
+    pub(super) fn disputes() -> Self {
+        let mut world = Self { disputes: true, ..Self::new(false) };
+        let genesis = &mut world.genesis;
+        genesis.params.reveal_ms = 4_000;
+        genesis.models.push(ModelRecord { digest: toy(), ..genesis.models[0].clone() });
+        for node in &mut genesis.nodes {
+            node.models.push(toy());
+        }
+        world
+    }
+
+    /// How the disputes ended.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.shared.lock().unwrap().ended.clone()
     }
 
     pub(super) fn validators(&self) -> Vec<ValidatorKey> {
@@ -262,9 +285,16 @@ impl EngineDefinition for World {
                 seeds: node.seeds.clone(),
                 view: node.view.clone(),
                 shared: self.shared.clone(),
+                quiet: self.disputes,
                 refused: BTreeSet::new(),
             };
-            let agent = ctx.context.child("agent").spawn(move |context| agent.run(context));
+            let plays = self.disputes && index == 0;
+            let agent = ctx.context.child("agent").spawn(move |context| async move {
+                match plays {
+                    true => Scenario(agent).run(context).await,
+                    false => agent.run(context).await,
+                }
+            });
             return (root(ctx.context, vec![node], vec![agent]), state);
         }
 
@@ -301,6 +331,7 @@ impl EngineDefinition for World {
             seeds: a.seeds.clone(),
             view: a.view.clone(),
             shared: self.shared.clone(),
+            quiet: false,
             refused: BTreeSet::new(),
         };
         let agent = ctx.context.child("agent").spawn(move |context| agent.run(context));

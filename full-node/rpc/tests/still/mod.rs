@@ -16,12 +16,17 @@ pub(crate) struct Still;
 impl Backend for Still {
     fn bootstrap(&self) -> Bootstrap {
         Bootstrap {
+            floats: Vec::new(),
             trust_root: "00".into(),
             chain_id: "still".into(),
             peers: Vec::new(),
             models: Vec::new(),
             faucet: false,
         }
+    }
+
+    fn float_model(&self, _: Hash) -> BoxFuture<'_, Result<Option<Bytes>, BackendError>> {
+        ready(Ok(None)).boxed()
     }
 
     fn chain(&self) -> Hash {

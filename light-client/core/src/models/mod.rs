@@ -152,6 +152,22 @@ impl Prepared {
         encoder.ok_or(FamilyError { got: manifest.family(), expected: "encoder" })
     }
 
+    /// The encoder that classifies.
+    ///
+    /// # Errors
+    /// [`FamilyError`] when it is another kind of model, or an encoder that embeds.
+    pub fn text_classifier(&self) -> Result<&Model, FamilyError> {
+        let manifest = self.model.header().manifest();
+        let encoder = self.model.encoder().filter(|_| !manifest.embeds());
+        encoder.ok_or(FamilyError { got: manifest.family(), expected: "text classifier" })
+    }
+
+    /// The encoder, whatever becomes of its rows.
+    pub(crate) fn reader(&self) -> Result<&Model, FamilyError> {
+        let got = self.model.header().manifest().family();
+        self.model.encoder().ok_or(FamilyError { got, expected: "encoder" })
+    }
+
     /// The decoder.
     ///
     /// # Errors

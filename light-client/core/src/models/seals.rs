@@ -152,8 +152,8 @@ mod tests {
     struct Ones;
 
     impl nesa_masked::server::Weights for Ones {
-        fn weights(&self, _: u16) -> &[i8] {
-            &[1; 12]
+        fn weights(&self, _: u16) -> nesa_kernels::Weight<'_> {
+            nesa_kernels::Weight::Bytes(&[1; 12])
         }
     }
 
@@ -197,7 +197,7 @@ mod tests {
         let kept = stored(Kind::Thin).await.unwrap();
         assert_eq!((kept.standing(), kept.origin().is_thin()), (Standing::Untested, true));
 
-        let local = Preparation::from_weights(MODEL, &lane(), |_| &[1; 12], &mut random::rng());
+        let local = Preparation::from_weights(MODEL, &lane(), |_| &[1i8; 12], &mut random::rng());
         models.seal(&MODEL, &local.unwrap()).await.unwrap();
         assert_eq!(stored(Kind::Local).await.unwrap().standing(), Standing::Trusted);
         assert_eq!(stored(Kind::Thin).await.unwrap().standing(), Standing::Untested);

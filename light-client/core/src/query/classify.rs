@@ -1,8 +1,11 @@
 //! Classifying images: what the payment commits to, and the logits as passes give them.
 
 use nesa_crypto::SecretKey;
-use nesa_masked::{batch::image_passes, client::Pass, spec::MAX_PASS_TOKENS};
-use nesa_model::classifier::{ClassifierModel, ClassifierRun, best};
+use nesa_masked::{
+    client::Pass,
+    images::{ImagePlan, ImageRun, PlanError},
+};
+use nesa_model::classifier::{ClassifierModel, ClassifierRun};
 use nesa_primitives::Hash;
 
 use super::{
@@ -41,13 +44,16 @@ impl Work {
         if images.is_empty() || images.len() > MAX_IMAGES {
             return Err(QueryError::Images { got: images.len() });
         }
-        let rows = model.max_rows();
-        let passes = image_passes(images.len(), rows).ok_or(QueryError::Windows { got: rows })?;
+        let plan = ImagePlan::new(images.len(), &model.stage_rows());
+        let plan = plan.map_err(|error| match error {
+            PlanError::Windows { got } => QueryError::Windows { got },
+            PlanError::Empty { .. } => QueryError::Windows { got: 0 },
+        })?;
         // Refused before anything is paid.
         for (index, image) in images.iter().enumerate() {
             ClassifierRun::start(model, &[image.as_slice()]).map_err(|error| error.at(index))?;
         }
-        Ok(Self::Classify { images: images.to_vec(), passes, rows })
+        Ok(Self::Classify { images: images.to_vec(), plan })
     }
 }
 
@@ -78,7 +84,7 @@ impl QueryClient {
         images: &[Vec<u8>],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::classify(prepared.classifier()?, images) };
+        let work = Box::pin(async { Work::classify(prepared.classifier()?, images) });
         self.ask(prepared, wallet, work, committed(images), options).await
     }
 }
@@ -87,10 +93,7 @@ impl QueryClient {
 pub(crate) struct Classes<'a> {
     model: &'a ClassifierModel,
     images: &'a [Vec<u8>],
-    /// Images of each pass.
-    passes: &'a [usize],
-    /// Rows that one image is in every stage, once padded.
-    rows: usize,
+    plan: &'a ImagePlan,
     classified: Vec<Classified>,
 }
 
@@ -98,39 +101,21 @@ impl<'a> Classes<'a> {
     pub(crate) fn new(
         model: &'a ClassifierModel,
         images: &'a [Vec<u8>],
-        passes: &'a [usize],
-        rows: usize,
+        plan: &'a ImagePlan,
     ) -> Self {
-        Self { model, images, passes, rows, classified: Vec::with_capacity(images.len()) }
+        Self { model, images, plan, classified: Vec::with_capacity(images.len()) }
     }
-}
-
-/// Padded tokens of a pass; the plan saw to it that they fit.
-pub(super) fn padded(images: usize, rows: usize) -> u32 {
-    u32::try_from(images.saturating_mul(rows)).unwrap_or(MAX_PASS_TOKENS)
 }
 
 impl Gather for Classes<'_> {
-    type Run = ClassifierRun;
+    type Run = ImageRun;
 
-    fn passes(&self) -> Result<Vec<Pass<ClassifierRun>>, QueryError> {
-        let mut rest = self.images;
-        let mut passes = Vec::with_capacity(self.passes.len());
-        for &count in self.passes {
-            let (now, later) = rest.split_at_checked(count).unwrap_or((rest, &[]));
-            rest = later;
-            let images: Vec<&[u8]> = now.iter().map(|image| &image[..]).collect();
-            let run = ClassifierRun::start(self.model, &images)?;
-            passes.push(Pass { run, tokens: padded(count, self.rows) });
-        }
-        Ok(passes)
+    fn passes(&self) -> Result<Vec<Pass<ImageRun>>, QueryError> {
+        Ok(self.plan.start(self.model, self.images)?)
     }
 
     fn take(&mut self, _: u32, output: Vec<Vec<i32>>) -> Result<(), QueryError> {
-        self.classified.extend(output.into_iter().map(|logits| {
-            let class = best(&logits).unwrap_or_default();
-            Classified { class, logits }
-        }));
+        self.classified.extend(output.into_iter().map(|logits| Classified::new(logits, &[])));
         Ok(())
     }
 

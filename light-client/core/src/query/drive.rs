@@ -21,6 +21,7 @@ use serde_json::json;
 use super::{
     Planned, QueryClient, QueryError, QueryOptions,
     classify::Classes,
+    drafts::Drafts,
     links::{Input, Links},
     pay::{DrawnCommittee, Paid},
     report::{
@@ -86,17 +87,18 @@ impl QueryClient {
         ladder: &mut Ladder,
     ) -> Result<Driven, QueryError> {
         match &planned.work {
-            Work::Embed { texts, plan } => {
-                let gather = Vectors::new(prepared.encoder()?, texts, plan);
+            Work::Read { texts, plan } => {
+                let gather = Vectors::new(prepared.reader()?, texts, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
-            Work::Classify { images, passes, rows } => {
-                let gather = Classes::new(prepared.classifier()?, images, passes, *rows);
+            Work::Classify { images, plan } => {
+                let gather = Classes::new(prepared.classifier()?, images, plan);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
             Work::Write { request, codec } => {
                 let listener = options.listener.clone();
-                let gather = Text::new(prepared.decoder()?, codec, request, listener);
+                let drafts = Drafts::of(options.draft_model.as_ref());
+                let gather = Text::new(prepared.decoder()?, codec, request, drafts, listener);
                 self.converse(prepared, planned, paid, drawn, options, ladder, gather).await
             }
         }
@@ -334,6 +336,7 @@ impl<G: Gather> Driver<'_, G> {
             return Err(QueryError::Deadline { rejected: self.rejected });
         };
         let bind = Instant::now();
+        let guesses = self.gather.guesses();
         let answer = Arc::new(self.gather.answer(&prepared.model.digest())?);
         let bind_ms = since(bind);
 
@@ -411,6 +414,7 @@ impl<G: Gather> Driver<'_, G> {
                 paid.signed.clone(),
                 paid.opening.salt,
                 planned.texts.clone(),
+                guesses,
                 &transcript,
                 answer.digest,
             )

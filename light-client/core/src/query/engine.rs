@@ -13,7 +13,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use nesa_model::decoder::DecoderModel;
+use nesa_model::{Model, decoder::DecoderModel};
 use nesa_platform::{BoxFuture, MaybeSend, MaybeSync};
 use nesa_primitives::Hash;
 
@@ -72,6 +72,22 @@ impl TextFiles {
             vocab: model.config().vocab,
             start: model.special().start,
             ends: model.special().ends.clone(),
+        })
+    }
+
+    /// That of an encoder. It was compiled without special tokens, so that no text makes one and none is
+    /// put around it; should it name any, what it makes is still within the vocabulary.
+    ///
+    /// # Errors
+    /// [`TextError::NoTokenizer`] of one that brings none.
+    pub fn of_encoder(model: &Model) -> Result<Self, TextError> {
+        Ok(Self {
+            model: model.digest(),
+            tokenizer: model.brought_tokenizer().ok_or(TextError::NoTokenizer)?.clone(),
+            template: None,
+            vocab: model.config().vocab,
+            start: None,
+            ends: Vec::new(),
         })
     }
 }

@@ -14,6 +14,8 @@
 //! that tells the query's fate. Masks live in the session alone and die with it.
 
 pub(crate) mod classify;
+pub(crate) mod classify_text;
+pub(crate) mod drafts;
 mod drive;
 pub mod engine;
 pub mod journal;
@@ -21,6 +23,7 @@ pub(crate) mod links;
 #[cfg(feature = "text")]
 mod native;
 pub(crate) mod pay;
+pub(crate) mod reading;
 pub mod report;
 mod settle;
 pub(crate) mod text;
@@ -34,10 +37,17 @@ use nesa_crypto::SecretKey;
 use nesa_masked::{
     batch::LengthError,
     client::{SessionError, StartError},
-    spec::{MAX_PASS_TOKENS, SpecError},
+    images::MAX_WINDOWS,
+    spec::SpecError,
 };
-use nesa_model::{Embedding, classifier::ImageError, decoder::WriteError};
-use nesa_platform::{net::Network, storage::StorageError, storage::Store, time::Instant};
+use nesa_model::{
+    Embedding,
+    classifier::ImageError,
+    decoder::{DecoderModel, DraftError, WriteError},
+};
+use nesa_platform::{
+    BoxFuture, net::Network, storage::StorageError, storage::Store, time::Instant,
+};
 use nesa_primitives::{Amount, Hash};
 
 use crate::{
@@ -78,6 +88,9 @@ pub struct QueryOptions {
     pub max_fee: Option<Amount>,
     /// From inclusion to settlement; `None` takes a time that fits the work.
     pub deadline: Option<Duration>,
+    /// Guesses what a text's model will choose, on this device, as many tokens a pass as the prompt has a
+    /// draft of. Without it they come from what was written before.
+    pub draft_model: Option<DecoderModel>,
     /// Hears what happens.
     pub listener: Listener,
     /// Return as soon as the answer is checked, without waiting for the chain. The payment
@@ -128,6 +141,14 @@ pub enum QueryError {
         /// The chain's limit.
         max: u32,
     },
+    /// The inputs of a float model are too long to be sent.
+    #[error("{got} bytes of inputs; at most {max} can be sent")]
+    Inputs {
+        /// Bytes.
+        got: usize,
+        /// The most.
+        max: usize,
+    },
     /// The chain could not be asked.
     #[error(transparent)]
     Chain(#[from] AskError),
@@ -147,6 +168,12 @@ pub enum QueryError {
     /// The model's tokenizer or chat template refuses the prompt, or its own tokens.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// The model that is to guess cannot.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// A pair of texts for a model of single ones.
+    #[error("a pair of texts was given; the model reads single texts")]
+    Pair,
     /// No image, or too many for one query.
     #[error("{got} images; one query takes 1 to {MAX_IMAGES}")]
     Images {
@@ -156,8 +183,8 @@ pub enum QueryError {
     /// An image does not fit the model.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// One image is more rows of a stage than a pass has.
-    #[error("a layer of the model has {got} windows; {MAX_PASS_TOKENS} can be sent masked")]
+    /// One image has more windows in a layer than are sent masked.
+    #[error("a layer of the model has {got} windows; {MAX_WINDOWS} can be sent masked")]
     Windows {
         /// The windows of one image.
         got: usize,
@@ -240,10 +267,11 @@ pub struct QueryOutcome {
     pub pending: Option<Pending>,
 }
 
+pub use classify_text::TextInput;
 #[cfg(feature = "text")]
 pub use native::NativeText;
 pub use pay::commitment;
-pub(crate) use settle::{Evidence, build};
+pub(crate) use settle::{Evidence, build, unpaid};
 pub use settle::{Pending, Until, complete};
 pub use text::{Fitted, MAX_DRAFT, Message, Prompt, Role, Said, SamplingError, sampling, seed};
 pub use thin::ThinError;
@@ -343,7 +371,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<Quote, QueryError> {
-        let work = Work::embed(prepared.encoder()?, texts)?;
+        let work = Work::embed(prepared.encoder()?, texts, self.engine()).await?;
         Ok(self.plan(prepared, work, texts.to_vec(), options).await?.quote)
     }
 
@@ -358,7 +386,7 @@ impl QueryClient {
         texts: &[String],
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::embed(prepared.encoder()?, texts) };
+        let work = Box::pin(async { Work::embed(prepared.encoder()?, texts, self.engine()).await });
         self.ask(prepared, wallet, work, texts.to_vec(), options).await
     }
 
@@ -366,7 +394,7 @@ impl QueryClient {
         &self,
         prepared: &Prepared,
         wallet: &SecretKey,
-        work: impl Future<Output = Result<Work, QueryError>>,
+        work: BoxFuture<'_, Result<Work, QueryError>>,
         texts: Vec<String>,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nesa_masked::{client::Candidate, origin::Origin, preparation::Preparation};
-use nesa_model::Embedding;
+use nesa_model::{Embedding, classifier::best};
 use nesa_platform::{MaybeSend, MaybeSync};
 use nesa_primitives::{Address, Amount, Hash};
 use serde::{Deserialize, Serialize};
@@ -240,17 +240,28 @@ pub enum Content {
     Vectors(Vec<Embedding>),
     /// A text.
     Text(WrittenText),
-    /// One class per image, in the order given.
+    /// One class per image or text, in the order given.
     Classes(Vec<Classified>),
 }
 
-/// What a classifier says of an image.
+/// What a classifier says of an image or a text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Classified {
     /// The class of the greatest logit, the lowest of equals.
     pub class: usize,
-    /// The logits, `[classes]`.
+    /// The class's name, of a model that brings names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The logits, `[classes]`; of a text with [`nesa_model::EMBEDDING_FRACTION_BITS`] fractional bits.
     pub logits: Vec<i32>,
+}
+
+impl Classified {
+    /// What `logits` say of classes of these names, or of classes without names.
+    pub(crate) fn new(logits: Vec<i32>, labels: &[String]) -> Self {
+        let class = best(&logits).unwrap_or_default();
+        Self { class, label: labels.get(class).cloned(), logits }
+    }
 }
 
 /// A text that continues a prompt.
@@ -282,11 +293,11 @@ impl Answer {
                 hasher.update(&[text.ended.into()]);
                 hasher.finalize().into()
             }
-            Content::Classes(images) => {
+            Content::Classes(inputs) => {
                 let mut hasher = nesa_primitives::domain("logits", model);
-                for image in images {
-                    hasher.update(&(image.logits.len() as u64).to_le_bytes());
-                    for logit in &image.logits {
+                for input in inputs {
+                    hasher.update(&(input.logits.len() as u64).to_le_bytes());
+                    for logit in &input.logits {
                         hasher.update(&logit.to_le_bytes());
                     }
                 }
@@ -304,10 +315,10 @@ impl Answer {
         }
     }
 
-    /// What was said of each image; none if it is something else.
+    /// What was said of each image or text; none if it is something else.
     pub fn classes(&self) -> &[Classified] {
         match &self.content {
-            Content::Classes(images) => images,
+            Content::Classes(inputs) => inputs,
             _ => &[],
         }
     }
@@ -325,7 +336,7 @@ impl Answer {
         match &self.content {
             Content::Vectors(vectors) => format!("{} vectors", vectors.len()),
             Content::Text(text) => format!("a text of {} tokens", text.tokens.len()),
-            Content::Classes(images) => format!("classes of {} images", images.len()),
+            Content::Classes(inputs) => format!("classes of {} inputs", inputs.len()),
         }
     }
 }

@@ -17,7 +17,7 @@ use nesa_chain::{
 };
 use nesa_masked::{client::Link, message::SignedCommit};
 use nesa_platform::time::{self, Instant};
-use nesa_primitives::{Address, Amount, Verdict, decode_exact};
+use nesa_primitives::{Address, Amount, Hash, Verdict, decode_exact};
 use nesa_verify::receipt::{
     CertifiedPart, EntryPart, Hex, PAYMENT_FORMAT, PaymentReceipt, StatePart,
 };
@@ -237,6 +237,20 @@ pub async fn complete(
         return Ok(None);
     };
     draft.paid = state(&proven);
+    if let Some(sealed) = &record.sealed {
+        // Which nodes committed is known only now.
+        let mut nodes: Vec<Hash> = Vec::new();
+        for key in sealed.commits.iter().map(|commit| keys::node(&commit.node)) {
+            if !nodes.contains(&key) {
+                nodes.push(key);
+            }
+        }
+        draft.nodes = if nodes.is_empty() {
+            StatePart { at: draft.paid.at.clone(), entries: Vec::new() }
+        } else {
+            state(&light.prove(&nodes).await?)
+        };
+    }
     Ok(Some((draft, record)))
 }
 
@@ -408,7 +422,7 @@ pub(crate) fn build(evidence: &Evidence, paid: &Proven) -> PaymentReceipt {
 }
 
 /// The public record of a query that is not paid yet.
-fn unpaid(evidence: &Evidence) -> PaymentReceipt {
+pub(crate) fn unpaid(evidence: &Evidence) -> PaymentReceipt {
     let mut inclusion = vec![certified(&evidence.included.header)];
     inclusion.extend(evidence.included.descendants.iter().map(certified));
     PaymentReceipt {

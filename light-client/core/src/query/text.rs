@@ -7,13 +7,14 @@ use nesa_masked::{
     client::Pass,
 };
 use nesa_model::decoder::{
-    DecoderModel, SAMPLING_SEED_BYTES, WriteError, WriteRequest, Writing, Written,
+    DecoderModel, DraftModel, SAMPLING_SEED_BYTES, WriteError, WriteRequest, Writing, Written,
 };
 use nesa_primitives::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::{
     QueryClient, QueryError, QueryOptions, QueryOutcome,
+    drafts::Drafts,
     engine::{Pieces, SharedCodec, TextEngine, TextError, TextFiles},
     report::{Answer, Content, Listener, Progress, Quote, WrittenText},
     work::{Gather, Work},
@@ -305,7 +306,11 @@ impl QueryClient {
         prompt: &Prompt,
         options: &QueryOptions,
     ) -> Result<QueryOutcome, QueryError> {
-        let work = async { Work::write(prepared.decoder()?, prompt, self.engine()).await };
+        let model = prepared.decoder()?;
+        if let Some(draft) = &options.draft_model {
+            DraftModel::new(draft, model, prompt.sampling, prompt.seed)?;
+        }
+        let work = Box::pin(async { Work::write(model, prompt, self.engine()).await });
         self.ask(prepared, wallet, work, prompt.committed(), options).await
     }
 }
@@ -315,6 +320,7 @@ pub(crate) struct Text<'a> {
     model: &'a DecoderModel,
     request: &'a WriteRequest,
     codec: &'a SharedCodec,
+    drafts: Drafts,
     stream: Option<Box<dyn Pieces>>,
     listener: Listener,
     text: String,
@@ -329,10 +335,21 @@ impl<'a> Text<'a> {
         model: &'a DecoderModel,
         codec: &'a SharedCodec,
         request: &'a WriteRequest,
+        drafts: Drafts,
         listener: Listener,
     ) -> Self {
-        let (text, tokens) = (String::new(), Vec::new());
-        Self { model, request, codec, stream: None, listener, text, tokens, shown: 0, ended: false }
+        Self {
+            model,
+            request,
+            codec,
+            drafts,
+            stream: None,
+            listener,
+            text: String::new(),
+            tokens: Vec::new(),
+            shown: 0,
+            ended: false,
+        }
     }
 
     fn add(&mut self, piece: String) {
@@ -345,9 +362,14 @@ impl Gather for Text<'_> {
     type Run = Writing;
 
     fn passes(&self) -> Result<Vec<Pass<Writing>>, QueryError> {
-        let run = Writing::start(self.model, self.request.clone())?;
+        let drafter = self.drafts.drafter(self.model, self.request)?;
+        let run = Writing::start_drafted(self.model, self.request.clone(), drafter)?;
         let tokens = text_passes(self.request).first().copied().unwrap_or_default();
         Ok(vec![Pass { run, tokens }])
+    }
+
+    fn guesses(&self) -> Option<Vec<u32>> {
+        self.drafts.kept()
     }
 
     fn take(&mut self, _: u32, output: Vec<Written>) -> Result<(), QueryError> {

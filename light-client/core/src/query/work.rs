@@ -1,58 +1,68 @@
-//! What a query computes: vectors of texts, the continuation of one, or classes of images.
+//! What a query computes: vectors or classes of texts, the continuation of one, or classes of images.
 
 use nesa_masked::{
     Run,
     batch::{Plan, text_passes},
     client::Pass,
+    images::ImagePlan,
 };
 use nesa_model::{Embedding, EncoderRun, Model, TokenIds, decoder::WriteRequest};
 use nesa_platform::MaybeSend;
 use nesa_primitives::Hash;
 
 use super::{
-    MAX_TEXTS, QueryError,
-    classify::padded,
-    engine::SharedCodec,
-    report::{Answer, Content},
+    QueryError, TextInput,
+    engine::{SharedCodec, TextEngine},
+    reading::Reader,
+    report::{Answer, Classified, Content},
 };
 
 /// The computation of a query.
 pub(crate) enum Work {
-    /// One vector per text.
-    Embed { texts: Vec<TokenIds>, plan: Plan },
+    /// What an encoder makes of each text: a vector, or the logits of its classes.
+    Read { texts: Vec<TokenIds>, plan: Plan },
     /// One text.
     Write { request: WriteRequest, codec: SharedCodec },
-    /// The class of each image; how many are in each pass, and the rows that each is in a stage.
-    Classify { images: Vec<Vec<u8>>, passes: Vec<usize>, rows: usize },
+    /// The class of each image.
+    Classify { images: Vec<Vec<u8>>, plan: ImagePlan },
 }
 
 impl Work {
     /// Vectors of `texts`.
-    pub(crate) fn embed(model: &Model, texts: &[String]) -> Result<Self, QueryError> {
-        if texts.is_empty() || texts.len() > MAX_TEXTS {
-            return Err(QueryError::Texts { got: texts.len() });
-        }
-        let texts: Vec<_> = texts.iter().map(|text| model.tokenizer().encode(text)).collect();
+    pub(crate) async fn embed(
+        model: &Model,
+        texts: &[String],
+        engine: Option<&dyn TextEngine>,
+    ) -> Result<Self, QueryError> {
+        let inputs: Vec<_> = texts.iter().map(TextInput::single).collect();
+        Self::read(model, &inputs, engine).await
+    }
+
+    /// What an encoder makes of texts.
+    pub(super) async fn read(
+        model: &Model,
+        inputs: &[TextInput],
+        engine: Option<&dyn TextEngine>,
+    ) -> Result<Self, QueryError> {
+        let texts = Reader::open(model, engine).await?.read(inputs).await?;
         let lengths: Vec<usize> = texts.iter().map(TokenIds::len).collect();
         let plan = Plan::new(&lengths)?;
-        Ok(Self::Embed { texts, plan })
+        Ok(Self::Read { texts, plan })
     }
 
     /// Padded tokens of each pass, of all that there may be.
     pub(super) fn passes(&self) -> Vec<u32> {
         match self {
-            Self::Embed { plan, .. } => plan.passes.iter().map(|pass| pass.tokens).collect(),
+            Self::Read { plan, .. } => plan.passes.iter().map(|pass| pass.tokens).collect(),
             Self::Write { request, .. } => text_passes(request),
-            Self::Classify { passes, rows, .. } => {
-                passes.iter().map(|images| padded(*images, *rows)).collect()
-            }
+            Self::Classify { plan, .. } => plan.passes(),
         }
     }
 
     /// Tokens that come one after another, each through every stage.
     pub(super) fn written(&self) -> u32 {
         match self {
-            Self::Embed { .. } | Self::Classify { .. } => 0,
+            Self::Read { .. } | Self::Classify { .. } => 0,
             Self::Write { request, .. } => request.tokens as u32,
         }
     }
@@ -60,7 +70,7 @@ impl Work {
     /// Texts or images, and the places of those that were cut at the model's limit.
     pub(super) fn texts(&self) -> (usize, Vec<usize>) {
         match self {
-            Self::Embed { texts, .. } => {
+            Self::Read { texts, .. } => {
                 let cut = (0..texts.len()).filter(|i| texts[*i].truncated).collect();
                 (texts.len(), cut)
             }
@@ -83,11 +93,15 @@ pub(crate) trait Gather {
         let _ = last;
         std::future::ready(Ok(()))
     }
+    /// The guesses that went with the passes, where they do not follow from what was asked.
+    fn guesses(&self) -> Option<Vec<u32>> {
+        None
+    }
     /// The answer, once the last pass is done and flushed.
     fn answer(self, model: &Hash) -> Result<Answer, QueryError>;
 }
 
-/// Vectors: outputs come pass by pass, and the plan says which text each belongs to.
+/// Vectors or logits: outputs come pass by pass, and the plan says which text each belongs to.
 pub(crate) struct Vectors<'a> {
     model: &'a Model,
     texts: &'a [TokenIds],
@@ -127,6 +141,11 @@ impl Gather for Vectors<'_> {
         if vectors.len() != self.texts.len() {
             return Err(QueryError::Texts { got: vectors.len() });
         }
-        Ok(Answer::new(model, Content::Vectors(vectors)))
+        let labels = self.model.labels();
+        if labels.is_empty() {
+            return Ok(Answer::new(model, Content::Vectors(vectors)));
+        }
+        let classes = vectors.into_iter().map(|text| Classified::new(text.values, labels));
+        Ok(Answer::new(model, Content::Classes(classes.collect())))
     }
 }

@@ -32,6 +32,7 @@ use nesa_platform::{
 };
 use nesa_primitives::{Address, Amount, Hash};
 use nesa_sealed::client::{Action, Candidate, Link, Lost, Relay, RelayError, Transcript};
+use nesa_verify::receipt::PaymentReceipt;
 use nesa_wire::Protocol;
 use rand_core::CryptoRng;
 
@@ -59,6 +60,9 @@ pub enum SealedEvent {
         /// The candidates of each shard, in the order in which they are asked.
         seats: Vec<Vec<Candidate>>,
     },
+    /// What a payment receipt begins with, without a word of the text. Whoever keeps it can
+    /// [complete](crate::query::QueryClient::complete) it when the query is settled, also after a reload.
+    Receipt(Box<PaymentReceipt>),
     /// A token, from the fastest replicas: not yet verified.
     Token(u32),
     /// The text that tokens so far make, not told before: not yet verified.

@@ -46,7 +46,7 @@ use crate::{
         Evidence, Prompt, QueryClient, QueryError,
         engine::{SharedCodec, TextError},
         journal::{Entry, Fate},
-        pay, sum,
+        pay, sum, unpaid,
     },
     replicas::{Drawn, PaidFor},
 };
@@ -364,6 +364,7 @@ impl QueryClient {
             })
             .collect();
         options.listener.take(SealedEvent::Drawn { view: record.draw_view, seats: seats.clone() });
+        options.listener.take(SealedEvent::Receipt(Box::new(unpaid(&evidence))));
         let DecoderManifest { config, special, .. } = &planned.manifest;
         let config = Config {
             chain: self.light().chain(),

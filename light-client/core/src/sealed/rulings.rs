@@ -37,7 +37,7 @@ impl QueryClient {
             let now = time::now_ms();
             let opened = windows.dispute_ms.unwrap_or(windows.reveal_ms).saturating_add(AFTER_MS);
             if let Some(sealed) = &last {
-                let ruled = sealed.disputes.iter().all(|dispute| dispute.ruling.is_some());
+                let ruled = sealed.disputes.iter().all(|dispute| dispute.ruling().is_some());
                 // Without a dispute by now there will be none.
                 let begun = !sealed.disputes.is_empty() || now > opened;
                 if ruled && begun {

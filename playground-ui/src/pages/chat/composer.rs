@@ -3,10 +3,13 @@
 use leptos::{ev, prelude::*};
 use wasm_bindgen::JsCast;
 
-use super::super::playground::preflight::{Preflight, PreflightLine};
+use super::{
+    super::playground::preflight::{Preflight, PreflightLine},
+    models::forgets,
+};
 use crate::{
-    parts::icon,
-    shell::ModelProgress,
+    parts::{Send, gate_words, icon},
+    shell::{ModelProgress, Standby},
     state::{Act, App, Gate},
 };
 
@@ -102,7 +105,7 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                 </Show>
                 <div class="row between">
                     <p class="small muted" id="gate" role="status">
-                        {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
+                        {move || gate_words(app, said())}
                     </p>
                     <div class="row">
                         <button type="button" class="btn" data-test="settings" aria-haspopup="dialog"
@@ -110,40 +113,31 @@ pub(super) fn Composer(first: bool) -> impl IntoView {
                         <Show when=move || again.get() || editing.get()>
                             <button type="button" class="btn" on:click=move |_| app.act.set(Act::Ask)>"Cancel"</button>
                         </Show>
-                        <button type="submit" id="send" class="btn main" data-test="ask"
-                            disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                            {icon("send")} {move || match (again.get(), app.sealed()) {
+                        <Send>{move || match (again.get(), app.sealed()) {
                                 (true, _) => "Write again",
                                 (false, false) => "Ask privately",
                                 (false, true) => "Ask the committee",
-                            }}
-                        </button>
+                            }}</Send>
                     </div>
                 </div>
             </div>
-            <ModelProgress/>
-            <Memory brief=!first/>
             {if first {
-                view! { <Preflight open=true options=false/> }.into_any()
+                view! { <Standby/> <Preflight open=true options=false/> }.into_any()
             } else {
-                view! { <PreflightLine/> }.into_any()
+                view! { <ModelProgress/> <Memory/> <PreflightLine/> }.into_any()
             }}
         </form>
     }
 }
 
-/// What the model will not read, where that surprises.
+/// What the model will not read, where that surprises. A new chat has it beside the model.
 #[component]
-fn Memory(brief: bool) -> impl IntoView {
+fn Memory() -> impl IntoView {
     let app = App::get();
-    let short = Memo::new(move |_| app.model().is_some_and(|m| m.context > 0 && !m.chat_template));
+    let short = Memo::new(move |_| app.model().is_some_and(|m| forgets(&m)));
     view! {
         <Show when=move || short.get()>
-            <p class="small muted">{if brief {
-                "This model reads only the last message."
-            } else {
-                "This model reads your last message only: no earlier turns, no system prompt."
-            }}</p>
+            <p class="small muted">"This model reads only the last message."</p>
         </Show>
     }
 }

@@ -54,12 +54,21 @@ pub(super) fn ModelLine() -> impl IntoView {
 /// A network without such a model.
 #[component]
 fn Nothing() -> impl IntoView {
-    let writes = App::get().family() == Some(ModelFamily::Decoder);
-    let what = if writes { "writes text" } else { "reads images" };
+    let what = match App::get().family() {
+        Some(ModelFamily::Decoder) => "writes text",
+        Some(ModelFamily::Float) => "runs in floats",
+        Some(ModelFamily::TextClassifier) => "classifies texts",
+        _ => "reads images",
+    };
     view! {
         <div class="note"><p><strong>{format!("No model of this network {what}")}</strong></p>
         <p>"Whoever runs it can register one: " <code>"nesa model --help"</code>" tells how."</p></div>
     }
+}
+
+/// Whether a model reads the last message only: it has no template that lays a conversation out.
+pub(super) fn forgets(m: &ModelOffer) -> bool {
+    m.family == ModelFamily::Decoder && m.context > 0 && !m.chat_template
 }
 
 fn offer(m: ModelOffer) -> impl IntoView {
@@ -70,9 +79,12 @@ fn offer(m: ModelOffer) -> impl IntoView {
         Memo::new(move |_| lanes.iter().any(|l| l == app.lane().lane.name()))
     };
     let served = m.operators >= 2;
-    let usable = move || lane.get() && (served || app.sealed());
+    let broken = m.float.as_ref().and_then(|offer| offer.problem.clone());
+    let whole = broken.is_none();
+    let usable = move || lane.get() && whole && (served || app.sealed());
     let digest = m.digest.clone();
     let digest_there = m.digest.clone();
+    let forgets = forgets(&m);
     let again = m.clone();
     let prepares = m.clone();
     let chosen = {
@@ -91,7 +103,11 @@ fn offer(m: ModelOffer) -> impl IntoView {
     let lanes = if m.lanes.is_empty() { "none".to_owned() } else { m.lanes.join(", ") };
     let id = format!("model-{}", m.digest);
     // What an image is cut into for a layer is billed as a text's tokens are.
-    let unit = if m.family == ModelFamily::Classifier { "row" } else { "token" };
+    let unit = match m.family {
+        ModelFamily::Classifier => "row",
+        ModelFamily::Float => "run",
+        _ => "token",
+    };
     let each = m.price_per_token;
     let price = move || price(app, each, unit);
     let mut facts = vec![
@@ -136,6 +152,9 @@ fn offer(m: ModelOffer) -> impl IntoView {
                 {move || there(app, &digest_there).map(|words| view! { <div data-test="model-online"><dt>"Online shards"</dt><dd>{words}</dd></div> })}
                 <div><dt>"Digest"</dt><dd><HashText hash=m.digest name="the model’s digest"/></dd></div>
             </dl>
+            {forgets.then(|| view! {
+                <p class="small muted">"Reads your last message only: no earlier turns, no system prompt."</p>
+            })}
             <Show when=move || matches!(phase.get().0, ModelPhase::Failed { .. })>
                 <div class="row"><button type="button" class="btn tiny" on:click={
                     let again = again.clone();
@@ -144,6 +163,7 @@ fn offer(m: ModelOffer) -> impl IntoView {
             </Show>
             <Show when=move || choice.get()><Preparation model=prepares.clone()/></Show>
             {move || refused().map(|why| view! { <p class="small muted">{why}</p> })}
+            {broken.map(|why| view! { <p class="small muted" data-test="model-broken">{why}</p> })}
         </div>
     }
 }
@@ -155,6 +175,7 @@ fn price(app: App, each: Unes, unit: &str) -> String {
         (Lane::Masked, _) => format!("{each} NES a {unit}, on each side"),
         // A part's nodes are paid its share of the price each; together that is once for each of k.
         (Lane::Sealed, k) => format!("{each} NES a {unit}, times {}", plural(k.into(), "node")),
+        (Lane::Float, k) => format!("{each} NES a {unit} to each of {}", plural(k.into(), "node")),
     }
 }
 
@@ -210,6 +231,10 @@ fn choose(app: App, digest: String) {
     app.armed.set(false);
     match app.mode.get_untracked() {
         TaskKind::Chat => app.draft.update(|d| d.chat.model = Some(digest)),
+        // Inputs of another model would not fit.
+        TaskKind::Float => app.draft.update(|d| {
+            (d.float.model, d.float.text) = (Some(digest), String::new());
+        }),
         _ => app.reader.set(Some(digest)),
     }
 }

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     format::thousands,
-    parts::{Rail, icon},
+    parts::{GateLine, Rail, Send, icon},
     route::Route,
-    shell::ModelProgress,
-    state::{App, Gate},
+    shell::Standby,
+    state::App,
 };
 
 /// The drawing pad and everything around it.
@@ -24,16 +24,11 @@ use crate::{
 pub(crate) fn Digit() -> impl IntoView {
     let app = App::get();
     price::attend(app, TaskKind::Digit);
-    let gate = Memo::new(move |_| app.gate());
     let empty = Memo::new(move |_| app.drawing.with(|d| d.is_empty()));
     let image = Signal::derive(move || app.drawing.with(|d| d.image().to_vec()));
     let send = move |e: ev::SubmitEvent| {
         e.prevent_default();
         app.ask();
-    };
-    let said = move || match gate.get() {
-        Gate::Open => "Only halves of it leave this device.",
-        Gate::Waiting(why) | Gate::Shut(why) => why,
     };
     view! {
         <div class="frame two">
@@ -66,18 +61,14 @@ pub(crate) fn Digit() -> impl IntoView {
                         </div>
                     </div>
                     <div class="row">
-                        <button type="submit" class="btn main" data-test="ask"
-                            disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                            {icon("send")} "Read it privately"</button>
+                        <Send>"Read it privately"</Send>
                         <button type="button" class="btn" data-test="undo" disabled=move || empty.get()
                             on:click=move |_| app.drawing.update(digit::Drawing::undo)>"Undo stroke"</button>
                         <button type="button" class="btn" data-test="clear" disabled=move || empty.get()
                             on:click=move |_| app.drawing.update(digit::Drawing::clear)>"Clear"</button>
-                        <p class="small muted" id="gate" role="status">
-                            {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
-                        </p>
+                        <GateLine open="Only halves of it leave this device."/>
                     </div>
-                    <ModelProgress/>
+                    <Standby/>
                     <Preflight open=true options=true/>
                 </form>
                 <Models/>

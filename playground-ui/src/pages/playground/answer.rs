@@ -5,6 +5,7 @@ use nesa_messages::{
     Caught, Cost, JobId, JobState, JobView, NodeRef as Drawn, Passage, Side, TaskKind, ToWorker,
     claim,
 };
+use nesa_page::wording::first_words;
 use wasm_bindgen::JsCast;
 
 use super::progress::Running;
@@ -31,15 +32,24 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
     let written = Memo::new(move |_| {
         job.with(|j| Some(j.as_ref()?.written.as_ref()?.text.clone()).filter(|t| !t.is_empty()))
     });
+    let float = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.float.clone())));
     let digit = Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.digit.clone())));
+    let classified =
+        Memo::new(move |_| job.with(|j| j.as_ref().and_then(|j| j.classified.clone())));
     view! {
         <header data-test="answer" data-state=move || state_name(view().state)>
-            <h1 class="question">{move || view().question}</h1>
+            <h1 class="question">{move || match view() {
+                // The text itself may be long.
+                v if v.kind == TaskKind::Classify => first_words(&v.question),
+                v => v.question,
+            }}</h1>
             <p class="small muted">{move || {
                 let v = view();
                 let what = match (v.kind, v.documents.as_slice()) {
                     (TaskKind::Digit, _) => "an image of 8 × 8".to_owned(),
                     (TaskKind::Chat, _) => "a chat".to_owned(),
+                    (TaskKind::Float, _) => "a run in floats".to_owned(),
+                    (TaskKind::Classify, _) => "a text to classify".to_owned(),
                     (_, [one]) => one.clone(),
                     (_, many) => format!("{} documents", many.len()),
                 };
@@ -64,6 +74,18 @@ pub(crate) fn Body(id: JobId, job: Memo<Option<JobView>>) -> impl IntoView {
                 <h2 class="sr" id="read">"What was read"</h2>
                 <Seal job=job/>
                 <crate::pages::ReadDigit digit=d/>
+            </section>
+        })}
+        {move || float.get().map(|f| view! {
+            <Show when=move || !running.get()><Seal job=job/></Show>
+            <crate::pages::Outputs view=f state=view().state/>
+        })}
+        {move || classified.get().map(|found| view! {
+            <section class="stack" aria-labelledby="found">
+                <h2 class="sr" id="found">"What was found"</h2>
+                <Seal job=job/>
+                <crate::pages::FoundClass found=found/>
+                <details><summary>"The text"</summary><p class="inset" data-test="whole-text">{move || view().question}</p></details>
             </section>
         })}
         {move || written.get().map(|text| view! {

@@ -7,10 +7,10 @@ use wasm_bindgen::JsCast;
 use super::{preflight::Preflight, price};
 use crate::{
     format::plural,
-    parts::icon,
+    parts::{GateLine, Send, icon},
     sample,
-    shell::ModelProgress,
-    state::{App, Gate},
+    shell::Standby,
+    state::App,
 };
 
 /// The input. `first` shows the examples; a follow-up under an answer does without.
@@ -32,11 +32,6 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
             e.prevent_default();
             app.ask();
         }
-    };
-    let gate = Memo::new(move |_| app.gate());
-    let said = move || match gate.get() {
-        Gate::Open => "Enter sends, Shift Enter starts a new line.",
-        Gate::Waiting(why) | Gate::Shut(why) => why,
     };
     view! {
         {if first {
@@ -68,13 +63,8 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
                     }
                     on:keydown=keys></textarea>
                 <div class="row between">
-                    <p class="small muted" id="gate" role="status">
-                        {move || if app.armed.get() { format!("Goes out by itself. {}", said()) } else { said().to_owned() }}
-                    </p>
-                    <button type="submit" class="btn main" data-test="ask"
-                        disabled=move || app.armed.get() || matches!(gate.get(), Gate::Shut(_))>
-                        {icon("send")} "Search privately"
-                    </button>
+                    <GateLine open="Enter sends, Shift Enter starts a new line."/>
+                    <Send>"Search privately"</Send>
                 </div>
             </div>
             <Show when=move || first>
@@ -93,7 +83,7 @@ pub(crate) fn Compose(first: bool) -> impl IntoView {
                     </div>
                 </div>
             </Show>
-            <ModelProgress/>
+            <Standby/>
             <Preflight open=first options=true/>
         </form>
     }

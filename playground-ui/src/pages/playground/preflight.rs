@@ -72,6 +72,9 @@ pub(crate) fn PreflightLine() -> impl IntoView {
 
 /// The price in the words of its lane.
 fn priced_view(quote: Quote, open: bool) -> AnyView {
+    if let Some(runs) = quote.float.clone() {
+        return view! { <crate::pages::RunsPrice quote=quote runs=runs open=open/> }.into_any();
+    }
     match quote.sealed.clone() {
         Some(sealed) => {
             view! { <super::committee::CommitteePrice quote=quote sealed=sealed open=open/> }
@@ -96,7 +99,13 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
             "an answer that ends sooner costs less".to_owned(),
         ),
         TaskKind::Digit => ("To send", "1 image".to_owned(), "64 numbers from 0 to 16".to_owned()),
-        TaskKind::Search | TaskKind::Embed => (
+        TaskKind::Classify => (
+            "To send",
+            "1 text".to_owned(),
+            format!("{} tokens once padded", thousands(u64::from(quote.padded_tokens))),
+        ),
+        // The float lane has a price of its own.
+        TaskKind::Search | TaskKind::Embed | TaskKind::Float => (
             "Passages to send",
             plural(u64::from(sent), "passage"),
             format!("and the question; {} already on this device", quote.cached),
@@ -114,7 +123,12 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
             ),
             "which model, the answer’s length to a multiple of 16 tokens, and when".to_owned(),
         ],
-        TaskKind::Search | TaskKind::Embed => vec![
+        TaskKind::Classify => vec![
+            "noise the size of your text, layer by layer".to_owned(),
+            format!("the padded length: {} tokens", thousands(u64::from(quote.padded_tokens))),
+            "which model, and when".to_owned(),
+        ],
+        TaskKind::Search | TaskKind::Embed | TaskKind::Float => vec![
             "noise the size of your text, layer by layer".to_owned(),
             format!("the padded length: {} tokens in all", quote.padded_tokens),
             "which model, how many batches, and when".to_owned(),
@@ -122,8 +136,9 @@ fn Price(quote: Quote, open: bool) -> impl IntoView {
     };
     let hidden = match kind {
         TaskKind::Digit => ["a pixel of the drawing", "the digit that was read"],
+        TaskKind::Classify => ["a word of the text", "the class that was found"],
         TaskKind::Chat => ["a word of what you ask or asked before", "a word of the answer"],
-        TaskKind::Search | TaskKind::Embed => {
+        TaskKind::Search | TaskKind::Embed | TaskKind::Float => {
             ["a word of the documents or the question", "the vectors, the ranking or the answer"]
         }
     };

@@ -1,7 +1,7 @@
 //! A running query: where it is, how much has moved, and the way to stop it.
 
 use leptos::prelude::*;
-use nesa_messages::{JobId, JobPhase};
+use nesa_messages::{JobId, JobPhase, Lane};
 
 use crate::{
     format::{bytes, millis},
@@ -16,6 +16,14 @@ const SEALED: [(JobPhase, &str); 6] = [
     (JobPhase::Connecting, "Seal an envelope to each"),
     (JobPhase::Computing, "Write and compare"),
     (JobPhase::Settling, "Publish traces"),
+];
+
+const FLOAT: [(JobPhase, &str); 5] = [
+    (JobPhase::Escrowing, "Hold the fee"),
+    (JobPhase::Drawing, "Draw the nodes"),
+    (JobPhase::Connecting, "Seal an envelope to each"),
+    (JobPhase::Computing, "Run and compare"),
+    (JobPhase::Settling, "Publish answers"),
 ];
 
 const PHASES: [(JobPhase, &str); 7] = [
@@ -38,11 +46,28 @@ pub(crate) fn Running(id: JobId) -> impl IntoView {
     let app = App::get();
     let progress =
         Memo::new(move |_| app.progress.with(|all| all.get(&id).cloned().unwrap_or_default()));
-    let sealed = app.jobs.with_untracked(|all| all.get(&id).is_some_and(|j| j.sealed.is_some()));
-    let phases: &'static [(JobPhase, &str)] = if sealed { &SEALED } else { &PHASES };
+    let lane = app
+        .jobs
+        .with_untracked(|all| all.get(&id).map(|job| Lane::of(&job.ladder)).unwrap_or_default());
+    let phases: &'static [(JobPhase, &str)] = match lane {
+        Lane::Masked => &PHASES,
+        Lane::Sealed => &SEALED,
+        Lane::Float => &FLOAT,
+    };
+    let sealed = lane != Lane::Masked;
+    let told = move || {
+        app.jobs.with(|all| {
+            let float = all.get(&id)?.float.as_ref()?;
+            let replicas = u32::from(float.replicas);
+            Some(format!("{} of {replicas} nodes have answered", float.answered))
+        })
+    };
     let words = move || {
         let p = progress.get();
         match p.phase {
+            JobPhase::Computing if lane == Lane::Float => {
+                told().unwrap_or_else(|| "The nodes compute".to_owned())
+            }
             JobPhase::Computing if p.layers > 0 => format!(
                 "Batch {} of {}, layer {} of {}",
                 (p.pass + 1).min(p.passes.max(1)),

@@ -86,7 +86,7 @@ pub struct ClaimServed {
 codec_struct!(ClaimServed { query, shard, replica });
 
 /// Two replicas of one shard, `left < right`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pair {
     /// The query.
     pub query: Hash,
@@ -116,11 +116,13 @@ codec_struct!(OpenDispute { pair, manifest });
 pub struct AnswerDispute {
     /// Who disputes.
     pub pair: Pair,
+    /// The round that it answers, from 0: what was said in one round is no answer in another.
+    pub round: u8,
     /// What the sender's replica says.
     pub answer: Answer,
 }
 
-codec_struct!(AnswerDispute { pair, answer });
+codec_struct!(AnswerDispute { pair, round, answer });
 
 /// Ends a dispute whose round is over. Anybody may send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,3 +132,26 @@ pub struct CloseDispute {
 }
 
 codec_struct!(CloseDispute { pair });
+
+/// A place in a dispute that each party fills once.
+///
+/// What is said there is ordered by the dispute and not by an account: the state itself refuses a second
+/// one, so such a transaction needs no nonce, and none of an operator's other transactions can hold it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Which dispute.
+    pub pair: Pair,
+    /// Where in it.
+    pub step: Step,
+}
+
+/// Where in a dispute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Its beginning: a pair is in dispute once.
+    Open,
+    /// A round of it: each party answers once.
+    Answer(u8),
+    /// Its end.
+    Close,
+}

@@ -6,7 +6,7 @@ use crate::{
     voucher::ShardVoucher,
 };
 use nesa_primitives::{Address, Amount, Hash, codec_struct};
-use nesa_trace::{Dispute, Ruling};
+use nesa_trace::{Decision, Dispute, Ruling};
 use serde::{Deserialize, Serialize};
 
 /// A replica's accepted commitment.
@@ -110,22 +110,31 @@ pub struct DisputeEntry {
     pub left: u8,
     /// The other.
     pub right: u8,
-    /// How it ended; `None` while answers are awaited.
-    pub ruling: Option<Ruling>,
+    /// How it ended, and on what grounds; `None` while answers are awaited.
+    pub decision: Option<Decision>,
 }
 
-codec_struct!(DisputeEntry { shard, left, right, ruling });
+codec_struct!(DisputeEntry { shard, left, right, decision });
+
+impl DisputeEntry {
+    /// How it ended; `None` while answers are awaited.
+    pub fn ruling(&self) -> Option<Ruling> {
+        self.decision.map(|decision| decision.ruling)
+    }
+}
 
 /// A dispute that goes on, in a place of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DisputeRecord {
     /// How far it has come.
     pub dispute: Dispute,
+    /// The round that is answered now, from 0.
+    pub round: u8,
     /// Last block time of this round's answers, ms.
     pub round_ms: u64,
 }
 
-codec_struct!(DisputeRecord { dispute, round_ms });
+codec_struct!(DisputeRecord { dispute, round, round_ms });
 
 /// Whether a shard's replicas can be paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +196,7 @@ impl Sealed {
     /// A proven liar counts among those who revealed, so that its honest counterpart is paid, but its
     /// root no longer stands in the way.
     pub fn agreement(&self, shard: u8) -> Agreement {
-        let blames = |d: &DisputeEntry| d.shard == shard && d.ruling == Some(Ruling::ClientLies);
+        let blames = |d: &DisputeEntry| d.shard == shard && d.ruling() == Some(Ruling::ClientLies);
         if self.disputes.iter().any(blames) {
             return Agreement::ClientLied;
         }

@@ -7,6 +7,10 @@
 //!        └─▶ the others agree? they can claim
 //! ```
 //!
+//! None of these transactions has a nonce: each fills a [`Place`](crate::action::Place) that the dispute
+//! has once for each party, and is refused where it is filled. So a party can answer in many disputes at
+//! once, and no other transaction of it stands in the way of its bond.
+//!
 //! The way down and the referee are pure functions of [`nesa_trace`]; this module knows who may speak
 //! and until when, and moves the money.
 
@@ -23,7 +27,10 @@ use crate::{
     state::Overlay,
 };
 use nesa_primitives::{Address, Hash};
-use nesa_trace::{Context, Dispute, Ruling, Side, token_bits};
+use nesa_trace::{Context, Decision, Dispute, Grounds, Ruling, Side, token_bits};
+
+/// Nobody has answered.
+const NOBODY: Decision = Decision { ruling: Ruling::Undecided, grounds: Grounds::Silence };
 
 fn key(pair: &Pair) -> Key {
     keys::dispute(&pair.query, pair.shard, pair.left, pair.right)
@@ -102,8 +109,8 @@ pub(super) fn open(
     let layers = |layers| sealed.terms.layers(shard, layers);
     let dispute = Dispute::open(&context, &open.manifest, layers, token_bits(record.max_tokens))?;
     let round_ms = call.env.timestamp_ms.saturating_add(call.params.step_ms);
-    overlay.store(key(pair), &DisputeRecord { dispute, round_ms })?;
-    sealed.disputes.push(DisputeEntry { shard, left, right, ruling: None });
+    overlay.store(key(pair), &DisputeRecord { dispute, round: 0, round_ms })?;
+    sealed.disputes.push(DisputeEntry { shard, left, right, decision: None });
     store(overlay, record, sealed)
 }
 
@@ -135,15 +142,21 @@ pub(super) fn answer(
     let (record, mut sealed, _) = sealed_query(overlay, call, &pair.query)?;
     let (entry, mut running) = running(overlay, &sealed, pair)?;
     until(call, running.round_ms)?;
+    // Some answers of one round would fit another: nobody may repeat them there.
+    if answer.round != running.round {
+        return Err(TxError::Round { got: answer.round, expected: running.round });
+    }
     let parties = Parties::of(&sealed, pair)?;
     let side = parties.side(&call.sender)?;
     let context = context(call, &record, pair.shard, parties.roots);
     let before = running.dispute.stage.clone();
     running.dispute.answer(&context, side, answer.answer.clone())?;
-    if let Some(ruling) = running.dispute.ruling() {
-        conclude(overlay, call.params, &record.id, &mut sealed, entry, ruling)?;
+    if let Some(decision) = running.dispute.decision() {
+        conclude(overlay, call.params, &record.id, &mut sealed, entry, decision)?;
     } else {
         if running.dispute.stage != before {
+            const OVERFLOW: TxError = TxError::Overflow { what: "the rounds of a dispute" };
+            running.round = running.round.checked_add(1).ok_or(OVERFLOW)?;
             running.round_ms = call.env.timestamp_ms.saturating_add(call.params.step_ms);
         }
         overlay.store(key(pair), &running)?;
@@ -162,8 +175,8 @@ pub(super) fn close(
     let (entry, mut running) = running(overlay, &sealed, pair)?;
     after(call, running.round_ms)?;
     running.dispute.time_out();
-    let ruling = running.dispute.ruling().unwrap_or(Ruling::Undecided);
-    conclude(overlay, call.params, &record.id, &mut sealed, entry, ruling)?;
+    let decision = running.dispute.decision().unwrap_or(NOBODY);
+    conclude(overlay, call.params, &record.id, &mut sealed, entry, decision)?;
     store(overlay, record, sealed)
 }
 
@@ -175,7 +188,7 @@ pub(super) fn finish(
 ) -> Result<(), TxError> {
     let Some(mut sealed) = record.sealed.take() else { return Ok(()) };
     let open: Vec<usize> =
-        (0..sealed.disputes.len()).filter(|&d| sealed.disputes[d].ruling.is_none()).collect();
+        (0..sealed.disputes.len()).filter(|&d| sealed.disputes[d].decision.is_none()).collect();
     let keys = open.iter().map(|&d| {
         let DisputeEntry { shard, left, right, .. } = sealed.disputes[d];
         keys::dispute(&record.id, shard, left, right)
@@ -186,8 +199,8 @@ pub(super) fn finish(
         let pair = Pair { query: record.id, shard, left, right };
         let (_, mut running) = running(overlay, &sealed, &pair)?;
         running.dispute.time_out();
-        let ruling = running.dispute.ruling().unwrap_or(Ruling::Undecided);
-        conclude(overlay, params, &record.id, &mut sealed, entry, ruling)?;
+        let decision = running.dispute.decision().unwrap_or(NOBODY);
+        conclude(overlay, params, &record.id, &mut sealed, entry, decision)?;
     }
     record.sealed = Some(sealed);
     Ok(())
@@ -200,8 +213,9 @@ fn conclude(
     query: &Hash,
     sealed: &mut Sealed,
     entry: usize,
-    ruling: Ruling,
+    decision: Decision,
 ) -> Result<(), TxError> {
+    let ruling = decision.ruling;
     let DisputeEntry { shard, left, right, .. } = sealed.disputes[entry];
     let pair = Pair { query: *query, shard, left, right };
     let parties = Parties::of(sealed, &pair)?;
@@ -214,7 +228,7 @@ fn conclude(
             nodes::slash(overlay, params, &commit.node, winner.as_ref())?;
         }
     }
-    sealed.disputes[entry].ruling = Some(ruling);
+    sealed.disputes[entry].decision = Some(decision);
     overlay.delete(key(&pair));
     Ok(())
 }

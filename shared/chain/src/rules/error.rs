@@ -139,6 +139,8 @@ pub enum TxError {
     DisputeTwice { shard: u8, left: u8, right: u8 },
     #[error("replicas {left} and {right} of shard {shard} are in no dispute")]
     NoDispute { shard: u8, left: u8, right: u8 },
+    #[error("answer of round {got}, the dispute is in round {expected}")]
+    Round { got: u8, expected: u8 },
     #[error("sent by {got}, who is no party")]
     NoParty { got: Address },
     #[error("no dispute: {0}")]

@@ -121,15 +121,20 @@ fn apply_checked(
 ) -> Result<Outcome, TxError> {
     let tx = &signed.tx;
     let params: Params = overlay.load("params", &keys::params())?;
+    let placed = tx.action.place().is_some();
     let mut account = money::account(overlay, &tx.sender)?;
-    if tx.nonce != account.nonce {
-        return Err(TxError::Nonce { got: tx.nonce, expected: account.nonce });
+    let expected = if placed { 0 } else { account.nonce };
+    if tx.nonce != expected {
+        return Err(TxError::Nonce { got: tx.nonce, expected });
     }
     if tx.fee < params.min_tx_fee {
         return Err(TxError::Fee { got: tx.fee, expected: params.min_tx_fee });
     }
-    account.nonce = account.nonce.checked_add(1).ok_or(TxError::Overflow { what: "the nonce" })?;
-    money::put_account(overlay, &tx.sender, &account)?;
+    if !placed {
+        let next = account.nonce.checked_add(1);
+        account.nonce = next.ok_or(TxError::Overflow { what: "the nonce" })?;
+        money::put_account(overlay, &tx.sender, &account)?;
+    }
     let fee = money::debit(overlay, &tx.sender, Denom::NES, tx.fee)?;
     money::credit(overlay, &env.leader, Denom::NES, fee)?;
 

@@ -202,7 +202,11 @@ fn sealed_action() -> impl Strategy<Value = Action> {
         prop::collection::vec(hash(), 0..=16).prop_map(Answer::Nodes),
         prop::collection::vec(any::<i64>(), 0..=16).prop_map(Answer::Sums),
         prop::collection::vec(any::<u8>(), 0..=1024).prop_map(|data| Answer::Block(Blob(data))),
-        signature().prop_map(Answer::Receipt),
+        (hash(), any::<bool>(), signature()).prop_map(|(digest, logits, signature)| {
+            Answer::Receipt(nesa_trace::Receipt { digest, logits, signature })
+        }),
+        (any::<u32>(), signature())
+            .prop_map(|(tokens, signature)| Answer::End(nesa_trace::End { tokens, signature })),
         Just(Answer::Opening(Box::default())),
     ];
     let commit = (place.clone(), any::<u8>(), hash(), any::<u32>(), prop::option::of(signature()));
@@ -236,8 +240,10 @@ fn sealed_action() -> impl Strategy<Value = Action> {
         (pair.clone(), slice)
             .prop_map(|(pair, manifest)| Action::OpenDispute(OpenDispute { pair, manifest }))
             .boxed(),
-        (pair.clone(), answer)
-            .prop_map(|(pair, answer)| Action::AnswerDispute(AnswerDispute { pair, answer }))
+        (pair.clone(), any::<u8>(), answer)
+            .prop_map(|(pair, round, answer)| {
+                Action::AnswerDispute(AnswerDispute { pair, round, answer })
+            })
             .boxed(),
         pair.clone().prop_map(|pair| Action::CloseDispute(CloseDispute { pair })).boxed(),
         pair.prop_map(|Pair { query, shard, left: replica, .. }| {

@@ -108,7 +108,7 @@ fn lines() -> String {
         let answers = [0, 1].map(|which| sealed.answer_of(&pair, which).unwrap().unwrap());
         for (by, answer) in [0, 2].into_iter().zip(answers) {
             line(&format!("answer-{by}"), &answer.encode());
-            let action = Action::AnswerDispute(AnswerDispute { pair, answer });
+            let action = Action::AnswerDispute(AnswerDispute { pair, round: record.round, answer });
             // Of two openings the first one decides.
             let _ = sealed.by(&id, 0, by, action);
         }

@@ -291,7 +291,8 @@ impl World {
             }
             SealedOp::Answer { other } => {
                 let answer = self.answer_of(&pair(other), which)?.ok()?;
-                Action::AnswerDispute(AnswerDispute { pair: pair(other), answer })
+                let round = self.dispute(&pair(other))?.round;
+                Action::AnswerDispute(AnswerDispute { pair: pair(other), round, answer })
             }
             SealedOp::Close { other } => Action::CloseDispute(CloseDispute { pair: pair(other) }),
             SealedOp::Served => Action::ClaimServed(ClaimServed { query: id, shard, replica }),
@@ -339,7 +340,7 @@ proptest! {
                 prop_assert!(!query.status.is_open());
                 let disputes = query.sealed.into_iter().flat_map(|sealed| sealed.disputes);
                 for dispute in disputes {
-                    prop_assert!(dispute.ruling.is_some());
+                    prop_assert!(dispute.ruling().is_some());
                 }
             }
         }

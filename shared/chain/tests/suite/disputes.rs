@@ -7,7 +7,7 @@ use nesa_chain::{
     rules::TxError,
 };
 use nesa_primitives::Hash;
-use nesa_trace::{Answer, Ruling};
+use nesa_trace::{Answer, Decision, Grounds, Ruling};
 
 fn pair(query: Hash, shard: u8, left: u8, right: u8) -> Pair {
     Pair { query, shard, left, right }
@@ -33,7 +33,7 @@ fn the_liar_is_slashed_and_the_others_are_paid() {
         world.fight(pair, [0, lie]);
 
         let sealed = world.sealed_of(&id);
-        assert_eq!(sealed.disputes[0].ruling, Some(Ruling::RightLies));
+        assert_eq!(sealed.disputes[0].ruling(), Some(Ruling::RightLies));
         assert!(sealed.commit(1, 1).unwrap().liar);
         // All of the bond is gone: two fifths to the winner, the rest burned.
         let bond = bonds[&liar];
@@ -94,7 +94,7 @@ fn who_falls_silent_loses_by_anybodys_word() {
         world.until(round + 1);
         assert!(matches!(world.answers(pair, 2, 1), Err(TxError::Late { .. })));
         world.closes(pair).unwrap();
-        assert_eq!(world.sealed_of(&id).disputes[0].ruling, Some(Ruling::RightLies));
+        assert_eq!(world.sealed_of(&id).disputes[0].ruling(), Some(Ruling::RightLies));
         world.claims(&id, 0, 0, 100).unwrap();
         world.claims(&id, 0, 1, 100).unwrap();
         assert!(matches!(world.closes(pair), Err(TxError::NoDispute { .. })));
@@ -112,7 +112,7 @@ fn what_nobody_ends_ends_with_the_query() {
     world.answers(one, 0, 0).unwrap();
     world.until(world.windows(&id).close_ms + 2_000);
     let sealed = world.sealed_of(&id);
-    let rulings: Vec<_> = sealed.disputes.iter().map(|d| d.ruling.unwrap()).collect();
+    let rulings: Vec<_> = sealed.disputes.iter().map(|d| d.ruling().unwrap()).collect();
     assert_eq!(rulings, [Ruling::RightLies, Ruling::Undecided]);
     let liar = number(&world, &id, 0, 2);
     assert_eq!(world.bonds()[&liar], 0);
@@ -140,10 +140,11 @@ fn a_dispute_has_its_parties_its_time_and_its_reason() {
     open(&mut world, pair(id, 0, 1, 3), 1).unwrap();
     open(&mut world, pair(id, 0, 2, 3), 3).unwrap();
     let answer = world.answer_of(&pair(id, 0, 1, 2), 0).unwrap().unwrap();
-    let stranger = AnswerDispute { pair: pair(id, 0, 1, 2), answer };
+    let stranger = AnswerDispute { pair: pair(id, 0, 1, 2), round: 0, answer };
     let refused = world.by(&id, 0, 0, Action::AnswerDispute(stranger));
     assert!(matches!(refused, Err(TxError::NoParty { .. })));
-    let garbage = AnswerDispute { pair: pair(id, 0, 1, 2), answer: Answer::Nodes(vec![]) };
+    let garbage =
+        AnswerDispute { pair: pair(id, 0, 1, 2), round: 0, answer: Answer::Nodes(vec![]) };
     let refused = world.by(&id, 0, 1, Action::AnswerDispute(garbage));
     assert!(matches!(refused, Err(TxError::Answer(_))));
     world.until(world.windows(&id).dispute_ms.unwrap() + 1);
@@ -203,13 +204,13 @@ fn a_client_that_signs_two_inputs_pays_for_both() {
         let both = pair(id, shard, 0, 1);
         world.open_dispute(both, 1).unwrap();
         world.fight(both, [0, OTHER]);
-        assert_eq!(world.sealed_of(&id).disputes[0].ruling, Some(Ruling::ClientLies));
+        assert_eq!(world.sealed_of(&id).disputes[0].ruling(), Some(Ruling::ClientLies));
         assert_eq!(world.bonds(), bonds, "nobody is slashed");
         // A replica that lies under cover of this is found all the same.
         let third = pair(id, shard, 0, 2);
         world.open_dispute(third, 0).unwrap();
         world.fight(third, [0, 1]);
-        assert_eq!(world.sealed_of(&id).disputes[1].ruling, Some(Ruling::RightLies));
+        assert_eq!(world.sealed_of(&id).disputes[1].ruling(), Some(Ruling::RightLies));
         assert_eq!(world.bonds()[&liar], 0);
 
         // With a voucher first or without one: all 30 tokens at 4.
@@ -234,6 +235,58 @@ fn a_client_that_signs_two_inputs_pays_for_both() {
         let ended = *world.query(&id).status.settlement().unwrap();
         assert_eq!((ended.burned.0, ended.returned.0), (0, 1_920 - 5 * 120));
     }
+}
+
+/// A client that asks its replicas for different numbers of tokens, or one of them alone for logits, and
+/// has signed both, pays all and slashes nobody.
+#[test]
+fn a_client_that_signs_two_askings_pays_for_both() {
+    // The first shard has no logits.
+    for (shard, other) in [(0, FEWER), (1, FEWER), (1, MORE_LOGITS)] {
+        let mut world = World::sealed();
+        let mut which = [[0, 0, 0], [0, 0, 0]];
+        which[usize::from(shard)] = [0, other, 0];
+        let id = world.revealed(terms(&[1], 3, true), &[&which[0], &which[1]]);
+        let bonds = world.bonds();
+        let both = pair(id, shard, 0, 1);
+        world.open_dispute(both, 1).unwrap();
+        world.fight(both, [0, other]);
+        let decision = Decision { ruling: Ruling::ClientLies, grounds: Grounds::Receipts };
+        assert_eq!(world.sealed_of(&id).disputes[0].decision, Some(decision));
+        assert_eq!(world.bonds(), bonds, "nobody is slashed");
+        for replica in 0..3 {
+            world.claims_served(&id, shard, replica).unwrap();
+            assert_eq!(world.sealed_of(&id).commit(shard, replica).unwrap().claimed().0, 120);
+        }
+        world.until(world.windows(&id).close_ms + 2_000);
+        assert!(world.query(&id).status.settlement().is_some());
+    }
+}
+
+/// The record says what each ruling rests on.
+#[test]
+fn a_ruling_names_its_grounds() {
+    let decided = |which: [usize; 2], answers: usize| {
+        let mut world = World::sealed();
+        let id = world.revealed(terms(&[], 2, true), &[&which]);
+        let both = pair(id, 0, 0, 1);
+        world.open_dispute(both, 0).unwrap();
+        if answers == usize::MAX {
+            world.fight(both, which);
+        } else {
+            for _ in 0..answers {
+                world.answers(both, 0, which[0]).unwrap();
+            }
+            world.until(world.dispute(&both).unwrap().round_ms + 1);
+            world.closes(both).unwrap();
+        }
+        world.sealed_of(&id).disputes[0].decision.unwrap()
+    };
+    let decision = |ruling, grounds| Decision { ruling, grounds };
+    assert_eq!(decided([0, 1], usize::MAX), decision(Ruling::RightLies, Grounds::Opening));
+    assert_eq!(decided([0, 1], 1), decision(Ruling::RightLies, Grounds::Silence));
+    assert_eq!(decided([0, 1], 0), decision(Ruling::Undecided, Grounds::Silence));
+    assert_eq!(decided([0, OTHER], usize::MAX), decision(Ruling::ClientLies, Grounds::Receipts));
 }
 
 /// Nobody else gets what a replica served, nobody gets more than was escrowed for it, and nobody gets

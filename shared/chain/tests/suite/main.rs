@@ -11,6 +11,7 @@ mod float;
 mod genesis;
 mod nodes;
 mod payments;
+mod places;
 mod queries;
 mod sealed;
 mod settlement;

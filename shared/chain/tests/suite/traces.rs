@@ -35,7 +35,8 @@ use std::{
 pub(crate) const MAX_TOKENS: u32 = 40;
 const SALT: Hash = Hash([6; 32]);
 
-/// Traces of one shard: the true one, two false ones, and the true one of [`OTHER`] inputs.
+/// Traces of one shard: the true one, two false ones, and the true ones of [`OTHER`] inputs, of
+/// [`FEWER`] tokens, and with [`MORE_LOGITS`].
 pub(crate) struct ShardTraces {
     pub(crate) traces: Vec<(Trace, Rows)>,
     pub(crate) roots: Vec<Hash>,
@@ -63,6 +64,10 @@ pub(crate) static LAB: LazyLock<Lab> = LazyLock::new(|| {
 
 /// The trace of a replica that was given other inputs, and signed receipts for them.
 pub(crate) const OTHER: usize = 3;
+/// The trace of a replica that was given two tokens fewer, and the client's word that this is all.
+pub(crate) const FEWER: usize = 4;
+/// The trace of a replica that was asked for every token's logits; the others were for the last one's.
+pub(crate) const MORE_LOGITS: usize = 5;
 
 fn trace(
     artifact: &Artifact,
@@ -70,7 +75,13 @@ fn trace(
     input: Input,
     other: Input,
 ) -> ShardTraces {
-    let (trace, rows) = run(artifact, layers.clone(), input);
+    let fewer = match &input {
+        Input::Tokens(tokens) => Input::Tokens(tokens[..3].to_vec()),
+        Input::Hidden(rows) => Input::Hidden(rows[..3 * 32].to_vec()),
+    };
+    let fewer = run(artifact, layers.clone(), fewer, Logits::Last);
+    let more = run(artifact, layers.clone(), input.clone(), Logits::All);
+    let (trace, rows) = run(artifact, layers.clone(), input, Logits::Last);
     let mut traces = vec![(trace.clone(), rows.clone())];
     for (n, slot) in [(0, 9), (1, 4)] {
         let mut lies = rows.clone();
@@ -80,12 +91,18 @@ fn trace(
         lie.set(2, slot, row_digest(&SALT, 2, slot, row));
         traces.push((lie, lies));
     }
-    traces.push(run(artifact, layers, other));
+    traces.push(run(artifact, layers, other, Logits::Last));
+    traces.extend([fewer, more]);
     let roots = traces.iter().map(|(trace, _)| trace.root(token_bits(MAX_TOKENS))).collect();
     ShardTraces { traces, roots }
 }
 
-fn run(artifact: &Artifact, layers: std::ops::Range<usize>, input: Input) -> (Trace, Rows) {
+fn run(
+    artifact: &Artifact,
+    layers: std::ops::Range<usize>,
+    input: Input,
+    logits: Logits,
+) -> (Trace, Rows) {
     let shard = Shard::of_artifact(artifact, layers.clone()).unwrap();
     let model = DecoderModel::open_shard(&shard).unwrap();
     let Manifest::Decoder(manifest) = artifact.header().manifest() else { panic!("a decoder") };
@@ -93,7 +110,7 @@ fn run(artifact: &Artifact, layers: std::ops::Range<usize>, input: Input) -> (Tr
     let trace = Trace::new(Geometry::of(&manifest.config, layers).unwrap(), SALT);
     let recorder = Recorder::new(vec![trace]).keeping(Box::new(|_, _| true));
     let recorder = Arc::new(Mutex::new(recorder));
-    let feeds = vec![Feed { cache: KvCache::new(), input, logits: Logits::Last }];
+    let feeds = vec![Feed { cache: KvCache::new(), input, logits }];
     let run = DecoderRun::start_observed(&model, feeds, Box::new(recorder.clone())).unwrap();
     run.run(&PlainDecoder(&model)).unwrap();
     recorder.lock().unwrap().finish().pop().unwrap()
@@ -335,14 +352,19 @@ impl World {
             model: record.model,
             roots: [Hash::ZERO; 2],
         };
-        let receipt =
-            |token| Some(context.sign_receipt(&key(100), token, &trace.digest(token, 0)?));
+        let head = trace.geometry().head_slot();
+        let receipt = |token| {
+            let logits = trace.digest(token, head).is_some();
+            Some(context.sign_receipt(&key(100), token, trace.digest(token, 0)?, logits))
+        };
+        let end = Some(context.sign_end(&key(100), trace.len() as u32));
         f(&Party {
             header: LAB.artifact.header(),
             pieces: &|index: usize| -> Option<Bytes> { LAB.artifact.piece(index) },
             trace,
             rows,
             receipt: &receipt,
+            end,
         })
     }
 
@@ -370,7 +392,8 @@ impl World {
 
     pub(crate) fn answers(&mut self, pair: Pair, by: u8, which: usize) -> Result<(), TxError> {
         let answer = self.answer_of(&pair, which).unwrap().unwrap();
-        let action = Action::AnswerDispute(AnswerDispute { pair, answer });
+        let round = self.dispute(&pair).unwrap().round;
+        let action = Action::AnswerDispute(AnswerDispute { pair, round, answer });
         self.by(&pair.query, pair.shard, by, action)
     }
 

@@ -230,7 +230,7 @@ impl World {
     }
 
     /// One block `after_ms` later: applies what applies, refuses the rest, then checks the block
-    /// as a validator that fetches lazily, and that no money was made or lost.
+    /// as a validator that fetches lazily, that nothing happens twice, and that no money was made or lost.
     pub(crate) fn block(&mut self, after_ms: u64, txs: &[SignedTx]) -> Vec<Result<(), TxError>> {
         self.height += 1;
         self.now += after_ms;
@@ -248,6 +248,11 @@ impl World {
                 included.push(tx.clone());
             }
             results.push(result.map(|_| ()));
+        }
+        for tx in &included {
+            let before = overlay.changes().clone();
+            assert!(rules::apply(&mut overlay, &env, tx, &Seeds).is_err(), "happened twice");
+            assert_eq!(overlay.changes(), &before);
         }
         rules::end_block(&mut overlay, &env).unwrap();
         let changes = overlay.into_changes();
@@ -320,7 +325,8 @@ impl World {
     }
 
     pub(crate) fn tx(&self, sender: u8, action: Action) -> SignedTx {
-        self.tx_nonce(sender, self.nonce(sender), action)
+        let nonce = if action.place().is_some() { 0 } else { self.nonce(sender) };
+        self.tx_nonce(sender, nonce, action)
     }
 
     pub(crate) fn tx_nonce(&self, sender: u8, nonce: u64, action: Action) -> SignedTx {

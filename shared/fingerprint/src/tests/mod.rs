@@ -2,6 +2,7 @@
 
 mod agreement;
 mod codec;
+mod exchange;
 mod rates;
 mod sketches;
 

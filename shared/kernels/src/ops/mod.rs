@@ -11,7 +11,7 @@ pub(crate) mod fast;
 pub mod plain;
 
 use crate::dispatch::vectorised;
-pub use plain::{InverseRoot, inverse_root, mean_unit_vector};
+pub use plain::{InverseRoot, inverse_root, mean_unit_vector, softmax_biased_row};
 
 /// Residual-stream values are clamped to `±(2^25 − 1)`, so that sums of squares stay in 63 bits.
 pub const RESIDUAL_LIMIT: i32 = (1 << 25) - 1;
@@ -39,6 +39,8 @@ pub fn query_key_limit(width: usize) -> i32 {
 pub const VALUE_LIMIT: i32 = 32767;
 /// Right shift of `(max − score) · multiplier` that gives the exponential table's index.
 pub const SCORE_SHIFT: u32 = 40;
+/// Fractional bits of a bias of scores, which is in steps of the exponential table.
+pub const BIAS_FRACTION_BITS: u32 = 12;
 /// Probability one, in softmax weights.
 pub const PROBABILITY_ONE: u32 = 32767;
 /// Right shift of `Σ p·v`, which leaves 7 fractional bits below the value's unit.

@@ -1,8 +1,8 @@
 //! The definition of each element-wise operation, as a plain loop.
 
 use super::{
-    CONTEXT_SHIFT, GELU_BIN_BITS, NORM_LIMIT, PROBABILITY_ONE, RESIDUAL_LIMIT, Requantize,
-    RowScale, SCORE_SHIFT,
+    BIAS_FRACTION_BITS, CONTEXT_SHIFT, GELU_BIN_BITS, NORM_LIMIT, PROBABILITY_ONE, RESIDUAL_LIMIT,
+    Requantize, RowScale, SCORE_SHIFT,
 };
 
 /// Fractional bits of a smoothing factor.
@@ -191,6 +191,37 @@ pub fn softmax_row(scores: &[i32], multiplier: u32, table: &[u16], p: &mut [i16]
     }
     let r = (u64::from(PROBABILITY_ONE) << 31) / sum.max(1);
     for p in p.iter_mut() {
+        *p = probability(*p as u16, r);
+    }
+}
+
+/// As [`softmax_row`], with something added to each score that depends on how far apart two tokens are.
+///
+/// `z[j] = ((s[j] · multiplier) >> (SCORE_SHIFT − BIAS_FRACTION_BITS)) + bias[j]` stands in for
+/// `s[j] · multiplier`: `e[j] = table[min((max − z[j]) >> BIAS_FRACTION_BITS, last)]`. No `z` leaves 36 bits.
+/// Rows past the shortest of `scores`, `bias` and `p` do not count.
+pub fn softmax_biased_row(
+    scores: &[i32],
+    multiplier: u32,
+    bias: &[i32],
+    table: &[u16],
+    p: &mut [i16],
+) {
+    const SHIFT: u32 = SCORE_SHIFT - BIAS_FRACTION_BITS;
+    let Some(last) = table.len().checked_sub(1) else { return };
+    let z = |(&s, &b): (&i32, &i32)| {
+        (i64::from(s).wrapping_mul(i64::from(multiplier)) >> SHIFT).wrapping_add(i64::from(b))
+    };
+    let max = scores.iter().zip(bias).map(z).fold(i64::MIN, i64::max);
+    let mut sum = 0u64;
+    for (p, both) in p.iter_mut().zip(scores.iter().zip(bias)) {
+        let below = (max.wrapping_sub(z(both)) >> BIAS_FRACTION_BITS) as usize;
+        let e = table[below.min(last)];
+        sum = sum.wrapping_add(u64::from(e));
+        *p = e as i16;
+    }
+    let r = (u64::from(PROBABILITY_ONE) << 31) / sum.max(1);
+    for (p, _) in p.iter_mut().zip(scores.iter().zip(bias)) {
         *p = probability(*p as u16, r);
     }
 }

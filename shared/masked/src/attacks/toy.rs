@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use rand::rngs::StdRng;
 
@@ -16,8 +17,8 @@ pub(super) struct Toy {
 }
 
 impl Weights for Toy {
-    fn weights(&self, stage: u16) -> &[i8] {
-        self.weights.get(&stage).map_or(&[], |w| w)
+    fn weights(&self, stage: u16) -> Weight<'_> {
+        Weight::Bytes(self.weights.get(&stage).map_or(&[], |w| w))
     }
 }
 

@@ -50,4 +50,6 @@ pub(crate) struct PassRun<R> {
     pub(crate) stages: VecDeque<StageRun>,
     /// Place in the lane of the next stage to ask B for.
     pub(crate) next: usize,
+    /// Place in the lane behind the last stage of the pass.
+    pub(crate) end: usize,
 }

@@ -37,6 +37,11 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             };
             (Computation::Run(pass.run), pass.tokens)
         };
+        let all = self.lane.stages().len();
+        let stages = match &run {
+            Computation::Run(run) => run.stages(all),
+            Computation::Test => 0..all,
+        };
         let number = self.begun;
         self.begun += 1;
         self.pass = Some(PassRun {
@@ -47,7 +52,8 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
             x: Zeroizing::new(Vec::new()),
             y: Vec::new(),
             stages: VecDeque::new(),
-            next: 0,
+            next: stages.start,
+            end: stages.end.min(all),
         });
         self.begin_stage(out);
     }
@@ -113,7 +119,7 @@ impl<R: Run, G: CryptoRng> Session<R, G> {
         loop {
             let Some(pass) = &self.pass else { return };
             let (index, tokens) = (pass.next, pass.tokens);
-            if pass.stages.len() > self.config.ahead || index >= self.lane.stages().len() {
+            if pass.stages.len() > self.config.ahead || index >= pass.end {
                 return;
             }
             let parts: Vec<Part> =

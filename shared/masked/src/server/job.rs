@@ -1,7 +1,7 @@
 //! The arithmetic of one answer, apart from the session's bookkeeping.
 
 use bytes::Bytes;
-use nesa_kernels::{matmul_full_i64, matmul_mask_u32};
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use zeroize::Zeroizing;
 
@@ -12,20 +12,20 @@ use crate::{
     spec::Stage,
 };
 
-/// Where a node finds the weights of a stage, `[n, k]` row-major.
+/// Where a node finds the weights of a stage, `[n, k]`.
 pub trait Weights {
-    /// The weights; a slice of another length is answered as unavailable.
-    fn weights(&self, stage: u16) -> &[i8];
+    /// The weights; those of another shape are answered as unavailable.
+    fn weights(&self, stage: u16) -> Weight<'_>;
 }
 
 impl Weights for nesa_model::Model {
-    fn weights(&self, stage: u16) -> &[i8] {
+    fn weights(&self, stage: u16) -> Weight<'_> {
         nesa_model::Model::weights(self, nesa_model::StageId(stage))
     }
 }
 
 impl Weights for nesa_model::ExactModel {
-    fn weights(&self, stage: u16) -> &[i8] {
+    fn weights(&self, stage: u16) -> Weight<'_> {
         nesa_model::ExactModel::weights(self, nesa_model::StageId(stage))
     }
 }
@@ -111,18 +111,18 @@ impl Job {
         let (n, k) = (self.stage.n as usize, self.stage.k as usize);
         let rows = self.rows() as usize;
         let w = weights.weights(self.stage.id);
-        if w.len() != n * k {
+        if !w.holds(n, k) {
             return None;
         }
         let values = match self.kind {
             Kind::Product => {
                 let mut out = Zeroizing::new(vec![0u32; rows * n]);
-                matmul_mask_u32(w, &self.share, n, k, rows, &mut out);
+                w.matmul_mask_u32(&self.share, n, k, rows, &mut out);
                 Values::Product(out)
             }
             Kind::Full => {
                 let mut out = Zeroizing::new(vec![0i64; rows * n]);
-                matmul_full_i64(w, &self.share, n, k, rows, &mut out);
+                w.matmul_full_i64(&self.share, n, k, rows, &mut out);
                 Values::Full(out)
             }
         };
@@ -187,8 +187,8 @@ mod tests {
     struct Fixed([i8; 6]);
 
     impl Weights for Fixed {
-        fn weights(&self, _: u16) -> &[i8] {
-            &self.0
+        fn weights(&self, _: u16) -> Weight<'_> {
+            Weight::Bytes(&self.0)
         }
     }
 

@@ -19,4 +19,5 @@ mod ledger;
 mod session;
 
 pub use job::{Done, Job, Weights};
+pub use nesa_kernels::Weight;
 pub use session::{Outcome, Received, ServeError, Session, Terms, own_blind, refuse};

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use commonware_codec::Encode;
-use nesa_kernels::rt_w_mod_p;
+use nesa_kernels::RowFold;
 use nesa_primitives::{Address, DecodeError, Hash};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -177,11 +177,15 @@ impl Job {
     pub fn run(self, weights: &impl Weights) -> Option<Done> {
         let (n, k) = (self.stage.n as usize, self.stage.k as usize);
         let w = weights.weights(self.stage.id);
-        if w.len() != n * k {
+        if !w.holds(n, k) {
             return None;
         }
-        let columns = Zeroizing::new(rt_w_mod_p(&self.rows, w, n, k));
-        Some(Done { stage: self.stage.id, columns })
+        let mut fold = RowFold::new(k);
+        for (first, rows) in w.pieces(k) {
+            let shares = self.rows.get(first..)?.get(..rows.len() / k)?;
+            fold.add(shares, &rows);
+        }
+        Some(Done { stage: self.stage.id, columns: Zeroizing::new(fold.finish()) })
     }
 }
 

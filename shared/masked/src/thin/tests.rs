@@ -4,13 +4,14 @@ use rand::{SeedableRng, rngs::StdRng};
 use super::{message::*, server::Received, *};
 use crate::{Lane, client::Candidate, field::P, server::Weights};
 use commonware_codec::Encode;
+use nesa_kernels::Weight;
 use nesa_primitives::{Address, Hash};
 
 struct Ones;
 
 impl Weights for Ones {
-    fn weights(&self, stage: u16) -> &[i8] {
-        if stage == 4 { &[1; 12] } else { &[-3; 6] }
+    fn weights(&self, stage: u16) -> Weight<'_> {
+        Weight::Bytes(if stage == 4 { &[1; 12] } else { &[-3; 6] })
     }
 }
 
@@ -148,8 +149,8 @@ fn wide_stages_travel_in_several_frames() {
     let stage = crate::Stage { id: 0, k: k as u32, n: n as u32, input_bits: 8, row_bound_bits: 31 };
     struct Sparse(Vec<i8>);
     impl Weights for Sparse {
-        fn weights(&self, _: u16) -> &[i8] {
-            &self.0
+        fn weights(&self, _: u16) -> Weight<'_> {
+            Weight::Bytes(&self.0)
         }
     }
     // One row of ones, all else zero: s is r's coordinate of that row, everywhere.

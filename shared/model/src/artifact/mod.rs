@@ -12,6 +12,7 @@
 
 mod assembler;
 mod header;
+mod pieces;
 
 use bytes::Bytes;
 use commonware_codec::Encode;
@@ -25,6 +26,7 @@ use header::{HeaderRecord, chunk_hash};
 
 pub use assembler::{Assembler, LocalPart};
 pub use header::{ChunkError, Header, HeaderError, Piece};
+pub use pieces::{PieceError, Pieces};
 
 /// First bytes of a compiled model file.
 pub const MAGIC: &[u8; 8] = b"NESAEXM1";

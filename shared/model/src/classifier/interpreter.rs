@@ -24,7 +24,7 @@ fn linear(model: &ClassifierModel, stage: usize, h: &[i128]) -> Vec<i128> {
     }
     let r = (i128::from(spec.input_max()) << 46) / mantissa;
     let x: Vec<i128> = h.iter().map(|h| round_shift(h * r, 46 - exponent)).collect();
-    let weights = model.weights(StageId(stage as u16));
+    let weights = model.weights(StageId(stage as u16)).bytes(spec.k);
     let channel = |j: usize| {
         let row = &weights[j * spec.k..(j + 1) * spec.k];
         let y: i128 = row.iter().zip(&x).map(|(&w, x)| i128::from(w) * x).sum();

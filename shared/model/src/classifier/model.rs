@@ -1,6 +1,7 @@
 //! A classifier ready to run: checked parameters behind a cheap handle.
 
 use bytes::Bytes;
+use nesa_kernels::Weight;
 use nesa_primitives::Hash;
 use std::sync::Arc;
 
@@ -139,18 +140,26 @@ impl ClassifierModel {
     }
 
     /// The weight `[n, k]` of a stage; empty if the model was opened without weights.
-    pub fn weights(&self, stage: StageId) -> &[i8] {
+    pub fn weights(&self, stage: StageId) -> Weight<'_> {
         let weights = self.0.weights.as_deref().unwrap_or_default();
-        weights.get(usize::from(stage.0)).map_or(&[], |w| nesa_kernels::as_i8(w))
+        let weight = weights.get(usize::from(stage.0));
+        Weight::Bytes(weight.map_or(&[], |w| nesa_kernels::as_i8(w)))
+    }
+
+    /// The rows that one image is in each stage: a convolution's windows, one of a dense layer.
+    pub fn stage_rows(&self) -> Vec<usize> {
+        let layers = self.layers().iter().zip(&self.0.shapes[1..]);
+        let rows = layers.filter_map(|(layer, to)| match layer {
+            Layer::Convolution { .. } => Some(to.height * to.width),
+            Layer::Dense { .. } => Some(1),
+            _ => None,
+        });
+        rows.collect()
     }
 
     /// The most rows that one image is in a stage.
     pub fn max_rows(&self) -> usize {
-        let places = |(layer, to): (&Layer, &Shape)| match layer {
-            Layer::Convolution { .. } => to.height * to.width,
-            _ => 1,
-        };
-        self.layers().iter().zip(&self.0.shapes[1..]).map(places).max().unwrap_or(1)
+        self.stage_rows().into_iter().max().unwrap_or(1)
     }
 
     /// Whether it was opened with weights.

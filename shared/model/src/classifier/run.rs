@@ -46,6 +46,14 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// The same of images behind `first` others.
+    pub fn after(self, first: usize) -> Self {
+        let index = match &self {
+            Self::Length { index, .. } | Self::Value { index, .. } => *index,
+        };
+        self.at(first + index)
+    }
+
     /// The same of another place: for whoever looks at images one by one.
     pub fn at(self, place: usize) -> Self {
         match self {

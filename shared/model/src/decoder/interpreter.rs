@@ -73,7 +73,7 @@ fn linear(
 ) -> Vec<i128> {
     let spec = &model.stages()[stage];
     let p = model.stage(stage);
-    let weights = model.weights(StageId(stage as u16));
+    let weights = model.weights(StageId(stage as u16)).bytes(spec.k);
     (0..spec.n)
         .map(|j| {
             let row = &weights[j * spec.k..(j + 1) * spec.k];

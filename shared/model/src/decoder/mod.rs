@@ -10,6 +10,7 @@
 
 mod attention;
 mod cache;
+mod drafting;
 mod feed;
 pub mod interpreter;
 mod model;
@@ -23,8 +24,9 @@ pub mod toy;
 mod writing;
 
 pub use cache::{CacheError, KvCache};
+pub use drafting::{DraftError, DraftModel, Drafter, Repeats};
 pub use feed::{Fed, Feed, Input, Logits, Output, RunError};
-pub use model::DecoderModel;
+pub use model::{DecoderModel, served_stages};
 pub use observe::{Attended, Observe, Place, Row};
 pub use parameters::{Norm, Scaling};
 pub use plan::{MAX_SHARDS, PlanError, ShardPlan};

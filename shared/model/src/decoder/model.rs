@@ -1,6 +1,7 @@
 //! A decoder ready to run: checked parameters behind a cheap handle.
 
 use bytes::Bytes;
+use nesa_kernels::Weight;
 use nesa_kernels::decoder::GAIN_LIMIT;
 use nesa_kernels::rotary::COSINE_ENTRIES;
 use nesa_kernels::sample::SAMPLE_TABLE_ENTRIES;
@@ -12,7 +13,9 @@ use super::shard::{Shard, Tensors};
 use crate::artifact::{Artifact, Header, LocalPart};
 use crate::bounds::check_rows;
 use crate::layout::{TensorKind, decoder_stage_shape};
-use crate::manifest::{DecoderConfig, Manifest, STAGES_PER_LAYER, SpecialTokens};
+use crate::manifest::{
+    DecoderConfig, DecoderManifest, Manifest, STAGES_PER_LAYER, SpecialTokens, StageConfig,
+};
 use crate::model::StageParams;
 use crate::parameters::{below_2_31, check_exp_table, i32s, u16s, u32s, u64s, within};
 use crate::{LinearSpec, ModelError, StageId};
@@ -146,16 +149,17 @@ impl DecoderModel {
     }
 
     /// The head's weight, `[vocab, d_model]` row-major, where it is the token embedding and that is here.
-    pub fn tied_head(&self) -> Option<&[i8]> {
+    pub fn tied_head(&self) -> Option<Weight<'_>> {
         let words = self.0.embeddings.as_ref().filter(|_| self.0.config.tied)?;
-        Some(nesa_kernels::as_i8(&words.word))
+        Some(Weight::Bytes(nesa_kernels::as_i8(&words.word)))
     }
 
-    /// The weight of a stage, `[n, k]` row-major; empty if it is not here.
-    pub fn weights(&self, id: StageId) -> &[i8] {
-        let at = usize::from(id.0).checked_sub(self.first_stage());
+    /// The weight of a stage, `[n, k]`, in the form that the file has; empty if it is not here.
+    pub fn weights(&self, id: StageId) -> Weight<'_> {
+        let stage = usize::from(id.0);
+        let at = stage.checked_sub(self.first_stage());
         let weight = self.0.weights.as_ref().zip(at).and_then(|(w, at)| w.get(at));
-        weight.map_or(&[], |w| nesa_kernels::as_i8(w))
+        weight.map_or(Weight::Bytes(&[]), |w| self.0.header.layout().weight(stage, w))
     }
 
     /// Whether the weights are here.
@@ -237,25 +241,7 @@ impl DecoderModel {
             source.get(tensor).ok_or(ModelError::Absent(what))
         };
 
-        let mut specs = Vec::with_capacity(manifest.stages.len());
-        for (i, s) in manifest.stages.iter().enumerate() {
-            let (k, n) = decoder_stage_shape(i, &c);
-            let part = ["qkv", "attn_out", "gate_up", "down"][i % STAGES_PER_LAYER];
-            let name = match i / STAGES_PER_LAYER {
-                layer if layer < usize::from(c.layers) => format!("layer{layer}.{part}"),
-                _ => "head".to_owned(),
-            };
-            let (input_bits, row_bound_bits) = (s.input_bits, s.row_bound_bits);
-            specs.push(LinearSpec {
-                id: StageId(i as u16),
-                name,
-                k,
-                n,
-                input_bits,
-                row_bound_bits,
-            });
-        }
-
+        let specs = specs(manifest);
         let here =
             layers.start * STAGES_PER_LAYER..layers.end * STAGES_PER_LAYER + usize::from(is_last);
         let mut stages = Vec::new();
@@ -274,11 +260,10 @@ impl DecoderModel {
             if with_weights {
                 let tied = c.tied && i + 1 == c.stages();
                 let kind = if tied { TensorKind::Word } else { TensorKind::Weight(i) };
-                let mut weight = get(kind, "weight")?;
-                if !tied {
-                    weight = header.layout().held_rows(i, weight);
+                let weight = get(kind, "weight")?;
+                for (first, rows) in header.layout().weight(i, &weight).pieces(specs[i].k) {
+                    check_rows(&specs[i], first, &rows)?;
                 }
-                check_rows(&specs[i], 0, nesa_kernels::as_i8(&weight))?;
                 weights.push(weight);
             }
         }
@@ -348,6 +333,28 @@ impl DecoderModel {
             header: header.clone(),
         })))
     }
+}
+
+fn specs(manifest: &DecoderManifest) -> Vec<LinearSpec> {
+    let c = &manifest.config;
+    let spec = |(i, s): (usize, &StageConfig)| {
+        let (k, n) = decoder_stage_shape(i, c);
+        let part = ["qkv", "attn_out", "gate_up", "down"][i % STAGES_PER_LAYER];
+        let name = match i / STAGES_PER_LAYER {
+            layer if layer < usize::from(c.layers) => format!("layer{layer}.{part}"),
+            _ => "head".to_owned(),
+        };
+        let (input_bits, row_bound_bits) = (s.input_bits, s.row_bound_bits);
+        LinearSpec { id: StageId(i as u16), name, k, n, input_bits, row_bound_bits }
+    };
+    manifest.stages.iter().enumerate().map(spec).collect()
+}
+
+/// [`DecoderModel::served_stages`] of a decoder that is not opened yet.
+pub fn served_stages(manifest: &DecoderManifest) -> Vec<LinearSpec> {
+    let mut specs = specs(manifest);
+    specs.truncate(specs.len() - usize::from(manifest.config.tied));
+    specs
 }
 
 /// Each part starts with one and never rises: that bounds the sum of the weights of 2^20 candidates.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
 
-use crate::artifact::{Artifact, ChunkError, Header, LocalPart, Piece};
+use crate::artifact::{Artifact, ChunkError, Header, LocalPart, Piece, PieceError, Pieces};
 use crate::layout::{Tensor, TensorKind};
 use crate::manifest::{DecoderConfig, Manifest, STAGES_PER_LAYER};
 
@@ -32,6 +32,9 @@ pub enum ShardError {
     /// A piece is not the one the header names, or not of this shard.
     #[error(transparent)]
     Chunk(#[from] ChunkError),
+    /// A piece cannot be had from where the model lies.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
 }
 
 /// Collects the pieces of one shard, in any order, each checked before it is kept.
@@ -135,6 +138,22 @@ impl Shard {
         Ok(shard)
     }
 
+    /// A shard of a model whose pieces are read from where they lie: its own and no others. It shares the
+    /// memory of one that is held whole.
+    ///
+    /// # Errors
+    /// As [`Shard::new`], and [`ShardError::Piece`] when a piece is not there or not what the header names.
+    pub fn of_pieces(pieces: &dyn Pieces, layers: Range<usize>) -> Result<Self, ShardError> {
+        if let Some(artifact) = pieces.whole() {
+            return Self::of_artifact(artifact, layers);
+        }
+        let mut shard = Self::new(pieces.header().clone(), layers)?;
+        for (&c, slot) in &mut shard.chunks {
+            *slot = Some(pieces.piece(c + 1)?.bytes().clone());
+        }
+        Ok(shard)
+    }
+
     /// The bytes of a tensor, if the shard has all of them.
     fn tensor(&self, tensor: &Tensor) -> Option<Bytes> {
         let range = tensor.range();
@@ -219,7 +238,10 @@ pub(super) fn belongs(kind: TensorKind, layers: &Range<usize>, config: &DecoderC
         // The client's; a shard computes on tokens and rows.
         TensorKind::Tokenizer | TensorKind::Template | TensorKind::Vocab => false,
         // An encoder's.
-        TensorKind::Position | TensorKind::GeluTable => false,
+        TensorKind::Position
+        | TensorKind::Segment
+        | TensorKind::Relative
+        | TensorKind::GeluTable => false,
         TensorKind::TanhTable | TensorKind::Labels => false,
         TensorKind::SiluTable
         | TensorKind::ExpTable

@@ -144,6 +144,8 @@ pub fn artifact_of(toy: &ToyDecoder, weights: WeightForm) -> Result<Artifact, Ar
             TensorKind::Template
             | TensorKind::Vocab
             | TensorKind::Position
+            | TensorKind::Segment
+            | TensorKind::Relative
             | TensorKind::NormBias(_)
             | TensorKind::GeluTable
             | TensorKind::TanhTable

@@ -16,8 +16,8 @@ use std::fmt;
 use thiserror::Error;
 
 use super::{
-    DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Pending, RunError,
-    SAMPLING_SEED_BYTES, choose,
+    DecoderModel, DecoderRun, Drafter, Feed, Input, KvCache, Logits, Output, Pending, Repeats,
+    RunError, SAMPLING_SEED_BYTES, choose,
 };
 use crate::linear::product;
 use crate::{Linear, ResumeError};
@@ -100,6 +100,7 @@ pub struct Writing {
     cache: KvCache,
     /// Prompt and text, where guesses come from; the last token is not in the cache yet.
     seen: Vec<u32>,
+    drafter: Box<dyn Drafter>,
     guessed: Vec<u32>,
     last: Option<Vec<Written>>,
 }
@@ -111,11 +112,23 @@ impl fmt::Debug for Writing {
 }
 
 impl Writing {
-    /// Begins the first pass.
+    /// Begins the first pass. Guesses, if any are asked for, are of [`Repeats`].
     ///
     /// # Errors
     /// [`WriteError`] when the model cannot take the request.
     pub fn start(model: &DecoderModel, request: WriteRequest) -> Result<Self, WriteError> {
+        Self::start_drafted(model, request, Box::new(Repeats))
+    }
+
+    /// The same with the guesses of `drafter`.
+    ///
+    /// # Errors
+    /// As [`Writing::start`].
+    pub fn start_drafted(
+        model: &DecoderModel,
+        request: WriteRequest,
+        drafter: Box<dyn Drafter>,
+    ) -> Result<Self, WriteError> {
         let (prompt, tokens) = (request.prompt.len(), request.tokens);
         let max = model.config().max_tokens as usize;
         if !model.takes_tokens() || !model.gives_logits() {
@@ -138,6 +151,7 @@ impl Writing {
             run: None,
             cache: KvCache::new(),
             seen: Vec::new(),
+            drafter,
             guessed: Vec::new(),
             last: None,
         };
@@ -232,7 +246,7 @@ impl Writing {
             Some(unread) if !unread.is_empty() => (unread[..count].to_vec(), Logits::Last),
             _ => {
                 let last = *self.seen.last().ok_or(WriteError::Empty)?;
-                self.guessed = guess(&self.seen, self.request.draft);
+                self.guessed = self.guess();
                 let guessed = self.guessed.iter().copied();
                 (std::iter::once(last).chain(guessed).collect(), Logits::All)
             }
@@ -246,6 +260,16 @@ impl Writing {
         self.run = Some(DecoderRun::start(&self.model, vec![feed])?);
         self.last = None;
         Ok(())
+    }
+
+    /// As many guesses as asked for, all of them tokens of the model.
+    fn guess(&mut self) -> Vec<u32> {
+        let (count, vocab) = (self.request.draft, self.model.config().vocab);
+        let mut guessed =
+            if count == 0 { Vec::new() } else { self.drafter.draft(&self.seen, count) };
+        guessed.resize(count, 0);
+        guessed.iter_mut().filter(|token| **token >= vocab).for_each(|token| *token = 0);
+        guessed
     }
 
     /// Takes the finished run's cache and chooses the tokens that follow, as far as the guesses were right.
@@ -286,22 +310,4 @@ impl Writing {
         let _ = self.cache.truncate(known.min(self.cache.len()));
         self.last = Some(written);
     }
-}
-
-/// Tokens of context that a guess looks for, the longest first.
-const CONTEXT: usize = 3;
-
-/// What may follow: what followed the last few tokens where they occurred before, most lately. Always
-/// `count` tokens.
-fn guess(seen: &[u32], count: usize) -> Vec<u32> {
-    let mut all = seen.to_vec();
-    for _ in 0..count {
-        let next = (1..=CONTEXT.min(all.len())).rev().find_map(|length| {
-            let (before, ending) = (&all[..all.len() - 1], &all[all.len() - length..]);
-            let at = before.windows(length).rposition(|window| window == ending)?;
-            all.get(at + length).copied()
-        });
-        all.push(next.or(all.last().copied()).unwrap_or_default());
-    }
-    all.split_off(seen.len())
 }

@@ -1,7 +1,8 @@
 //! Tensors of an encoder.
 
 use super::{LayoutError, Plan, TensorKind, within};
-use crate::manifest::{EncoderManifest, STAGES_PER_LAYER};
+use crate::manifest::{EncoderManifest, STAGES_PER_LAYER, WeightForm};
+use nesa_kernels::nibbles::packed_bytes;
 
 /// Plans every tensor; returns how many belong to the local region.
 pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize, LayoutError> {
@@ -31,6 +32,12 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
     plan.push(TensorKind::Word, vocab, d);
     plan.push(TensorKind::WordScale, vocab, 4);
     plan.push(TensorKind::Position, tokens, 4 * d);
+    if manifest.reading.segments {
+        plan.push(TensorKind::Segment, d, 4);
+    }
+    if manifest.reading.relative {
+        plan.push(TensorKind::Relative, heads, 4 * (2 * tokens - 1));
+    }
     for norm in 0..manifest.norms.len() {
         plan.push(TensorKind::NormGain(norm), d, 4);
         plan.push(TensorKind::NormBias(norm), d, 4);
@@ -58,7 +65,15 @@ pub(super) fn plan(manifest: &EncoderManifest, plan: &mut Plan) -> Result<usize,
     let local = plan.tensors.len();
     for index in 0..manifest.stages.len() {
         let (k, n) = shape(index);
-        plan.push(TensorKind::Weight(index), n, k);
+        let is_layer = index < usize::from(e.layers) * STAGES_PER_LAYER;
+        let row = match manifest.weights {
+            WeightForm::Nibbles if is_layer => {
+                plan.packed.push(k);
+                packed_bytes(k)
+            }
+            _ => k,
+        };
+        plan.push(TensorKind::Weight(index), n, row);
     }
     Ok(local)
 }

@@ -8,8 +8,7 @@ mod classifier;
 mod decoder;
 mod encoder;
 
-use bytes::Bytes;
-use nesa_kernels::nibbles::{packed_bytes, unpack};
+use nesa_kernels::Weight;
 use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
@@ -49,6 +48,10 @@ pub enum TensorKind {
     WordScale,
     /// `[max_tokens, d_model]` of `i32`, position plus segment embedding.
     Position,
+    /// `[d_model]` of `i32`, what the second text of a pair has as segment embedding beyond the first.
+    Segment,
+    /// `[heads, 2 · max_tokens − 1]` of `i32`, what is added to a score by the distance of its tokens.
+    Relative,
     /// `[d_model]` of `i32`; norm index 0 is the embedding's, then two per layer.
     NormGain(usize),
     /// `[d_model]` of `i32`.
@@ -216,22 +219,15 @@ impl Layout {
     /// Whole rows of a stage's weight as they are computed with, `[rows, k]`; `bytes` are the rows as the
     /// payload has them.
     pub fn weight_rows<'a>(&self, stage: usize, bytes: &'a [u8]) -> Cow<'a, [i8]> {
-        let Some(&k) = self.packed.get(stage) else {
-            return Cow::Borrowed(nesa_kernels::as_i8(bytes));
-        };
-        let mut rows = vec![0; bytes.len() / packed_bytes(k).max(1) * k];
-        unpack(bytes, k, &mut rows);
-        Cow::Owned(rows)
+        let k = self.packed.get(stage).copied().unwrap_or_default();
+        self.weight(stage, bytes).bytes(k)
     }
 
-    /// [`Layout::weight_rows`] of bytes that are held anyway: without a copy where rows are not packed.
-    pub(crate) fn held_rows(&self, stage: usize, bytes: Bytes) -> Bytes {
+    /// Whole rows of a stage's weight, as products take them; `bytes` are the rows as the payload has them.
+    pub fn weight<'a>(&self, stage: usize, bytes: &'a [u8]) -> Weight<'a> {
         match self.weight_form(stage) {
-            WeightForm::Bytes => bytes,
-            WeightForm::Nibbles => {
-                let rows = self.weight_rows(stage, &bytes);
-                rows.iter().map(|&w| w as u8).collect::<Vec<u8>>().into()
-            }
+            WeightForm::Bytes => Weight::Bytes(nesa_kernels::as_i8(bytes)),
+            WeightForm::Nibbles => Weight::Nibbles(bytes),
         }
     }
 

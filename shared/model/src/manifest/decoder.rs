@@ -65,13 +65,15 @@ pub struct DecoderConfig {
     pub template_bytes: u32,
 }
 
-/// How weights are kept in a file and on the wire. What is computed with are bytes either way.
+/// How weights are kept, in a file, on the wire and in memory. What products take them for are bytes either
+/// way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WeightForm {
-    /// A byte each (manifest of version 2).
+    /// A byte each.
     #[default]
     Bytes,
-    /// Four bits each and a multiplier for every 32, as [`nesa_kernels::nibbles`] says (version 5).
+    /// Four bits each and a multiplier for every 32, as [`nesa_kernels::nibbles`] says (manifests of
+    /// versions 5 and 7).
     Nibbles,
 }
 

@@ -3,7 +3,7 @@
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
 
-use super::{Name, StageConfig, fixed_record};
+use super::{Name, StageConfig, WeightForm, fixed_record};
 
 /// Most encoder layers a manifest may name.
 pub const MAX_LAYERS: u16 = 128;
@@ -21,6 +21,10 @@ pub struct EncoderManifest {
     pub tokenizer: TokenizerConfig,
     /// What becomes of the last layer's rows.
     pub head: Head,
+    /// How the weights of the layers are kept; those of a head are bytes.
+    pub weights: WeightForm,
+    /// What else the model reads, and how.
+    pub reading: Reading,
     /// Arithmetic of each linear stage, [`STAGES_PER_LAYER`] per layer, then the head's.
     pub stages: Vec<StageConfig>,
     /// Arithmetic of each layer normalisation: the embedding's, then two per layer.
@@ -51,13 +55,31 @@ pub struct EncoderConfig {
 }
 
 /// What becomes of the rows of the last layer. The default, the mean as a unit vector, is a manifest of
-/// version 1; any other one of version 4.
+/// version 1; any other one of version 4, or of version 6 if the [`Reading`] is another too. Version 7, of
+/// weights of four bits, has any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// How the rows become one.
     pub pooling: Pooling,
     /// How that becomes the logits of classes; without it, it is made a unit vector.
     pub classes: Option<ClassesConfig>,
+}
+
+/// What a model reads besides uncased single texts with absolute positions. The default is nothing else,
+/// as in manifests of versions 1 and 4; any other is of version 6, or of version 7 with weights of four bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Whether case and accents stay as they are.
+    pub cased: bool,
+    /// `end` tokens between the texts of a pair, at most 2; without any, the model reads no pairs.
+    pub separators: u8,
+    /// Whether the tokens of a pair's second text have a segment embedding of their own.
+    pub segments: bool,
+    /// Whether scores of attention have a bias by how far apart two tokens are.
+    pub relative: bool,
+    /// Whether a `tokenizer.json` of the model's own, in place of a WordPiece vocabulary, makes the pieces of
+    /// texts.
+    pub brought: bool,
 }
 
 /// How the rows of a text become one.
@@ -95,16 +117,16 @@ pub enum Activation {
     Relu,
 }
 
-/// WordPiece parameters (BERT, uncased).
+/// WordPiece parameters (BERT).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenizerConfig {
-    /// Bytes of the vocabulary: tokens in index order, each ended by a newline.
+    /// Bytes of the vocabulary, tokens in index order, each ended by a newline; or of `tokenizer.json`.
     pub vocab_bytes: u32,
     /// Index of `[UNK]`.
     pub unknown: u32,
-    /// Index of `[CLS]`.
+    /// Index of `[CLS]`, or what begins a text instead.
     pub start: u32,
-    /// Index of `[SEP]`.
+    /// Index of `[SEP]`, or what ends one.
     pub end: u32,
     /// Words of more characters than this become `[UNK]`.
     pub max_word_chars: u16,
@@ -211,10 +233,42 @@ impl TryFrom<RawHead> for Head {
         if stray || (hidden == Some(Activation::Tanh)) != (tanh_entries > 0) {
             return Err(Error::Invalid("manifest", "parts of a head that it does not use"));
         }
-        if head.is_plain() {
-            return Err(Error::Invalid("manifest", "a plain encoder is of version 1"));
-        }
         Ok(head)
+    }
+}
+
+/// Most separators of a pair.
+const MAX_SEPARATORS: u8 = 2;
+
+impl Reading {
+    /// Whether a manifest of version 1 or 4 says the same.
+    pub(super) fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether pairs of texts are read.
+    pub fn pairs(&self) -> bool {
+        self.separators > 0
+    }
+}
+
+fixed_record!(Reading {
+    cased: bool,
+    separators: u8,
+    segments: bool,
+    relative: bool,
+    brought: bool
+});
+
+impl Reading {
+    fn checked(self) -> Result<Self, Error> {
+        if self.separators > MAX_SEPARATORS || (self.segments && !self.pairs()) {
+            return Err(Error::Invalid("manifest", "segments or separators of no pair"));
+        }
+        if self.cased && self.brought {
+            return Err(Error::Invalid("manifest", "the case of a tokenizer of its own"));
+        }
+        Ok(self)
     }
 }
 
@@ -223,8 +277,12 @@ impl Write for EncoderManifest {
         self.name.write(buf);
         self.encoder.write(buf);
         self.tokenizer.write(buf);
-        if !self.head.is_plain() {
+        let form = Form::of(self);
+        if form != Form::Plain {
             RawHead::from(&self.head).write(buf);
+        }
+        if matches!(form, Form::Reading | Form::Nibbles) {
+            self.reading.write(buf);
         }
         self.stages.write(buf);
         self.norms.write(buf);
@@ -233,23 +291,71 @@ impl Write for EncoderManifest {
 
 impl EncodeSize for EncoderManifest {
     fn encode_size(&self) -> usize {
-        let head = if self.head.is_plain() { 0 } else { RawHead::SIZE };
+        let more = match Form::of(self) {
+            Form::Plain => 0,
+            Form::Headed => RawHead::SIZE,
+            Form::Reading | Form::Nibbles => RawHead::SIZE + Reading::SIZE,
+        };
         self.name.encode_size()
             + self.encoder.encode_size()
             + self.tokenizer.encode_size()
-            + head
+            + more
             + self.stages.encode_size()
             + self.norms.encode_size()
     }
 }
 
+/// Which fields an encoder's manifest has; each form has those of the one before and more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Version 1.
+    Plain,
+    /// Version 4: a head.
+    Headed,
+    /// Version 6: a reading.
+    Reading,
+    /// Version 7: a reading, whatever it is, and weights of four bits.
+    Nibbles,
+}
+
+impl Form {
+    /// The one that says just what there is to say.
+    pub(super) fn of(manifest: &EncoderManifest) -> Self {
+        if manifest.weights == WeightForm::Nibbles {
+            return Self::Nibbles;
+        }
+        match (manifest.reading.is_plain(), manifest.head.is_plain()) {
+            (true, true) => Self::Plain,
+            (true, false) => Self::Headed,
+            (false, _) => Self::Reading,
+        }
+    }
+}
+
 impl EncoderManifest {
-    /// Reads the fields of version 1, or of version 4 `with_head`.
-    pub(super) fn read_fields(buf: &mut impl Buf, with_head: bool) -> Result<Self, Error> {
+    /// Reads the fields of a form.
+    pub(super) fn read_fields(buf: &mut impl Buf, form: Form) -> Result<Self, Error> {
         let name = Name::read(buf)?;
         let encoder = EncoderConfig::read(buf)?;
         let tokenizer = TokenizerConfig::read(buf)?;
-        let head = if with_head { RawHead::read(buf)?.try_into()? } else { Head::default() };
+        let head = match form {
+            Form::Plain => Head::default(),
+            Form::Headed | Form::Reading | Form::Nibbles => RawHead::read(buf)?.try_into()?,
+        };
+        if form == Form::Headed && head.is_plain() {
+            return Err(Error::Invalid("manifest", "a plain encoder is of version 1"));
+        }
+        let reading = match form {
+            Form::Plain | Form::Headed => Reading::default(),
+            Form::Reading | Form::Nibbles => Reading::read(buf)?.checked()?,
+        };
+        if form == Form::Reading && reading.is_plain() {
+            return Err(Error::Invalid("manifest", "a reading that versions 1 and 4 have"));
+        }
+        let weights = match form {
+            Form::Nibbles => WeightForm::Nibbles,
+            Form::Plain | Form::Headed | Form::Reading => WeightForm::Bytes,
+        };
         if encoder.layers == 0 || encoder.layers > MAX_LAYERS {
             return Err(Error::Invalid("manifest", "number of layers out of range"));
         }
@@ -258,6 +364,6 @@ impl EncoderManifest {
         let norms = layers * 2 + 1;
         let stages = Vec::read_cfg(buf, &((stages..=stages).into(), ()))?;
         let norms = Vec::read_cfg(buf, &((norms..=norms).into(), ()))?;
-        Ok(Self { name, encoder, tokenizer, head, stages, norms })
+        Ok(Self { name, encoder, tokenizer, head, weights, reading, stages, norms })
     }
 }

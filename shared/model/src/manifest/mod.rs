@@ -16,9 +16,10 @@ pub use decoder::{
     DecoderConfig, DecoderManifest, MAX_DECODER_LAYERS, MAX_END_TOKENS, RmsNormConfig,
     SpecialTokens, WeightForm,
 };
+use encoder::Form;
 pub use encoder::{
     Activation, ClassesConfig, EncoderConfig, EncoderManifest, Head, MAX_LAYERS, NormConfig,
-    Pooling, STAGES_PER_LAYER, TokenizerConfig,
+    Pooling, Reading, STAGES_PER_LAYER, TokenizerConfig,
 };
 
 /// Longest model name, in bytes.
@@ -28,7 +29,8 @@ pub const MAX_NAME_BYTES: usize = 64;
 /// name the family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Manifest {
-    /// Version 1: a BERT encoder with mean pooling; version 4: with another head.
+    /// Version 1: a BERT encoder with mean pooling; version 4: with another head; version 6: with another
+    /// reading; version 7: with weights of four bits.
     Encoder(EncoderManifest),
     /// Version 2: a Llama-type decoder; version 5: with weights of four bits.
     Decoder(DecoderManifest),
@@ -136,13 +138,19 @@ const DECODER_VERSION: u16 = 2;
 const CLASSIFIER_VERSION: u16 = 3;
 const HEADED_ENCODER_VERSION: u16 = 4;
 const NIBBLE_DECODER_VERSION: u16 = 5;
+const READING_ENCODER_VERSION: u16 = 6;
+const NIBBLE_ENCODER_VERSION: u16 = 7;
 
 impl Manifest {
     /// The format version: what a manifest begins with.
     pub fn version(&self) -> u16 {
         match self {
-            Self::Encoder(m) if m.head.is_plain() => ENCODER_VERSION,
-            Self::Encoder(_) => HEADED_ENCODER_VERSION,
+            Self::Encoder(m) => match Form::of(m) {
+                Form::Plain => ENCODER_VERSION,
+                Form::Headed => HEADED_ENCODER_VERSION,
+                Form::Reading => READING_ENCODER_VERSION,
+                Form::Nibbles => NIBBLE_ENCODER_VERSION,
+            },
             Self::Decoder(m) => match m.weights {
                 WeightForm::Bytes => DECODER_VERSION,
                 WeightForm::Nibbles => NIBBLE_DECODER_VERSION,
@@ -178,9 +186,15 @@ impl Read for Manifest {
     type Cfg = ();
     fn read_cfg(buf: &mut impl Buf, _: &()) -> Result<Self, Error> {
         match u16::read(buf)? {
-            version @ (ENCODER_VERSION | HEADED_ENCODER_VERSION) => {
-                let with_head = version == HEADED_ENCODER_VERSION;
-                Ok(Self::Encoder(EncoderManifest::read_fields(buf, with_head)?))
+            ENCODER_VERSION => Ok(Self::Encoder(EncoderManifest::read_fields(buf, Form::Plain)?)),
+            HEADED_ENCODER_VERSION => {
+                Ok(Self::Encoder(EncoderManifest::read_fields(buf, Form::Headed)?))
+            }
+            READING_ENCODER_VERSION => {
+                Ok(Self::Encoder(EncoderManifest::read_fields(buf, Form::Reading)?))
+            }
+            NIBBLE_ENCODER_VERSION => {
+                Ok(Self::Encoder(EncoderManifest::read_fields(buf, Form::Nibbles)?))
             }
             DECODER_VERSION => {
                 Ok(Self::Decoder(DecoderManifest::read_fields(buf, WeightForm::Bytes)?))

@@ -332,22 +332,28 @@ impl<R: CryptoRng> Relay<R> {
         confirmed
     }
 
+    /// Where what a shard is asked belongs.
+    fn place(&self, shard: usize) -> Inputs {
+        let Config { chain, query, model, client_key, .. } = &self.config;
+        Inputs {
+            chain: *chain,
+            query: *query,
+            model: *model,
+            client_key: client_key.public(),
+            shard: u8::try_from(shard).unwrap_or(u8::MAX),
+            salt: self.salt,
+        }
+    }
+
     /// Lays an input out for a shard, signed where a dispute may ask for that: once, for all replicas.
     fn give(&mut self, shard: usize, input: Input, tokens: usize) {
-        let Config { chain, query, model, d_model, client_key, disclose, .. } = &self.config;
+        let place = self.place(shard);
         let Some(one) = self.shards.get_mut(shard) else { return };
+        let Config { d_model, client_key, disclose, .. } = &self.config;
         let mut receipts = Vec::new();
         if *disclose {
-            let place = Inputs {
-                chain: *chain,
-                query: *query,
-                model: *model,
-                client_key: client_key.public(),
-                shard: one.index,
-                salt: self.salt,
-            };
             let position = u32::try_from(one.tokens(usize::MAX)).unwrap_or(u32::MAX);
-            receipts = place.sign(client_key, &input, position, *d_model);
+            receipts = place.sign(client_key, &input, position, *d_model, one.want());
         }
         one.fed.push(Fed { input, tokens, receipts });
     }
@@ -438,12 +444,17 @@ impl<R: CryptoRng> Relay<R> {
             self.pay(1, actions);
         }
         let mut waiting = false;
-        for shard in &mut self.shards {
+        let places: Vec<Inputs> = (0..self.shards.len()).map(|shard| self.place(shard)).collect();
+        let Config { client_key, disclose, .. } = &self.config;
+        for (shard, place) in self.shards.iter_mut().zip(places) {
+            // All replicas were brought so far, and no replica was ever asked for more.
+            let asked = u32::try_from(shard.tokens(shard.furthest())).unwrap_or(u32::MAX);
+            let end = disclose.then(|| place.sign_end(client_key, asked));
             for replica in shard.replicas.iter_mut().filter(|r| !r.done) {
                 let link = Link { shard: shard.index, seat: replica.index };
                 if replica.session.is_ready() {
                     // In a dispute, steps may still be owed: their answers come first.
-                    if let Some(frame) = replica.session.finish(replica.blind) {
+                    if let Some(frame) = replica.session.finish(replica.blind, end) {
                         actions.push(Action::Send { link, frame });
                     }
                 }

@@ -10,6 +10,7 @@ use nesa_crypto::{
 };
 use nesa_model::decoder::ShardPlan;
 use nesa_primitives::{Address, Hash, decode_exact};
+use nesa_trace::End;
 use rand_core::CryptoRng;
 use std::collections::VecDeque;
 use thiserror::Error;
@@ -324,11 +325,11 @@ impl Session {
     }
 
     /// The frame that asks for the commitment; `None` unless the session stands and owes nothing.
-    pub(crate) fn finish(&mut self, blind: Hash) -> Option<Bytes> {
+    pub(crate) fn finish(&mut self, blind: Hash, end: Option<End>) -> Option<Bytes> {
         if !self.owed.is_empty() {
             return None;
         }
-        let frame = self.say(&Request::Finish { blind })?;
+        let frame = self.say(&Request::Finish { blind, end })?;
         if let State::Ready { opener, .. } = std::mem::replace(&mut self.state, State::Over) {
             self.state = State::Finishing { opener };
         }

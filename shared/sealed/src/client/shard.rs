@@ -90,6 +90,8 @@ pub(super) struct Shard {
     pub(super) spares: VecDeque<(u8, Candidate)>,
     /// Steps on which as many replicas as were asked for agree.
     pub(super) confirmed: usize,
+    /// Steps that some replica was sent, also one that is lost by now.
+    reached: usize,
 }
 
 /// What an answer brought: rows for the next shard, or tokens.
@@ -119,6 +121,7 @@ impl Shard {
             replicas: Vec::new(),
             spares: VecDeque::new(),
             confirmed: 0,
+            reached: 0,
         }
     }
 
@@ -157,6 +160,7 @@ impl Shard {
         let receipts = steps.iter().flat_map(|step| step.receipts.iter().copied()).collect();
         let frame = replica.session.step(join(steps), tokens, want, receipts)?;
         replica.sent += count;
+        self.reached = self.reached.max(replica.sent);
         replica.owed.push_back((first, count));
         Some(frame)
     }
@@ -213,9 +217,15 @@ impl Shard {
         self.confirmed
     }
 
-    /// Steps that the furthest replica was sent.
-    pub(super) fn furthest(&self) -> usize {
-        self.replicas.iter().map(|replica| replica.sent).max().unwrap_or_default()
+    /// Steps that the furthest replica was sent. One that is lost counts: it may hold receipts, and may
+    /// commit to what it has.
+    pub(super) const fn furthest(&self) -> usize {
+        self.reached
+    }
+
+    /// What is asked of a step by itself.
+    pub(super) const fn want(&self) -> Want {
+        if self.last { Want::Last } else { Want::Rows }
     }
 
     /// Tokens of the first `steps` steps.

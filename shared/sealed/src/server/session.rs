@@ -10,7 +10,7 @@ use nesa_crypto::{
 use nesa_kernels::decoder::RESIDUAL_LIMIT;
 use nesa_model::decoder::{DecoderModel, Feed, Input as Feeding, KvCache, Logits, Output, choose};
 use nesa_primitives::{Amount, Hash, decode_exact, domain};
-use nesa_trace::{Geometry, Trace, token_bits};
+use nesa_trace::{End, Geometry, Trace, token_bits};
 use thiserror::Error;
 
 use super::{
@@ -52,6 +52,8 @@ pub struct Session {
     /// With consent to disclosure, where the inputs belong, and those that were not taken yet.
     inputs: Option<Inputs>,
     given: Vec<Given>,
+    /// The client's word that it asks for no more.
+    end: Option<End>,
     cancel: Canceller,
     over: bool,
 }
@@ -140,6 +142,12 @@ pub enum ServeError {
     Receipt {
         /// The step.
         seq: u32,
+    },
+    /// An end without the client's word for how many tokens it asked for, where a dispute may ask for it.
+    #[error("no word that {held} tokens were asked for")]
+    End {
+        /// Tokens held.
+        held: usize,
     },
     /// An edit, where one place has one input.
     #[error(
@@ -238,6 +246,7 @@ impl Session {
             trace: Some(trace),
             inputs,
             given: Vec::new(),
+            end: None,
             cancel: Canceller::default(),
             over: false,
         };
@@ -289,7 +298,14 @@ impl Session {
                 self.ledger.credit(voucher);
                 Ok(Received::Quiet)
             }
-            Request::Finish { blind } => {
+            Request::Finish { blind, end } => {
+                if let Some(inputs) = &self.inputs {
+                    let held = self.cache.as_ref().ok_or(ServeError::Order)?.len();
+                    self.end = end.filter(|end| inputs.verify_end(end, held));
+                    if self.end.is_none() {
+                        return Err(ServeError::End { held });
+                    }
+                }
                 let outcome = self.outcome(&blind).ok_or(ServeError::Order)?;
                 let Outcome { blinded_root, served_tokens, .. } = outcome.clone();
                 let Terms { chain, query, role, .. } = &self.terms;
@@ -347,7 +363,7 @@ impl Session {
         })?;
         self.next_seq = seq.checked_add(1).ok_or(wrong("the numbers are used up"))?;
         if let Some((inputs, input)) = self.inputs.zip(given) {
-            if !inputs.verify(&receipts, &input, position, c.d_model as usize) {
+            if !inputs.verify(&receipts, &input, position, c.d_model as usize, want) {
                 return Err(ServeError::Receipt { seq });
             }
             let every = want == Want::All;
@@ -434,6 +450,11 @@ impl Session {
     /// dispute can ask for it. Empty without.
     pub fn take_given(&mut self) -> Vec<Given> {
         std::mem::take(&mut self.given)
+    }
+
+    /// The client's word that it asked for no more, since the last call.
+    pub fn take_end(&mut self) -> Option<End> {
+        self.end.take()
     }
 
     /// What inputs and the trace of this query are salted with; with consent to disclosure.

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use commonware_codec::Encode as _;
 use nesa_chain::{ShardVoucher, committee};
-use nesa_crypto::{SecretKey, seal::Role};
+use nesa_crypto::{
+    SecretKey,
+    seal::{Binding, Role},
+};
 use nesa_primitives::{Address, Amount, Hash, decode_exact};
 use proptest::{collection::vec, prelude::*};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -13,7 +16,8 @@ use crate::{
     Terms,
     client::Misbehaviour,
     float::{
-        Ask, Client, Door, Event, Greeting, MAX_CONTENT, Purpose, Received, Session, Told, root,
+        Ask, Client, Door, Event, FloatOpening, Greeting, MAX_CONTENT, Purpose, Received, Session,
+        Told, root,
     },
     message::Refusal,
 };
@@ -29,8 +33,10 @@ fn node() -> Address {
     node_key().public()
 }
 
-fn purpose(replica: u8) -> Purpose {
-    Purpose { chain: CHAIN, query: QUERY, model: MODEL, node: node(), replica, salt: SALT }
+/// What the node at `seat` is asked: to be replica 1.
+fn purpose(seat: u8) -> Purpose {
+    let (node, replica) = (node(), 1);
+    Purpose { chain: CHAIN, query: QUERY, model: MODEL, node, seat, replica, salt: SALT }
 }
 
 fn terms(seat: u8) -> Terms {
@@ -62,7 +68,7 @@ fn door() -> Door {
 /// Up to the acceptance; the terms may be others than those the client means.
 fn begin(signer: &SecretKey, terms: Terms) -> Result<(Client, Session), Refusal> {
     let mut rng = StdRng::seed_from_u64(2);
-    let (mut client, hello) = Client::start(purpose(1));
+    let (mut client, hello) = Client::start(purpose(terms.role.seat));
     let door = door();
     let Ok(Greeting::Reply(prekey)) = door.receive(&hello) else { panic!("no prekey") };
     let opened = client.receive(&prekey, signer, NOW, &mut rng).unwrap();
@@ -109,6 +115,7 @@ fn a_session_is_for_its_query_client_and_place() {
         Terms { query: Hash::ZERO, ..terms(1) },
         Terms { model: Hash::ZERO, ..terms(1) },
         Terms { chain: Hash::ZERO, ..terms(1) },
+        // Another replica's own seat, and a replica that there is not.
         terms(0),
         Terms { replicas: 1, ..terms(1) },
     ] {
@@ -118,6 +125,45 @@ fn a_session_is_for_its_query_client_and_place() {
     assert_eq!(refused(Terms { max_tokens: 0, ..terms(1) }), Refusal::Unpaid);
     let stranger = SecretKey::from_seed(&[78; 32]);
     assert_eq!(begin(&stranger, terms(1)).err(), Some(Refusal::NotDrawn));
+}
+
+#[test]
+fn a_spare_serves_with_the_clients_word_and_not_without_it() {
+    let (mut client, mut session) = begin(&client_key(), terms(4)).unwrap();
+    let frame = client.say(&Ask::Run(Bytes::new())).unwrap();
+    session.receive(&frame).unwrap();
+    session.complete(Bytes::from_static(b"answer")).unwrap();
+    let pay = client.say(&Ask::Voucher(voucher(PRICE))).unwrap();
+    assert!(matches!(session.receive(&pay), Ok(Received::Paid)), "paid as replica 1");
+    let blind = Hash([8; 32]);
+    let outcome = session.outcome(blind).unwrap();
+    assert_eq!(outcome.replica, 1);
+    let expected = committee::blind(&CHAIN, &QUERY, (0, 1), &outcome.root, &blind);
+    assert_eq!(outcome.blinded_root, expected);
+    let word = committee::Admission { query: QUERY, shard: 0, replica: 1, node: node() };
+    let admission = outcome.admission.expect("the chain asks for it");
+    assert!(word.verify(&client_key().public(), &CHAIN, &admission).is_ok());
+
+    let role = Role { shard: 0, seat: 4 };
+    let (chain, query, model, node, epoch) = (CHAIN, QUERY, MODEL, node(), 7);
+    let binding = Binding { chain, query, model, node, role, epoch };
+    let (key, client) = (client_key(), client_key().public());
+    let good = FloatOpening::sign(&key, &binding, 1, SALT);
+    assert!(good.verify(&client, &binding).is_ok());
+    let stranger = FloatOpening::sign(&SecretKey::from_seed(&[78; 32]), &binding, 1, SALT);
+    for bad in [
+        FloatOpening { admission: None, ..good.clone() },
+        FloatOpening { replica: 0, ..good.clone() },
+        FloatOpening { admission: Some(good.signature), ..good.clone() },
+        FloatOpening { salt: Hash::ZERO, ..good.clone() },
+        stranger,
+    ] {
+        assert!(bad.verify(&client, &binding).is_err());
+    }
+    // A replica's own node needs no word, and another's gets none.
+    let own = Binding { role: Role { shard: 0, seat: 1 }, ..binding };
+    assert_eq!(FloatOpening::sign(&key, &own, 1, SALT).admission, None);
+    assert!(good.verify(&client, &own).is_err());
 }
 
 #[test]

@@ -431,7 +431,13 @@ fn place(artifact: &Artifact, salt: Hash) -> crate::receipts::Inputs {
 fn where_a_dispute_may_come_no_input_is_taken_without_its_receipt() {
     let artifact = model(2);
     let good = |pair: &Pair, input: &Input, position| {
-        place(&artifact, pair.node.salt().unwrap()).sign(&client_key(), input, position, 32)
+        place(&artifact, pair.node.salt().unwrap()).sign(
+            &client_key(),
+            input,
+            position,
+            32,
+            Want::Last,
+        )
     };
     let disclosed = || open(&artifact, &[0, 2], LINK, |t| t.disclose = true).unwrap();
     type Bend = fn(&mut Vec<nesa_crypto::Signature>);
@@ -452,6 +458,14 @@ fn where_a_dispute_may_come_no_input_is_taken_without_its_receipt() {
         let frame = pair.client.step(tokens(3), 3, Want::Last, receipts).unwrap();
         assert_eq!(pair.give(&frame).err(), Some(ServeError::Receipt { seq: 0 }));
     }
+    // Receipts for the logits of all tokens where those of the last are asked for, and for none.
+    for want in [Want::All, Want::Rows] {
+        let mut pair = disclosed();
+        let place = place(&artifact, pair.node.salt().unwrap());
+        let receipts = place.sign(&client_key(), &tokens(3), 0, 32, want);
+        let frame = pair.client.step(tokens(3), 3, Want::Last, receipts).unwrap();
+        assert_eq!(pair.give(&frame).err(), Some(ServeError::Receipt { seq: 0 }));
+    }
     // What was receipted is kept; and a place that has an input keeps it.
     let mut pair = disclosed();
     let receipts = good(&pair, &tokens(3), 0);
@@ -464,6 +478,35 @@ fn where_a_dispute_may_come_no_input_is_taken_without_its_receipt() {
     assert!(pair.node.take_given().is_empty());
     let edit = pair.client.truncate(1).unwrap();
     assert_eq!(pair.give(&edit).err(), Some(ServeError::Edit { tokens: 1 }));
+
+    // It ends with the client's word for how many tokens there were, and with no other.
+    let begun = || {
+        let mut pair = disclosed();
+        let frame = pair.client.step(tokens(3), 3, Want::Last, good(&pair, &tokens(3), 0)).unwrap();
+        let reply = pair.give(&frame).unwrap();
+        pair.take(&reply).unwrap();
+        pair
+    };
+    let of = |pair: &Pair| place(&artifact, pair.node.salt().unwrap());
+    let stranger = SecretKey::from_seed(&[201; 32]);
+    for kind in 0..4 {
+        let mut pair = begun();
+        let place = of(&pair);
+        let end = match kind {
+            0 => None,
+            1 => Some(place.sign_end(&client_key(), 2)),
+            2 => Some(place.sign_end(&stranger, 3)),
+            _ => Some(crate::receipts::Inputs { shard: 1, ..place }.sign_end(&client_key(), 3)),
+        };
+        let frame = pair.client.finish(Hash([5; 32]), end).unwrap();
+        assert_eq!(pair.give(&frame).err(), Some(ServeError::End { held: 3 }), "kind {kind}");
+        assert!(pair.node.take_end().is_none());
+    }
+    let mut pair = begun();
+    let end = of(&pair).sign_end(&client_key(), 3);
+    let frame = pair.client.finish(Hash([5; 32]), Some(end)).unwrap();
+    pair.give(&frame).unwrap();
+    assert_eq!(pair.node.take_end(), Some(end));
 
     // Without consent nothing is asked for and nothing is kept.
     let mut pair = open(&artifact, &[0, 2], LINK, |_| ()).unwrap();

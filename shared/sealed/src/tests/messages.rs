@@ -52,7 +52,11 @@ fn requests() -> impl Strategy<Value = Request> {
                 ShardVoucher::sign(&client_key(), &CHAIN, QUERY, (1, 2), node, Amount(total));
             Request::Voucher(voucher)
         }),
-        any::<[u8; 32]>().prop_map(|blind| Request::Finish { blind: Hash(blind) }),
+        (any::<[u8; 32]>(), proptest::option::of(any::<u32>())).prop_map(|(blind, tokens)| {
+            let signature = client_key().sign(COMMITMENT_TAG, &CHAIN, &[]);
+            let end = tokens.map(|tokens| nesa_trace::End { tokens, signature });
+            Request::Finish { blind: Hash(blind), end }
+        }),
     ]
 }
 

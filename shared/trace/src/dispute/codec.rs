@@ -1,10 +1,40 @@
 //! Bytes of a dispute's state.
 
-use commonware_codec::{EncodeSize, Error, Read, ReadExt, Write};
+use commonware_codec::{Encode, EncodeSize, Error, FixedSize, Read, ReadExt, Write};
 
-use super::{Dispute, Stage};
+use nesa_primitives::decode_exact;
+
+use super::{Decision, Dispute, Grounds, Ruling, Stage};
 use crate::program::SLOT_BITS;
 use crate::tree::MAX_TOKEN_BITS;
+
+/// Bits of the ruling in a decision's byte; the grounds lie above.
+const RULING_BITS: u32 = 4;
+
+/// One byte.
+impl Write for Decision {
+    fn write(&self, buf: &mut impl bytes::BufMut) {
+        let tag = |bytes: bytes::Bytes| bytes.first().copied().unwrap_or_default();
+        buf.put_u8(tag(self.ruling.encode()) | (tag(self.grounds.encode()) << RULING_BITS));
+    }
+}
+
+impl FixedSize for Decision {
+    const SIZE: usize = 1;
+}
+
+impl Read for Decision {
+    type Cfg = ();
+    fn read_cfg(buf: &mut impl commonware_codec::Buf, _: &()) -> Result<Self, Error> {
+        let byte = u8::read(buf)?;
+        let (ruling, grounds) = (byte & ((1 << RULING_BITS) - 1), byte >> RULING_BITS);
+        let wrong = |_| Error::InvalidEnum(byte);
+        Ok(Self {
+            ruling: decode_exact::<Ruling>(&[ruling], &()).map_err(wrong)?,
+            grounds: decode_exact::<Grounds>(&[grounds], &()).map_err(wrong)?,
+        })
+    }
+}
 
 impl Write for Stage {
     fn write(&self, buf: &mut impl bytes::BufMut) {
@@ -42,9 +72,15 @@ impl Write for Stage {
                 slot.write(buf);
                 claim.write(buf);
             }
-            Self::Done { ruling } => {
+            Self::Done { decision } => {
                 buf.put_u8(5);
-                ruling.write(buf);
+                decision.write(buf);
+            }
+            Self::Asked { token, slot, digests } => {
+                buf.put_u8(6);
+                token.write(buf);
+                slot.write(buf);
+                digests.iter().for_each(|digest| digest.write(buf));
             }
         }
     }
@@ -58,7 +94,8 @@ impl EncodeSize for Stage {
             Self::Row { .. } => 14 + 64,
             Self::Sum { .. } => 22 + 16,
             Self::Opening { claim, .. } => 6 + claim.encode_size(),
-            Self::Done { .. } => 1,
+            Self::Done { decision } => decision.encode_size(),
+            Self::Asked { .. } => 6 + 64,
         }
     }
 }
@@ -102,7 +139,12 @@ impl Read for Stage {
                 slot: ReadExt::read(buf)?,
                 claim: ReadExt::read(buf)?,
             },
-            5 => Self::Done { ruling: ReadExt::read(buf)? },
+            5 => Self::Done { decision: ReadExt::read(buf)? },
+            6 => Self::Asked {
+                token: ReadExt::read(buf)?,
+                slot: ReadExt::read(buf)?,
+                digests: [ReadExt::read(buf)?, ReadExt::read(buf)?],
+            },
             other => return Err(Error::InvalidEnum(other)),
         })
     }

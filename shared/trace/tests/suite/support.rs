@@ -205,6 +205,7 @@ pub(crate) fn drive(lab: &Lab, players: &mut [Player<'_>; 2]) -> (Ruling, Course
             trace: players[0].trace,
             rows: players[0].rows,
             receipt: &|_| None,
+            end: None,
         };
         let slice = party.manifest_slice().unwrap();
         Dispute::open(&context, &slice, |_| Some(layers), TOKEN_BITS).unwrap()
@@ -217,6 +218,7 @@ pub(crate) fn drive(lab: &Lab, players: &mut [Player<'_>; 2]) -> (Ruling, Course
         course.stages.push(match before {
             Stage::Tree { .. } => "tree",
             Stage::Input { .. } => "input",
+            Stage::Asked { .. } => "asked",
             Stage::Row { .. } => "row",
             Stage::Sum { .. } => "sum",
             Stage::Opening { .. } => "opening",
@@ -232,10 +234,12 @@ pub(crate) fn drive(lab: &Lab, players: &mut [Player<'_>; 2]) -> (Ruling, Course
             let (trace, has_receipts) = (player.trace, player.has_receipts);
             let receipt = |token| {
                 let digest = trace.digest(token, 0)?;
-                has_receipts.then(|| context.sign_receipt(&client(), token, &digest))
+                let logits = trace.digest(token, trace.geometry().head_slot()).is_some();
+                has_receipts.then(|| context.sign_receipt(&client(), token, digest, logits))
             };
-            let party =
-                Party { header, pieces: &pieces, trace, rows: player.rows, receipt: &receipt };
+            let end = has_receipts.then(|| context.sign_end(&client(), trace.len() as u32));
+            let (rows, receipt) = (player.rows, &receipt);
+            let party = Party { header, pieces: &pieces, trace, rows, receipt, end };
             let answer = party.answer(&dispute);
             if let Some(answer) = (player.manner)(&dispute, answer) {
                 course.longest = course.longest.max(answer.encode().len());

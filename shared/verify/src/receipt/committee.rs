@@ -10,10 +10,10 @@ use nesa_chain::{
     committee::ShardCommittee,
     fees,
     params::Params,
-    query::{Agreement, QueryRecord, Sealed, ShardCommit},
+    query::{Agreement, DisputeEntry, QueryRecord, Sealed, ShardCommit},
 };
 use nesa_primitives::{Address, Amount, Hash};
-use nesa_trace::Side;
+use nesa_trace::{Decision, Grounds, Side};
 use serde::Serialize;
 
 /// What no payment receipt of a committee's query shows, whatever its checks say.
@@ -133,7 +133,7 @@ fn check_commit(
     }
     let convicted = sealed.disputes.iter().any(|dispute| {
         let is = |number: u8, side| {
-            number == replica && dispute.ruling.is_some_and(|ruling| ruling.convicts(side))
+            number == replica && dispute.ruling().is_some_and(|ruling| ruling.convicts(side))
         };
         dispute.shard == shard && (is(dispute.left, Side::Left) || is(dispute.right, Side::Right))
     });
@@ -250,6 +250,31 @@ pub(super) fn summaries(sealed: &Sealed) -> Vec<ShardSummary> {
         .collect()
 }
 
+/// How a dispute ended and what that rests on, in words.
+fn how(dispute: &DisputeEntry) -> String {
+    let (left, right) = (dispute.left, dispute.right);
+    let Some(Decision { ruling, grounds }) = dispute.decision else {
+        return "not decided yet".to_owned();
+    };
+    let who = match ruling {
+        Ruling::LeftLies => format!("replica {left} lied"),
+        Ruling::RightLies => format!("replica {right} lied"),
+        Ruling::BothLie => "both lied".to_owned(),
+        Ruling::Undecided => "nobody is shown to have lied".to_owned(),
+        Ruling::ClientLies => "the client had signed two askings for one place".to_owned(),
+    };
+    let why = match (grounds, ruling) {
+        (Grounds::Opening, _) => "the validators computed the disputed value again from an opening",
+        (Grounds::Silence, Ruling::Undecided) => "whoever could have shown more was silent",
+        (Grounds::Silence, _) => {
+            "it did not answer in time, and the other did; nothing was computed"
+        }
+        (Grounds::Receipts, _) => "both replicas showed its signatures",
+        (Grounds::Form, _) => "by the form of what the replicas said; nothing was computed",
+    };
+    format!("{who} ({why})")
+}
+
 /// What the committee showed, in words.
 pub(super) fn notes(sealed: &Sealed) -> Vec<String> {
     let replicas = sealed.terms.replicas;
@@ -261,7 +286,7 @@ pub(super) fn notes(sealed: &Sealed) -> Vec<String> {
                 "{revealed} of {replicas} replicas of shard {number} revealed the same trace, {root}"
             ),
             ("client-lied", _) => {
-                format!("the client gave the replicas of shard {number} different inputs")
+                format!("the client asked the replicas of shard {number} for different things")
             }
             ("mismatch", _) => format!("the replicas of shard {number} revealed different traces"),
             _ => format!("too few replicas of shard {number} revealed a trace: {revealed}"),
@@ -269,15 +294,8 @@ pub(super) fn notes(sealed: &Sealed) -> Vec<String> {
     });
     let rulings = sealed.disputes.iter().map(|dispute| {
         let (shard, left, right) = (dispute.shard, dispute.left, dispute.right);
-        let how = match dispute.ruling {
-            None => "not decided yet",
-            Some(Ruling::LeftLies) => "the first lied, or fell silent",
-            Some(Ruling::RightLies) => "the second lied, or fell silent",
-            Some(Ruling::BothLie) => "both lied",
-            Some(Ruling::Undecided) => "nobody is shown to have lied",
-            Some(Ruling::ClientLies) => "the client had signed two inputs for one place",
-        };
-        format!("the validators ruled on replicas {left} and {right} of shard {shard}: {how}")
+        let how = how(dispute);
+        format!("replicas {left} and {right} of shard {shard} disputed: {how}")
     });
     shards.chain(rulings).collect()
 }
@@ -357,7 +375,7 @@ mod tests {
                 let (total, earned, height) = (Amount(1), Amount(1), u64::MAX);
                 paid(s).unvouched = Some(Unvouched { total, earned, height });
             }),
-            ("no ruling", |s| s.disputes.iter_mut().for_each(|d| d.ruling = None)),
+            ("no ruling", |s| s.disputes.iter_mut().for_each(|d| d.decision = None)),
             ("a dispute with itself", |s| s.disputes[0].right = s.disputes[0].left),
             ("a dispute without consent", |s| s.terms.disclose = false),
         ];

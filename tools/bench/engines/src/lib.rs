@@ -32,7 +32,7 @@ pub fn model(bytes: Vec<u8>) -> Result<Model, String> {
 
 /// The embedding of [`ids`], fixed point.
 pub fn embed_ids(model: &Model, tokens: usize) -> Result<Vec<i32>, String> {
-    let batch = [TokenIds { ids: ids(tokens), truncated: false }];
+    let batch = [TokenIds { ids: ids(tokens), second: None, truncated: false }];
     let run = EncoderRun::start(model, &batch).map_err(|e| e.to_string())?;
     let mut out = run.run(&PlainEngine(model)).map_err(|e| e.to_string())?;
     Ok(out.pop().map(|e| e.values).unwrap_or_default())

@@ -10,6 +10,7 @@
 //! checks with a vector of its own nothing rests on this. It protects the node: an honest volunteer does
 //! not sign what its hardware got wrong.
 
+use nesa_kernels::dot_u32;
 use rand_core::Rng;
 
 /// The secret vectors of one weight.
@@ -38,12 +39,8 @@ impl Audit {
     pub(crate) fn passes(&self, share: &[u32], product: &[u32], rows: usize) -> bool {
         let (n, k) = (self.r.len(), self.s.len());
         let shaped = share.len() == rows * k && product.len() == rows * n;
-        let dot = |a: &[u32], b: &[u32]| {
-            let terms = a.iter().zip(b).map(|(a, b)| a.wrapping_mul(*b));
-            terms.fold(0, u32::wrapping_add)
-        };
         let mut all = share.chunks_exact(k).zip(product.chunks_exact(n));
-        shaped && all.all(|(x, y)| dot(&self.s, x) == dot(&self.r, y))
+        shaped && all.all(|(x, y)| dot_u32(&self.s, x) == dot_u32(&self.r, y))
     }
 }
 

@@ -1,11 +1,12 @@
-//! Which processor computes an answer: an accelerator, where there is one and it holds the weights, or
-//! the kernels of the processor itself.
+//! Which processor computes an answer: an accelerator, where there is one and it holds the weights, threads
+//! that each hold a slice of them, or the kernels of the processor itself.
 //!
 //! # Design
 //!
 //! ```text
 //! Job ─▶ placed on the accelerator? ─yes─▶ queue ─▶ one batch at a time ─▶ audit ─▶ answer
 //!          └─no, lost, wrong or late──────────────▶ kernels of the processor ─────▶ answer
+//!                                                      (in slices, with [`pool`])
 //! ```
 //!
 //! Weights are placed once, stage after stage, up to the memory the operator allows; what has no room stays
@@ -18,7 +19,9 @@
 
 mod accelerator;
 mod audit;
+mod pool;
 mod queue;
+mod slices;
 mod standing;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod tests;
@@ -39,6 +42,8 @@ use nesa_primitives::Hash;
 use zeroize::Zeroizing;
 
 pub use accelerator::{Accelerator, Beside, Failed, Product};
+pub(crate) use pool::Stock;
+pub use pool::{PoolStanding, Slices, Team, Threads, Workers};
 pub use standing::Standing;
 
 pub(crate) use queue::PATIENCE;
@@ -59,13 +64,15 @@ pub(crate) struct Processors {
     placed: HashMap<(Hash, u16), Placed>,
     queue: Option<Queue>,
     standing: Watch,
+    threads: Threads,
     counters: Arc<Counters>,
 }
 
 impl Processors {
     /// The kernels of the processor alone.
-    pub(crate) fn alone(counters: Arc<Counters>) -> Self {
-        Self { placed: HashMap::new(), queue: None, standing: Watch::default(), counters }
+    pub(crate) fn alone(threads: Threads, counters: Arc<Counters>) -> Self {
+        let standing = Watch::default();
+        Self { placed: HashMap::new(), queue: None, standing, threads, counters }
     }
 
     /// Brings up to `memory` bytes of weights to the accelerator, whose standing is kept in `standing`. The
@@ -73,31 +80,31 @@ impl Processors {
     pub(crate) async fn beside(
         (accelerator, memory): (Arc<dyn Accelerator>, u64),
         models: &HashMap<Hash, (ExactModel, Lane)>,
+        threads: Threads,
         counters: Arc<Counters>,
         standing: Watch,
     ) -> (Self, Guard) {
         standing.lock().stages = models.values().map(|(_, lane)| lane.stages().len() as u32).sum();
         let (queue, task) = Queue::new(accelerator.clone(), standing.clone(), counters.clone());
         let mut processors =
-            Self { placed: HashMap::new(), queue: Some(queue), standing, counters };
+            Self { placed: HashMap::new(), queue: Some(queue), standing, threads, counters };
         for (digest, (model, lane)) in models {
             for stage in lane.stages() {
                 let (n, k) = (stage.n as usize, stage.k as usize);
                 let id = stage.id;
                 let bytes = accelerator.footprint(n, k);
                 let used = processors.standing().bytes;
-                if used.saturating_add(bytes) > memory
-                    || model.weights(nesa_model::StageId(id)).len() != n * k
-                {
+                if used.saturating_add(bytes) > memory || !Weights::weights(model, id).holds(n, k) {
                     continue;
                 }
                 let weight = processors.placed.len() as u32;
                 let of = model.clone();
                 let audit = task::compute(move || {
-                    Audit::new(Weights::weights(&of, id), n, k, &mut random::rng())
+                    Audit::new(&Weights::weights(&of, id).bytes(k), n, k, &mut random::rng())
                 });
                 let audit = audit.await;
-                let loading = accelerator.load(weight, Weights::weights(model, id), n, k);
+                let bytes_of = Weights::weights(model, id).bytes(k);
+                let loading = accelerator.load(weight, &bytes_of, n, k);
                 match timeout(PATIENCE, loading).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => {
@@ -131,6 +138,10 @@ impl Processors {
         if job.is_narrow() {
             let (stage, rows) = (job.stage().id, job.rows() as usize);
             if let Some(product) = self.accelerated((*digest, stage), job.share(), rows).await {
+                return job.finish(product);
+            }
+            let key = (*digest, stage);
+            if let Some(product) = self.threads.product(key, model, job.share(), rows).await {
                 return job.finish(product);
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{
 };
 
 use nesa_kernels::reference::matmul_mask_u32;
+use nesa_masked::Lane;
 use nesa_model::toy::{self, ToyConfig};
 use nesa_platform::BoxFuture;
 
@@ -118,9 +119,12 @@ impl Set {
         let (digest, models) = models();
         let device = Device::new(way);
         let counters = Arc::new(Counters::default());
+        let stock = Stock::Opened(Arc::new(models.clone()));
+        let threads = Threads::counted(stock, counters.clone());
         let standing = Watch::of(device.name());
+        let beside = (device.clone() as Arc<dyn Accelerator>, memory);
         let (processors, guard) =
-            Processors::beside((device.clone(), memory), &models, counters, standing).await;
+            Processors::beside(beside, &models, threads, counters, standing).await;
         Self { digest, models, device, processors, _guard: guard }
     }
 
@@ -132,8 +136,8 @@ impl Set {
         let share: Vec<u32> =
             (0..rows * k).map(|i| (i as u32).wrapping_mul(0x9e37_79b9) ^ 0x8000_0000).collect();
         let mut right = vec![0; rows * n];
-        let w = model.weights(nesa_model::StageId(stage.id));
-        matmul_mask_u32(w, &share, n, k, rows, &mut right);
+        let w = model.weights(nesa_model::StageId(stage.id)).bytes(k);
+        matmul_mask_u32(&w, &share, n, k, rows, &mut right);
         (self.processors.accelerated((self.digest, stage.id), &share, rows).await, right)
     }
 

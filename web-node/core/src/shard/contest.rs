@@ -4,6 +4,11 @@
 //! another root revealed ─▶ OpenDispute ─▶ answer each round by its end ─▶ the other is late: CloseDispute
 //!                                                                     └▶ opening, judged ─▶ ruling
 //! ```
+//!
+//! All that is owed is said at once. Nothing of it has a nonce, so no other transaction of the operator, and
+//! no other dispute, stands in its way.
+
+use std::time::Duration;
 
 use nesa_chain::{
     action::{Action, AnswerDispute, CloseDispute, OpenDispute, Pair},
@@ -13,7 +18,7 @@ use nesa_chain::{
     query::{DisputeRecord, QueryRecord, Sealed},
 };
 use nesa_light::AskError;
-use nesa_platform::time;
+use nesa_platform::time::{self, Instant};
 use nesa_trace::Side;
 
 use super::{
@@ -26,6 +31,8 @@ use crate::fault::Fault;
 /// The replica with the higher number leaves opening to the other for so long, in ms: a dispute is opened
 /// once.
 const COURTESY_MS: u64 = 2_000;
+/// What is ready is said when computing more has taken so long: nothing waits for an answer that takes long.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a node prepared for the disputes of one session.
 #[derive(Default)]
@@ -42,7 +49,8 @@ pub(super) enum Brief {
 }
 
 impl OnChain {
-    /// What the node has to say next in a dispute of its replica; `None` when it is not its turn.
+    /// What the node has to say now in the disputes of its replica, what is due first first; nothing when it
+    /// is not its turn.
     pub(super) async fn contest(
         &self,
         entry: &Entry,
@@ -50,41 +58,50 @@ impl OnChain {
         sealed: &Sealed,
         windows: &Windows,
         brief: &mut Brief,
-    ) -> Result<Option<Action>, AskError> {
-        let now = time::now_ms();
-        let Some(last) = windows.dispute_ms else { return Ok(None) };
+    ) -> Result<Vec<Action>, AskError> {
+        let (now, started) = (time::now_ms(), Instant::now());
+        let Some(last) = windows.dispute_ms else { return Ok(Vec::new()) };
         let silent = matches!(self.fault, Some(Fault::LieAndHush { .. }));
         if silent || now <= windows.reveal_ms.saturating_add(LATE_MS) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let Entry { query, shard, replica, .. } = *entry;
-        for dispute in sealed.disputes.iter().filter(|d| d.shard == shard && d.ruling.is_none()) {
+        let (mut said, mut owing) = (Vec::new(), Vec::new());
+        for dispute in sealed.disputes.iter().filter(|d| d.shard == shard && d.ruling().is_none()) {
             let (left, right) = (dispute.left, dispute.right);
             let Some(side) = side(replica, left, right) else { continue };
             let pair = Pair { query, shard, left, right };
             let key = keys::dispute(&query, shard, left, right);
             let (running, _) = self.light().record::<DisputeRecord>(key, "dispute", floor).await?;
-            let Some(DisputeRecord { dispute, round_ms }) = running else { continue };
+            let Some(DisputeRecord { dispute, round, round_ms }) = running else { continue };
             let owed = dispute.awaits(side);
             if now > round_ms.saturating_add(LATE_MS) {
                 // Who has answered wins by the other's silence; who has not says nothing.
                 if !owed {
-                    return Ok(Some(Action::CloseDispute(CloseDispute { pair })));
+                    said.push(Action::CloseDispute(CloseDispute { pair }));
                 }
-            } else if owed && let Some(defence) = self.brief(entry, record, brief).await {
-                match defence.answer(&self.shelf, &dispute, side).await {
-                    Ok(answer) => {
-                        return Ok(Some(Action::AnswerDispute(AnswerDispute { pair, answer })));
-                    }
-                    Err(error) => tracing::warn!(%error, %query, shard, replica, "no answer"),
+            } else if owed {
+                owing.push((round_ms, pair, round, side, dispute));
+            }
+        }
+        owing.sort_by_key(|(round_ms, pair, ..)| (*round_ms, *pair));
+        for (_, pair, round, side, dispute) in owing {
+            if !said.is_empty() && started.elapsed() > PATIENCE {
+                return Ok(said);
+            }
+            let Some(defence) = self.brief(entry, record, brief).await else { break };
+            match defence.answer(&self.shelf, &dispute, side).await {
+                Ok(answer) => {
+                    said.push(Action::AnswerDispute(AnswerDispute { pair, round, answer }));
                 }
+                Err(error) => tracing::warn!(%error, %query, shard, replica, "no answer"),
             }
         }
         if now > last {
-            return Ok(None);
+            return Ok(said);
         }
         let Some(mine) = sealed.commit(shard, replica).filter(|mine| !mine.liar) else {
-            return Ok(None);
+            return Ok(said);
         };
         for other in sealed.commits.iter().filter(|c| c.shard == shard && !c.liar) {
             let differs = other.root.is_some() && mine.root.is_some() && other.root != mine.root;
@@ -95,16 +112,16 @@ impl OnChain {
             if !differs || known || waits || sealed.disputes.len() >= MAX_DISPUTES {
                 continue;
             }
-            let Some(defence) = self.brief(entry, record, brief).await else { return Ok(None) };
+            let Some(defence) = self.brief(entry, record, brief).await else { break };
             match defence.manifest() {
                 Ok(manifest) => {
                     let pair = Pair { query, shard, left, right };
-                    return Ok(Some(Action::OpenDispute(OpenDispute { pair, manifest })));
+                    said.push(Action::OpenDispute(OpenDispute { pair, manifest }));
                 }
                 Err(error) => tracing::warn!(%error, %query, shard, replica, "no dispute"),
             }
         }
-        Ok(None)
+        Ok(said)
     }
 
     /// The session's run, computed again the first time.

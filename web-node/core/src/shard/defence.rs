@@ -3,14 +3,15 @@
 use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use nesa_chain::limits::MAX_REPLICAS;
 use nesa_crypto::Signature;
 use nesa_model::Header;
 use nesa_platform::{storage::StorageError, task};
 use nesa_primitives::Hash;
 use nesa_sealed::server::{Given, replay};
 use nesa_trace::{
-    Answer, Dispute, Geometry, Keep, Party, PartyError, Rows, Side, Slice, Stage, Trace, keep_for,
-    token_bits,
+    Answer, Dispute, End, Geometry, Keep, Party, PartyError, Receipt, Rows, Side, Slice, Stage,
+    Trace, keep_for, token_bits,
 };
 
 use super::{
@@ -50,11 +51,13 @@ pub(crate) struct Defence {
     header: Arc<Header>,
     salt: Hash,
     given: Arc<Vec<Given>>,
-    receipts: BTreeMap<u32, Signature>,
+    /// For each token, whether its logits were asked for, and the client's word.
+    receipts: BTreeMap<u32, (bool, Signature)>,
+    /// The client's word for how many tokens it asked for.
+    end: Option<End>,
     trace: Trace,
-    /// Rows of one token, and what its attention looked at.
-    rows: Rows,
-    kept_for: Option<(u32, u16)>,
+    /// For each row in dispute: those of its token, and what its attention looked at.
+    rows: BTreeMap<(u32, u16), Rows>,
     pieces: BTreeMap<usize, Bytes>,
     fault: Option<Fault>,
 }
@@ -88,17 +91,21 @@ impl Defence {
         }
         let mut receipts = BTreeMap::new();
         for step in &given {
-            receipts.extend((step.position..).zip(step.receipts.iter().copied()));
+            let (count, last) = (step.receipts.len(), desk.model().gives_logits());
+            let wanted = |i| last && (step.every || i + 1 == count);
+            let tokens = (step.position..).zip(step.receipts.iter().copied().enumerate());
+            receipts.extend(tokens.map(|(token, (i, signature))| (token, (wanted(i), signature))));
         }
+        let end = kept.end.filter(|end| usize::try_from(end.tokens) == Ok(trace.len()));
         Ok(Self {
             model,
             desk,
             header,
             salt,
             receipts,
+            end,
             trace,
-            rows: Rows::new(),
-            kept_for: None,
+            rows: BTreeMap::new(),
             given: Arc::new(given),
             pieces: BTreeMap::new(),
             fault,
@@ -112,17 +119,22 @@ impl Defence {
     pub(crate) fn manifest(&self) -> Result<Slice, DefenceError> {
         let header = self.header.bytes().clone();
         let pieces = |index| (index == 0).then(|| header.clone());
-        Ok(self.party(&pieces).manifest_slice()?)
+        Ok(self.party(&pieces, &Rows::new()).manifest_slice()?)
     }
 
-    fn party<'a>(&'a self, pieces: &'a dyn Fn(usize) -> Option<Bytes>) -> Party<'a> {
+    fn party<'a>(
+        &'a self,
+        pieces: &'a dyn Fn(usize) -> Option<Bytes>,
+        rows: &'a Rows,
+    ) -> Party<'a> {
         Party {
             header: &self.header,
             pieces,
             trace: &self.trace,
-            rows: &self.rows,
+            rows,
             // Those were answered with before.
             receipt: &|_| None,
+            end: None,
         }
     }
 
@@ -136,17 +148,24 @@ impl Defence {
         dispute: &Dispute,
         side: Side,
     ) -> Result<Answer, DefenceError> {
-        if let Stage::Input { token, .. } = dispute.stage {
-            let receipt = self.receipts.get(&token).copied();
-            return Ok(Answer::Receipt(receipt.ok_or(PartyError::Receipt { token })?));
+        if matches!(dispute.stage, Stage::Input { .. } | Stage::Asked { .. }) {
+            let receipt = |token: u32| {
+                let (logits, signature) = *self.receipts.get(&token)?;
+                let digest = self.trace.digest(token, 0)?;
+                Some(Receipt { digest, logits, signature })
+            };
+            let rows = Rows::new();
+            let party = self.party(&|_| None, &rows);
+            return Ok(Party { receipt: &receipt, end: self.end, ..party }.answer(dispute)?);
         }
-        if let Some(about) = row_of(&dispute.stage)
-            && self.kept_for != Some(about)
-        {
+        let about = row_of(&dispute.stage);
+        if let Some(about) = about.filter(|about| !self.rows.contains_key(about)) {
             let (given, lie) = (self.given.clone(), self.fault.and_then(Fault::lie));
             let ran = rerun(&self.desk, self.salt, given, lie, Some(about)).await;
-            (_, self.rows) = ran.ok_or(DefenceError::Root)?;
-            self.kept_for = Some(about);
+            if self.rows.len() >= MAX_REPLICAS {
+                self.rows.clear();
+            }
+            self.rows.insert(about, ran.ok_or(DefenceError::Root)?.1);
         }
         for _ in 0..MAX_PIECES {
             let missed = Cell::new(None);
@@ -161,7 +180,9 @@ impl Defence {
                     }
                     piece
                 };
-                self.party(&pieces).answer(dispute)
+                let none = Rows::new();
+                let rows = about.and_then(|about| self.rows.get(&about)).unwrap_or(&none);
+                self.party(&pieces, rows).answer(dispute)
             };
             match (answered, missed.take()) {
                 (Ok(mut answer), _) => {

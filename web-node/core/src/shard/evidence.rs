@@ -1,5 +1,5 @@
 //! What a node keeps of a session so that it can defend what it computed: the inputs it was given, and the
-//! client's receipts for them. From these it computes everything else again.
+//! client's word for them and for what it asked. From these it computes everything else again.
 //!
 //! Only where the user agreed that a dispute discloses a piece; encrypted on disk under the store's key;
 //! within a limit over all sessions; erased when no dispute can ask for it any more. It is written before
@@ -14,6 +14,7 @@ use commonware_codec::{Buf, Encode as _, EncodeSize, Error, RangeCfg, Read, Read
 use nesa_platform::storage::{StorageError, Store};
 use nesa_primitives::{Hash, decode_exact};
 use nesa_sealed::{message::Limits, server::Given};
+use nesa_trace::End;
 
 /// The namespace in the store.
 const SPACE: &str = "shard-evidence";
@@ -31,6 +32,8 @@ pub struct Kept {
     pub d_model: u16,
     /// The steps.
     pub given: Vec<Given>,
+    /// The client's word for how many tokens it asked for, if it has come.
+    pub end: Option<End>,
 }
 
 impl Write for Kept {
@@ -40,12 +43,13 @@ impl Write for Kept {
         self.layers.1.write(buf);
         self.d_model.write(buf);
         self.given.write(buf);
+        self.end.write(buf);
     }
 }
 
 impl EncodeSize for Kept {
     fn encode_size(&self) -> usize {
-        32 + 6 + self.given.encode_size()
+        32 + 6 + self.given.encode_size() + self.end.encode_size()
     }
 }
 
@@ -57,7 +61,8 @@ impl Read for Kept {
         let d_model = u16::read(buf)?;
         let limits = Limits::of_width(d_model.into());
         let given = Vec::read_cfg(buf, &(RangeCfg::new(0..=MAX_STEPS), limits))?;
-        Ok(Self { salt, layers, d_model, given })
+        let end = Option::read(buf)?;
+        Ok(Self { salt, layers, d_model, given, end })
     }
 }
 
@@ -105,7 +110,7 @@ impl Evidence {
     /// # Errors
     /// [`StorageError`].
     pub(crate) async fn append(&self, place: &str, kept: &Kept) -> Result<(), StorageError> {
-        if kept.given.is_empty() {
+        if kept.given.is_empty() && kept.end.is_none() {
             return Ok(());
         }
         let chunk = self.shares().get(place).map_or(0, |share| share.chunks);
@@ -135,6 +140,7 @@ impl Evidence {
                         return Ok(None);
                     }
                     before.given.extend(kept.given);
+                    before.end = kept.end.or(before.end);
                 }
             }
         }
@@ -189,7 +195,7 @@ mod tests {
         let receipt = SecretKey::from_seed(&[9; 32]).sign("test", &Hash::ZERO, &[1]);
         let receipts = vec![receipt; tokens.len()];
         let given = Given { position, input: Input::Tokens(tokens), every: false, receipts };
-        Kept { salt: Hash([4; 32]), layers: (1, 3), d_model: 32, given: vec![given] }
+        Kept { salt: Hash([4; 32]), layers: (1, 3), d_model: 32, given: vec![given], end: None }
     }
 
     fn run<T>(work: impl Future<Output = T>) -> T {
@@ -218,7 +224,12 @@ mod tests {
             assert_eq!(again.load("a-0-1").await.unwrap(), Some(whole));
             assert_eq!(again.load("b-0-1").await.unwrap(), None);
             again.append("a-0-1", &kept(3, vec![4])).await.unwrap();
-            assert_eq!(again.load("a-0-1").await.unwrap().unwrap().given.len(), 3);
+            let signature = SecretKey::from_seed(&[9; 32]).sign("test", &Hash::ZERO, &[2]);
+            let end = Some(End { tokens: 4, signature });
+            let last = Kept { given: Vec::new(), end, ..kept(4, vec![]) };
+            again.append("a-0-1", &last).await.unwrap();
+            let whole = again.load("a-0-1").await.unwrap().unwrap();
+            assert_eq!((whole.given.len(), whole.end), (3, end));
             again.erase("a-0-1").await.unwrap();
             assert!(store.list(SPACE).await.unwrap().is_empty());
             assert!(again.reserve("c-0-1", 1 << 20), "its room is free again");

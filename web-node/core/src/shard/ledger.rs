@@ -8,12 +8,12 @@
 //! node that is killed and started again goes on where it stopped. Each step looks at the proven record
 //! first and does what is still missing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use commonware_codec::Encode as _;
-use futures::lock::Mutex as AsyncMutex;
+use futures::{future::join_all, lock::Mutex as AsyncMutex};
 use nesa_chain::{
-    action::{Action, ClaimServed, ClaimShard, CommitShard, Lane, Reveal, SeedBytes},
+    action::{Action, ClaimServed, ClaimShard, CommitShard, Lane, Place, Reveal, SeedBytes},
     committee::{self, DRAW_DELAY_VIEWS, Windows},
     fees, keys,
     query::{Agreement, QueryRecord},
@@ -52,6 +52,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long a node waits for what it said in a dispute to be in a block, before it looks again: several
 /// tries fit a round.
 const DISPUTE_WAIT: Duration = Duration::from_millis(2_500);
+/// How often the fee of what is said in a dispute doubles, each time that no block took it: a bond is worth
+/// more than a place in the next block.
+const MAX_RAISES: u32 = 10;
 /// Block time runs a little behind this device's clock: a window is entered so much later, in ms.
 pub(super) const LATE_MS: u64 = 300;
 
@@ -76,6 +79,8 @@ pub(crate) struct OnChain {
 /// What to do next about a session.
 enum Next {
     Send(Action),
+    /// What is owed in disputes: none of it waits for another.
+    Say(Vec<Action>),
     Wait(Amount),
     Over(Amount),
 }
@@ -273,6 +278,8 @@ impl OnChain {
         let mut brief = Brief::default();
         // What this node has said is in every record from this height on.
         let mut floor = 0;
+        // How often it was said in vain.
+        let mut tries = BTreeMap::new();
         loop {
             let seen = self.light().height();
             let next = match self.next(&entry, floor, &mut brief).await {
@@ -296,12 +303,14 @@ impl OnChain {
                         }
                         Ok(height) => {
                             floor = height;
-                            if matches!(name, "open-dispute" | "opening" | "close-dispute") {
-                                let Entry { query, shard, replica, .. } = &entry;
-                                tracing::info!(name, %query, shard, replica, "in a dispute");
-                            }
                             continue;
                         }
+                    }
+                }
+                Next::Say(actions) => {
+                    if let Some(height) = self.say(&entry, actions, &mut tries).await {
+                        floor = floor.max(height);
+                        continue;
                     }
                 }
                 Next::Wait(_) => {}
@@ -317,18 +326,57 @@ impl OnChain {
         }
     }
 
-    /// Sends, and waits for the block; its height. What is said in a dispute is given up early: of two
-    /// openings only one is taken, and the next round does not wait.
-    async fn send(&self, action: Action) -> Result<u64, AskError> {
-        let limit = match action {
-            Action::OpenDispute(_) | Action::AnswerDispute(_) | Action::CloseDispute(_) => {
-                DISPUTE_WAIT
+    /// Says all that is owed in disputes, each by itself: what no block takes holds nothing else up, and is
+    /// said again for a higher fee. The height from which what was taken is in every record, if anything was.
+    async fn say(
+        &self,
+        entry: &Entry,
+        actions: Vec<Action>,
+        tries: &mut BTreeMap<Place, u32>,
+    ) -> Option<u64> {
+        let Entry { query, shard, replica, .. } = entry;
+        let said = actions.into_iter().map(|action| {
+            let (place, name) = (action.place(), name(&action));
+            let raises = place.and_then(|place| tries.get(&place)).copied().unwrap_or(0);
+            async move {
+                match self.say_one(action, raises).await {
+                    Ok(height) => {
+                        if matches!(name, "open-dispute" | "opening" | "close-dispute") {
+                            tracing::info!(name, %query, shard, replica, "in a dispute");
+                        }
+                        (place, Some(height))
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, name, %query, "not taken");
+                        (place, None)
+                    }
+                }
             }
-            _ => INCLUSION_LIMIT,
-        };
+        });
+        let mut floor = None;
+        for (place, height) in join_all(said).await {
+            if let (Some(place), None) = (place, height) {
+                *tries.entry(place).or_insert(0) += 1;
+            }
+            floor = floor.max(height);
+        }
+        floor
+    }
+
+    /// Given up early: of two openings only one is taken, and the next round does not wait.
+    async fn say_one(&self, action: Action, raises: u32) -> Result<u64, AskError> {
+        let least = self.accounts.params().await?.min_tx_fee;
+        let fee = Amount(least.0.saturating_mul(1 << raises.min(MAX_RAISES)));
+        let signed = self.accounts.send(&self.operator, action, fee).await?;
+        let included = self.light().wait_included(&signed, DISPUTE_WAIT).await?;
+        Ok(included.header.header.height())
+    }
+
+    /// Sends, and waits for the block; its height.
+    async fn send(&self, action: Action) -> Result<u64, AskError> {
         let fee = self.accounts.params().await?.min_tx_fee;
         let signed = self.accounts.send(&self.operator, action, fee).await?;
-        match self.light().wait_included(&signed, limit).await {
+        match self.light().wait_included(&signed, INCLUSION_LIMIT).await {
             Ok(included) => Ok(included.header.header.height()),
             Err(error) => {
                 // It may have been dropped: do not build on its nonce.
@@ -354,13 +402,12 @@ impl OnChain {
         if !record.status.is_open() || now > windows.close_ms.saturating_add(60_000) {
             return Ok(Next::Over(earned));
         }
-        if let Some(action) =
-            self.contest(entry, (&record, floor), &sealed, &windows, brief).await?
-        {
-            return Ok(Next::Send(action));
+        let owed = self.contest(entry, (&record, floor), &sealed, &windows, brief).await?;
+        if !owed.is_empty() {
+            return Ok(Next::Say(owed));
         }
         if windows.dispute_ms.is_none_or(|last| now > last.saturating_add(LATE_MS))
-            && sealed.disputes.iter().all(|d| d.ruling.is_some() || d.shard != shard)
+            && sealed.disputes.iter().all(|d| d.ruling().is_some() || d.shard != shard)
             && !matches!(brief, Brief::Over)
         {
             self.forget(&entry.key()).await;

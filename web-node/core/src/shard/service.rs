@@ -417,9 +417,9 @@ impl Service {
             return;
         };
         let Ok(d_model) = u16::try_from(model.d_model) else { return };
-        let given = session.take_given();
-        if !given.is_empty() {
-            let kept = Kept { salt, layers: (start, end), d_model, given };
+        let (given, asked) = (session.take_given(), session.take_end());
+        if !given.is_empty() || asked.is_some() {
+            let kept = Kept { salt, layers: (start, end), d_model, given, end: asked };
             self.ledger.keep(proven, kept).await;
         }
     }

@@ -11,13 +11,14 @@ use futures::lock::Mutex as AsyncMutex;
 use nesa_light::models::{ModelStore, ModelStoreError, PieceSource};
 use nesa_model::{
     Artifact, Header, ModelError,
-    decoder::{DecoderModel, Shard, ShardError},
+    artifact::PieceError,
+    decoder::{DecoderModel, ShardError},
 };
 use nesa_platform::{storage::Store, task};
 use nesa_primitives::Hash;
 
 use super::{desk::Desk, seat::Device};
-use crate::metrics::Counters;
+use crate::{metrics::Counters, models::Source};
 
 /// Shards that may be loaded at once, beside those that sessions still use.
 const KEPT: usize = 4;
@@ -34,6 +35,9 @@ pub enum ShelfError {
     /// The pieces are not those of a possible model.
     #[error(transparent)]
     Open(#[from] ModelError),
+    /// A piece cannot be read where it lies.
+    #[error(transparent)]
+    Piece(#[from] PieceError),
     /// The pieces cannot be had.
     #[error(transparent)]
     Fetch(#[from] ModelStoreError),
@@ -43,8 +47,8 @@ type Place = (Hash, usize, usize);
 
 /// The shards of a node.
 pub struct Shelf {
-    /// Models that are here whole.
-    whole: HashMap<Hash, Artifact>,
+    /// Models whose pieces are here.
+    whole: HashMap<Hash, Arc<Source>>,
     /// Models whose shards are fetched when a query needs them.
     fetched: Vec<Hash>,
     store: ModelStore,
@@ -69,11 +73,23 @@ impl Shelf {
         store: Store,
         sources: Vec<Arc<dyn PieceSource>>,
     ) -> Self {
+        let whole = whole.into_iter().map(|artifact| Source::new(Arc::new(artifact)));
+        let whole = whole.map(|source| (source.header().digest(), source)).collect();
+        Self { fetched, sources, ..Self::empty(whole, store) }
+    }
+
+    /// A shelf over models whose pieces are here.
+    pub(crate) fn over(sources: Vec<Arc<Source>>, store: Store) -> Self {
+        let whole = sources.into_iter().map(|source| (source.header().digest(), source)).collect();
+        Self::empty(whole, store)
+    }
+
+    fn empty(whole: HashMap<Hash, Arc<Source>>, store: Store) -> Self {
         Self {
-            whole: whole.into_iter().map(|artifact| (artifact.digest(), artifact)).collect(),
-            fetched,
+            whole,
+            fetched: Vec::new(),
             store: ModelStore::new(store),
-            sources,
+            sources: Vec::new(),
             live: Mutex::default(),
             kept: Mutex::default(),
             loading: AsyncMutex::new(()),
@@ -102,9 +118,12 @@ impl Shelf {
             return Ok(desk);
         }
         let shard = match self.whole.get(model) {
-            Some(artifact) => {
-                let shard = Shard::of_artifact(artifact, layers)?;
-                task::compute(move || DecoderModel::open_shard(&shard)).await?
+            Some(source) => {
+                let source = source.clone();
+                let opened = task::compute(move || -> Result<_, ShelfError> {
+                    Ok(DecoderModel::open_shard(&source.shard(layers)?)?)
+                });
+                opened.await?
             }
             None if self.fetched.contains(model) => {
                 self.store.shard(model, layers, &self.sources, &|_| {}).await?
@@ -131,7 +150,7 @@ impl Shelf {
     /// [`ShelfError`].
     pub(crate) async fn header(&self, model: &Hash) -> Result<Arc<Header>, ShelfError> {
         match self.whole.get(model) {
-            Some(artifact) => Ok(artifact.header().clone()),
+            Some(source) => Ok(source.header().clone()),
             None => Ok(self.store.header(model, &self.sources).await?),
         }
     }
@@ -147,7 +166,7 @@ impl Shelf {
         index: usize,
     ) -> Result<Bytes, ShelfError> {
         match self.whole.get(model) {
-            Some(artifact) => artifact.piece(index).ok_or(ShelfError::Model(*model)),
+            Some(source) => Ok(source.piece(index)?),
             None => Ok(self.store.piece(header, index, &self.sources).await?),
         }
     }

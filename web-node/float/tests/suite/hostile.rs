@@ -67,6 +67,33 @@ fn limits_hold() {
     assert!(matches!(graph.run(&x), Err(FloatError::Values { max: 20_000, .. })));
 }
 
+/// What shapes tell is known before anything is computed.
+#[test]
+fn a_run_that_would_compute_too_much_is_refused() {
+    let bytes = file("encoder");
+    for operations in [1u64, 100_000] {
+        let limits = Limits { operations, ..Limits::default() };
+        let mut graph = Graph::open(&bytes, limits).expect("the file is small");
+        let x = inputs(&graph, 1);
+        let refused = graph.run(&x);
+        let Err(FloatError::Operations { got, max, .. }) = refused else { panic!("{refused:?}") };
+        assert!(max == operations && got > max, "{got}");
+    }
+    // Four times the tokens are more than four times the operations: the estimate follows the shapes.
+    let counted = |tokens| {
+        let limits = Limits { operations: 1, ..Limits::default() };
+        let mut graph = Graph::open(&bytes, limits).expect("the file is small");
+        let mut recipe = super::recipe();
+        recipe.dimensions.insert("tokens".to_owned(), tokens);
+        let x = nesa_float::inputs::make(&graph, &recipe, 1).expect("small");
+        match graph.run(&x) {
+            Err(FloatError::Operations { got, .. }) => got,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(counted(64) > counted(16), "{} and {}", counted(64), counted(16));
+}
+
 /// A size that stands in the file as a number: nothing of that size is set aside.
 #[test]
 fn a_graph_that_asks_for_too_much_memory_is_refused() {

@@ -2,7 +2,9 @@
 
 use super::{MODELS, file, inputs, open};
 use nesa_fingerprint::Statistics;
-use nesa_float::{Data, FloatError, Graph, Limits, TAPS, Tensor, inputs::make, model_digest};
+use nesa_float::{
+    Data, FloatError, Graph, Limits, TAPS, Tensor, TensorError, inputs::make, model_digest,
+};
 
 #[test]
 fn every_model_runs_and_two_runs_are_equal() {
@@ -105,7 +107,7 @@ fn inputs_that_do_not_fit_are_named() {
     assert!(graph.run(&[beyond, good[1].clone()]).is_err());
     assert!(matches!(
         Tensor::new("x", &[2, 3], Data::F32(vec![0.0; 5])),
-        Err(FloatError::Count { got: 5, .. })
+        Err(TensorError::Count { got: 5, .. })
     ));
     graph.run(&good).expect("still runs");
 }

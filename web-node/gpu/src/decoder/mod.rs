@@ -263,7 +263,7 @@ impl Stage {
         if got > allowed {
             return Err(DecoderError::Large { stage: index, got, allowed });
         }
-        let weights = gpu.upload(w, spec.n, spec.k)?;
+        let weights = gpu.upload(&w.bytes(spec.k), spec.n, spec.k)?;
         let pairs = scaling.multiplier.iter().zip(scaling.bias);
         let to = gpu.words(pairs.flat_map(|(m, b)| [*m, b.cast_unsigned()]));
         let norm = model.norm(id);

@@ -1,5 +1,6 @@
 //! What the page is shown of a query of the sealed lane: its ladder, its standing and its money.
 
+use nesa_chain::query::Settlement;
 use nesa_light::sealed::{Looked, SealedOutcome, Standing as LightStanding, Told};
 use nesa_messages::{
     JobPhase, JobView, Problem, SealedDispute, SealedNode, Standing, Step, StepId, StepState, Unes,
@@ -14,13 +15,13 @@ use crate::progress::life;
 const AFTER_MS: u64 = 6_000;
 
 /// Sets one rung of a view.
-pub(super) fn rung(view: &mut JobView, step: Step) {
+pub(crate) fn rung(view: &mut JobView, step: Step) {
     if let Some(slot) = view.ladder.iter_mut().find(|slot| slot.id == step.id) {
         *slot = step;
     }
 }
 
-pub(super) fn verified(id: StepId, who: &str, detail: String, evidence: serde_json::Value) -> Step {
+pub(crate) fn verified(id: StepId, who: &str, detail: String, evidence: serde_json::Value) -> Step {
     let (who, state) = (who.to_owned(), StepState::Verified);
     Step { who, state, detail, evidence, ..Step::pending(id) }
 }
@@ -34,10 +35,11 @@ pub(super) fn disagree() -> Problem {
     )
 }
 
-/// Whether something is still to be learnt about a query of this device in the sealed lane.
-pub(super) fn is_open(view: &JobView) -> bool {
+/// Whether something is still to be learnt about a query of this device in the sealed or the float lane.
+pub(crate) fn is_open(view: &JobView) -> bool {
     let returned = view.cost.as_ref().is_some_and(|cost| cost.returned.is_some());
-    view.sealed.is_some() && !view.imported && view.query.is_some() && !returned
+    let followed = view.sealed.is_some() || view.float.is_some();
+    followed && !view.imported && view.query.is_some() && !returned
 }
 
 /// The query of a view, what its nodes told, and whether they agreed on all of it.
@@ -56,7 +58,7 @@ pub(super) fn known(view: &JobView) -> (Option<Hash>, Vec<Told>, bool) {
     (query, told.collect(), whole)
 }
 
-pub(super) fn paid(view: &mut JobView, query: &Hash, escrow: Amount) {
+pub(crate) fn paid(view: &mut JobView, query: &Hash, escrow: Amount) {
     view.query = Some(query.to_string());
     let evidence = json!({ "query": query, "escrow": escrow });
     let detail = format!("{} NES held for this query", Unes(escrow.0));
@@ -172,13 +174,19 @@ pub(super) fn traces(view: &mut JobView, looked: &Looked, now_ms: u64) {
 }
 
 /// What the chain shows of the money.
-pub(super) fn money(view: &mut JobView, looked: &Looked) {
+pub(crate) fn money(
+    view: &mut JobView,
+    claimed: Amount,
+    escrow: Amount,
+    close_ms: u64,
+    settlement: Option<&Settlement>,
+) {
     let cost = view.cost.get_or_insert_default();
-    cost.escrowed = Unes(looked.escrow.0);
-    cost.paid = Unes(looked.claimed.0);
-    cost.held = Unes(looked.escrow.0.saturating_sub(looked.claimed.0));
-    cost.returns_ms = Some(looked.windows.close_ms as f64);
-    let Some(settlement) = &looked.settlement else { return };
+    cost.escrowed = Unes(escrow.0);
+    cost.paid = Unes(claimed.0);
+    cost.held = Unes(escrow.0.saturating_sub(claimed.0));
+    cost.returns_ms = Some(close_ms as f64);
+    let Some(settlement) = settlement else { return };
     if cost.returned.is_some() {
         return;
     }
@@ -188,12 +196,12 @@ pub(super) fn money(view: &mut JobView, looked: &Looked) {
     view.progress.phase = JobPhase::Finished;
     let detail = format!(
         "{} paid, {} returned, {} burned",
-        looked.claimed.in_nes(),
+        claimed.in_nes(),
         settlement.returned.in_nes(),
         settlement.burned.in_nes()
     );
     let evidence = json!({
-        "claimed": looked.claimed, "returned": settlement.returned, "burned": settlement.burned,
+        "claimed": claimed, "returned": settlement.returned, "burned": settlement.burned,
         "height": settlement.height,
     });
     rung(view, verified(StepId::Settled, "the chain", detail, evidence));

@@ -66,7 +66,7 @@ fn one(input: &InputInfo, value: &Value) -> Result<Tensor> {
             Data::Bool(all.collect::<Option<_>>().ok_or_else(|| not("true and false"))?)
         }
     };
-    Tensor::new(&input.name, &shape, data).map_err(unusable)
+    Tensor::new(&input.name, &shape, data).map_err(|error| unusable(error.into()))
 }
 
 fn flatten<'a>(

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use nesa_compiler::calibration_texts;
 use nesa_compiler::decoder::{
     DecoderOptions, Llama, TextFiles, compile_decoder, compile_decoder_file, evaluate_decoder,
 };
 use nesa_compiler::eval::CORPUS;
+use nesa_compiler::{Options as EncoderOptions, calibration_texts};
 use nesa_kernels::sample::Sampling;
 use nesa_model::decoder::{DecoderModel, SAMPLING_SEED_BYTES, WriteRequest, Writing, Written};
 use nesa_model::manifest::WeightForm;
@@ -137,7 +137,7 @@ fn calibration_sequences(parameters: usize) -> usize {
     (WORK / parameters.max(1) / SEQUENCE).max(8)
 }
 
-/// Bits of the weights of a decoder's layers.
+/// Bits of the weights of a model's layers.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Bits {
     /// A byte each.
@@ -153,12 +153,19 @@ impl Bits {
         matches!(self, Self::Eight)
     }
 
-    pub(super) fn options(self, max_tokens: Option<usize>) -> DecoderOptions {
-        let weights = match self {
+    fn form(self) -> WeightForm {
+        match self {
             Self::Eight => WeightForm::Bytes,
             Self::Four => WeightForm::Nibbles,
-        };
-        DecoderOptions { max_tokens, weights, ..DecoderOptions::default() }
+        }
+    }
+
+    pub(super) fn options(self, max_tokens: Option<usize>) -> DecoderOptions {
+        DecoderOptions { max_tokens, weights: self.form(), ..DecoderOptions::default() }
+    }
+
+    pub(super) fn encoder(self) -> EncoderOptions {
+        EncoderOptions { weights: self.form(), ..EncoderOptions::default() }
     }
 }
 
@@ -230,7 +237,7 @@ pub(super) fn evaluate(
 }
 
 /// Bits of the layers' weights in a file.
-fn weight_bits(artifact: &Artifact) -> u8 {
+pub(super) fn weight_bits(artifact: &Artifact) -> u8 {
     match artifact.header().layout().weight_form(0) {
         WeightForm::Bytes => 8,
         WeightForm::Nibbles => 4,

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::Result;
-use nesa_compiler::{Options, compile, compile_with, eval, source::Bert};
+use nesa_compiler::{Options, Reader, compile, compile_with, eval, source::Bert};
 use nesa_model::{Artifact, Embedding, Model as Exact};
 use serde_json::{Value, json};
 
-use super::{advance, unusable};
+use super::{advance, decoder::weight_bits, unusable};
 use crate::{
     failure::{Code, Failure},
     node::model,
@@ -15,10 +15,11 @@ use crate::{
 };
 
 /// Compiles a checkpoint to a file.
-pub(super) fn compile_file(dir: &Path, out: &Path) -> Result<Value> {
+pub(super) fn compile_file(dir: &Path, out: &Path, options: &Options) -> Result<Value> {
     let bar = output::progress(Some(1), "compiling");
     let shown = bar.clone();
-    let summary = compile(dir, out, |progress| advance(&shown, progress)).map_err(unusable)?;
+    let summary = compile(dir, out, options, |progress| advance(&shown, progress));
+    let summary = summary.map_err(unusable)?;
     bar.finish_and_clear();
     Ok(json!({
         "file": out,
@@ -34,6 +35,7 @@ pub(super) fn evaluate(
     path: &Path,
     original: Option<&Path>,
     texts: Option<usize>,
+    options: &Options,
 ) -> Result<Value> {
     let folder = match (path.is_dir(), original) {
         (true, _) => path,
@@ -43,8 +45,7 @@ pub(super) fn evaluate(
     let bert = Bert::load(folder).map_err(unusable)?;
     let bar = output::progress(Some(1), "compiling");
     let artifact = if path.is_dir() {
-        compile_with(&bert, &Options::default(), &mut |progress| advance(&bar, progress))
-            .map_err(unusable)?
+        compile_with(&bert, options, &mut |progress| advance(&bar, progress)).map_err(unusable)?
     } else {
         model::open(path)?
     };
@@ -60,6 +61,8 @@ pub(super) fn evaluate(
         bar.finish_and_clear();
         let mut object = serde_json::to_value(accuracy)?;
         object["digest"] = json!(artifact.digest());
+        object["bytes"] = json!(artifact.file_len());
+        object["weight_bits"] = json!(weight_bits(&artifact));
         return Ok(object);
     }
     let accuracy = eval::evaluate(&bert, &exact, texts, progress).map_err(unusable)?;
@@ -88,6 +91,8 @@ fn accuracy_object(accuracy: &eval::Accuracy, artifact: &Artifact, against: &str
     let mut object = serde_json::to_value(accuracy)?;
     object["against"] = json!(against);
     object["digest"] = json!(artifact.digest());
+    object["bytes"] = json!(artifact.file_len());
+    object["weight_bits"] = json!(weight_bits(artifact));
     Ok(object)
 }
 
@@ -113,7 +118,7 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
         .collect();
     Ok(json!({
         "file": file,
-        "family": "encoder",
+        "family": header.manifest().family(),
         "digest": artifact.digest(),
         "name": exact.name(),
         "bytes": artifact.file_len(),
@@ -127,16 +132,25 @@ pub(super) fn info(file: &Path, artifact: &Artifact) -> Result<Value> {
         "vocabulary": encoder.vocab,
         "max_tokens": encoder.max_tokens,
         "labels": exact.labels(),
+        "cased": exact.reading().cased,
+        "pairs": exact.reading().pairs(),
         "lanes": if lane.is_ok() { vec!["masked"] } else { Vec::new() },
         "stages": stages,
     }))
 }
 
 /// What a model makes of a text.
-fn read(file: &Path, text: &str) -> Result<(Artifact, Exact, Embedding)> {
+fn read(file: &Path, text: &str, pair: Option<&str>) -> Result<(Artifact, Exact, Embedding)> {
     let artifact = model::open(file)?;
     let exact = Exact::open(&artifact)?;
-    let ids = exact.tokenizer().encode(text);
+    let reader = Reader::of(&exact).map_err(unusable)?;
+    let ids = match pair {
+        None => reader.encode(text).map_err(unusable)?,
+        Some(pair) => reader.encode_pair(text, pair).map_err(unusable)?.ok_or_else(|| {
+            let message = format!("{} reads single texts", exact.name());
+            Failure::new(Code::Usage, message, "leave --pair out")
+        })?,
+    };
     let result = eval::embed_exact(&exact, &[ids]).into_iter().next();
     let result = result
         .ok_or_else(|| Failure::new(Code::Usage, "the text has no tokens", "write some of it"))?;
@@ -144,8 +158,8 @@ fn read(file: &Path, text: &str) -> Result<(Artifact, Exact, Embedding)> {
 }
 
 /// The class of a text, and the logits of all.
-pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
-    let (artifact, exact, result) = read(file, text)?;
+pub(super) fn classify(file: &Path, text: &str, pair: Option<&str>) -> Result<Value> {
+    let (artifact, exact, result) = read(file, text, pair)?;
     let labels = exact.labels();
     if labels.is_empty() {
         let message = format!("{} embeds texts and has no classes", exact.name());
@@ -156,6 +170,8 @@ pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
         "class": best,
         "label": labels.get(best),
         "logits": result.to_f32(),
+        "probabilities": nesa_model::probabilities(&result.values),
+        "labels": labels,
         "tokens": result.tokens,
         "truncated": result.truncated,
         "digest": artifact.digest(),
@@ -164,7 +180,7 @@ pub(super) fn classify(file: &Path, text: &str) -> Result<Value> {
 
 /// The unit vector of a text.
 pub(super) fn embed(file: &Path, text: &str) -> Result<Value> {
-    let (artifact, exact, result) = read(file, text)?;
+    let (artifact, exact, result) = read(file, text, None)?;
     if !exact.labels().is_empty() {
         let message = format!("{} classifies texts and embeds none", exact.name());
         return Err(Failure::new(Code::Usage, message, "use `nesa model classify`").into());

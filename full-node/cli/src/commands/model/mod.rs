@@ -59,7 +59,7 @@ enum Action {
         /// Longest sequence of a decoder, if shorter than the checkpoint's.
         #[arg(long, value_name = "N")]
         max_tokens: Option<NonZeroUsize>,
-        /// Bits of the weights of a decoder's layers: 8, or 4 for half the size at some loss.
+        /// Bits of the weights of a decoder's or encoder's layers: 8, or 4 for half the size at some loss.
         #[arg(long, value_name = "BITS", default_value = "8")]
         weights: decoder::Bits,
         #[command(flatten)]
@@ -81,7 +81,7 @@ enum Action {
         /// Held-out text for a decoder, one passage per line, instead of the built-in corpus.
         #[arg(long, value_name = "FILE")]
         text: Option<PathBuf>,
-        /// Bits of the weights when a decoder's folder is compiled to be compared.
+        /// Bits of the weights when a folder is compiled to be compared.
         #[arg(long, value_name = "BITS", default_value = "8")]
         weights: decoder::Bits,
         #[command(flatten)]
@@ -103,6 +103,9 @@ enum Action {
         /// A text, for a model that classifies texts.
         #[arg(long, value_name = "TEXT")]
         text: Option<String>,
+        /// The other text of a pair, for a model that reads pairs.
+        #[arg(long, value_name = "TEXT", requires = "text")]
+        pair: Option<String>,
         #[command(flatten)]
         how: Pictures,
     },
@@ -157,9 +160,9 @@ impl Model {
     pub(crate) fn run(self) -> Result<()> {
         let object = match &self.action {
             Action::Compile { dir, weights, .. }
-                if !weights.are_bytes() && !decoder::is_checkpoint(dir) =>
+                if !weights.are_bytes() && classifier::is_onnx(dir) =>
             {
-                let message = "only a decoder's weights can be kept in 4 bits";
+                let message = "an image classifier's weights cannot be kept in 4 bits";
                 return Err(Failure::new(Code::Usage, message, "leave --weights out").into());
             }
             Action::Compile { dir, out, calibration, .. } if classifier::is_onnx(dir) => {
@@ -171,7 +174,9 @@ impl Model {
                 let max_tokens = max_tokens.map(NonZeroUsize::get);
                 decoder::compile_file(dir, out, &weights.options(max_tokens))?
             }
-            Action::Compile { dir, out, .. } => encoder::compile_file(dir, out)?,
+            Action::Compile { dir, out, weights, .. } => {
+                encoder::compile_file(dir, out, &weights.encoder())?
+            }
             Action::Eval { path, original, texts, text, weights, held_out } => {
                 let folder = original.as_deref().unwrap_or(path);
                 if classifier::is_onnx(folder) {
@@ -181,7 +186,10 @@ impl Model {
                     let options = weights.options(None);
                     decoder::evaluate(folder, compiled, text.as_deref(), *texts, &options)?
                 } else {
-                    encoder::evaluate(path, original.as_deref(), *texts)?
+                    {
+                        let options = weights.encoder();
+                        encoder::evaluate(path, original.as_deref(), *texts, &options)?
+                    }
                 }
             }
             Action::Generate { file, what, how, threads } => {
@@ -191,7 +199,9 @@ impl Model {
                 }
                 object
             }
-            Action::Classify { file, text: Some(text), .. } => encoder::classify(file, text)?,
+            Action::Classify { file, text: Some(text), pair, .. } => {
+                encoder::classify(file, text, pair.as_deref())?
+            }
             Action::Classify { file, image, how, .. } => {
                 classifier::classify(file, image.as_deref().unwrap_or(Path::new("")), how)?
             }

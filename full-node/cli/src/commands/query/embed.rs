@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
@@ -38,12 +38,7 @@ pub(super) struct Embed {
 
 impl Embed {
     pub(super) async fn run(self) -> Result<()> {
-        let mut texts = self.text.clone();
-        for file in &self.file {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            texts.push(text);
-        }
+        let texts = session::texts(&self.text, &self.file)?;
         if texts.is_empty() {
             return Err(Failure::new(
                 Code::Usage,

@@ -1,16 +1,14 @@
 //! `nesa query float`: an ONNX model run by several nodes, whose agreement is statistical evidence.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;
-use nesa_fingerprint::{Calibration, Decision, Demand, Run, agree};
-use nesa_float::{
-    Answer, Limits,
-    web::{decode_answer, encode_inputs},
-};
-use nesa_light::float::{FloatOptions, FloatOutcome};
+use nesa_fingerprint::{Answer, Calibration, Decision, Demand, decide};
+use nesa_float::{Limits, web::encode_inputs};
+use nesa_light::float::{FloatEvent, FloatOptions, FloatOutcome};
+use nesa_primitives::Amount;
 use serde_json::{Value, json};
 
 use super::{
@@ -94,14 +92,19 @@ impl Float {
             replicas: self.replicas,
             max_fee: self.common.max_fee,
             deadline: self.common.deadline(),
+            listener: Arc::new(|_: FloatEvent| {}),
         };
-        let needed = queries.float_cost(&model, &options).await.map_err(session::failed)?;
+        let quote = queries.float_quote(&model, &options).await.map_err(session::failed)?;
+        let needed = [quote.escrow, quote.draw_fee, quote.tx_fee];
+        let needed = needed.into_iter().try_fold(Amount::ZERO, Amount::checked_add);
+        let needed = needed.context("the price is beyond all money")?;
         session::fund(&queries, key.public(), needed).await?;
         let bar = output::progress(None, "asking");
         let mut decided = None;
         let bytes = Bytes::from(encode_inputs(&inputs));
         let asked = queries.ask_float(&model, &key, bytes, &options, |answers| {
-            let (decision, answer) = decide(&calibration, &demand, answers);
+            let limits = Limits::default().tensors();
+            let (decision, answer) = decide(&calibration, &demand, &limits, answers);
             let agree = members(&decision);
             let paid = (0..answers.len()).map(|place| agree.contains(&place)).collect();
             decided = Some((decision, answer));
@@ -167,6 +170,9 @@ impl Float {
         for (name, words) in rates.as_object().into_iter().flatten() {
             eprintln!("    {name}: {}", words.as_str().unwrap_or_default());
         }
+        for lost in &outcome.replaced {
+            eprintln!("  node {}: {}; a spare took its place", lost.node, lost.reason);
+        }
         for replica in &outcome.replicas {
             let words = match (&replica.answer, replica.agrees, replica.revealed) {
                 (Err(reason), ..) => reason.clone(),
@@ -181,31 +187,6 @@ impl Float {
             "  {answered} nodes have read your inputs; this is no proof (docs/float-lane.md)"
         );
     }
-}
-
-/// Decodes and compares what the replicas gave; the answer of the first that agrees.
-fn decide(
-    calibration: &Calibration,
-    demand: &Demand,
-    answers: &[Option<Bytes>],
-) -> (Decision, Option<Answer>) {
-    let limits = Limits::default();
-    let decoded: Vec<Option<Answer>> = answers
-        .iter()
-        .map(|bytes| {
-            let answer = decode_answer(bytes.as_ref()?, &limits).ok()?;
-            // Outputs of one run and the fingerprint of another are no answer.
-            answer.consistent().then_some(answer)
-        })
-        .collect();
-    let values: Vec<Vec<f32>> =
-        decoded.iter().map(|a| a.as_ref().map(Answer::values).unwrap_or_default()).collect();
-    let runs: Vec<Option<Run<'_>>> =
-        decoded.iter().zip(&values).map(|(a, v)| a.as_ref().map(|a| a.as_run(v))).collect();
-    let decision = agree(calibration, demand, &runs);
-    let first = members(&decision).first().copied();
-    let answer = first.and_then(|place| decoded.into_iter().nth(place).flatten());
-    (decision, answer)
 }
 
 fn members(decision: &Decision) -> Vec<usize> {
@@ -252,6 +233,18 @@ fn report(
             })
         })
         .collect();
+    let replaced: Vec<Value> = outcome
+        .replaced
+        .iter()
+        .map(|lost| {
+            json!({
+                "replica": lost.replica,
+                "node": lost.node,
+                "operator": lost.operator,
+                "reason": lost.reason,
+            })
+        })
+        .collect();
     let (decided, worst) = match decision {
         Decision::Agreed { worst, .. } => ("agreed".to_owned(), Some(*worst)),
         Decision::Disagreed { got, expected } => {
@@ -272,6 +265,7 @@ fn report(
         "calibration": calibration.digest(),
         "rates": rates,
         "replicas": replicas,
+        "replaced": replaced,
         "escrowed": outcome.escrowed,
         "deadline_ms": outcome.deadline_ms,
         "answered_ms": outcome.answered_ms,

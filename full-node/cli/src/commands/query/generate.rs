@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use nesa_light::query::{
-    MAX_DRAFT, Message, Prompt, Role, Said,
+    MAX_DRAFT, Message, Prompt, QueryOptions, Role, Said,
     report::{Listener, Progress},
 };
+use nesa_model::decoder::DecoderModel;
 use serde_json::json;
 
 use super::{
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     commands::model::Generation,
     failure::{Code, Failure},
+    node::model,
     output::outln,
 };
 
@@ -38,6 +40,7 @@ Examples:
   nesa query generate --chat --system 'Be brief.' --prompt 'Why is the sky blue?'
   nesa query generate --messages chat.json
   nesa query generate --prompt 'What is a lighthouse?' --lane sealed --replicas 3 --shards 2
+  nesa query generate --prompt 'Once upon a time' --draft-model small.nesa --draft 4
 where chat.json holds [{\"role\": \"user\", \"content\": \"…\"}, …], the last turn the user's.
 
 A chat is written as the model's own template has it; a model without one reads the last question
@@ -52,10 +55,15 @@ pub(super) struct Generate {
     #[command(flatten)]
     how: Generation,
     /// Guess so many tokens in each pass from what was written before, and check them with it: fewer
-    /// round trips where guesses come true, for more bytes. The text is the same.
-    #[arg(long, value_name = "N", default_value_t = 0,
+    /// round trips where guesses come true, for more bytes. The text is the same. 0 unless given, with
+    /// --draft-model 4.
+    #[arg(long, value_name = "N",
         value_parser = clap::value_parser!(u8).range(..=i64::try_from(MAX_DRAFT).unwrap_or(15)))]
-    draft: u8,
+    draft: Option<u8>,
+    /// Guess with this compiled model instead: a smaller one with the same tokenizer, run on this
+    /// machine.
+    #[arg(long, value_name = "FILE")]
+    draft_model: Option<PathBuf>,
     #[command(flatten)]
     sealed: SealedArgs,
     #[command(flatten)]
@@ -108,6 +116,9 @@ fn messages(file: &Path) -> Result<Vec<Message>> {
     Ok(turns.map_err(|error| usage(format!("{}: {error}", file.display())))?)
 }
 
+/// Tokens guessed in a pass where a model guesses and nobody says how many.
+const MODEL_DRAFT: u8 = 4;
+
 /// When tokens came.
 #[derive(Debug, Default)]
 struct Pace {
@@ -125,21 +136,49 @@ impl Pace {
 }
 
 impl Generate {
-    pub(super) async fn run(self) -> Result<()> {
+    /// The model that guesses.
+    fn draft_model(&self) -> Result<Option<DecoderModel>> {
+        let Some(file) = &self.draft_model else { return Ok(None) };
+        let unusable = |error: String| {
+            Failure::new(
+                Code::Usage,
+                format!("{} cannot guess: {error}", file.display()),
+                "give a decoder that `nesa model compile` made, with the tokenizer of the model asked",
+            )
+        };
+        let artifact = model::open(file)?;
+        Ok(Some(DecoderModel::open(&artifact).map_err(|error| unusable(error.to_string()))?))
+    }
+
+    fn check(&self) -> Result<()> {
         self.sealed.check(&self.common)?;
+        let problem = match (self.sealed.lane, self.draft, &self.draft_model) {
+            (Lane::Sealed, Some(1..), _) | (Lane::Sealed, _, Some(_)) => {
+                "--draft and --draft-model are for --lane masked: a sealed text has no round trips to save"
+            }
+            (_, Some(0), Some(_)) => "--draft 0 leaves --draft-model nothing to guess",
+            _ => return Ok(()),
+        };
+        let next = "see `nesa query generate --help`";
+        Err(Failure::new(Code::Usage, problem.to_owned(), next).into())
+    }
+
+    pub(super) async fn run(self) -> Result<()> {
+        self.check()?;
+        let draft_model = self.draft_model()?;
         let said = self.what.said()?;
         let prompt = Prompt {
             said,
             tokens: self.how.tokens(),
             sampling: self.how.sampling()?,
             seed: self.how.seed(),
-            draft: self.draft.into(),
+            draft: self.draft.unwrap_or(draft_model.as_ref().map_or(0, |_| MODEL_DRAFT)).into(),
         };
         if self.sealed.lane == Lane::Sealed {
             return sealed::run(&self.sealed, &self.common, prompt).await;
         }
         let session = Session::open(&self.common, "decoder").await?;
-        let mut options = session.options(&self.common);
+        let mut options = QueryOptions { draft_model, ..session.options(&self.common) };
         let pace = Arc::new(Mutex::new(Pace::default()));
         let (bar, times, quiet) = (options.listener.clone(), pace.clone(), self.common.json);
         options.listener = Listener::new(move |progress: Progress| {

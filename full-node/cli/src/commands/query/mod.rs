@@ -18,8 +18,8 @@ use nesa_primitives::{Address, Amount, Hash};
 
 use super::Target;
 
-/// Ask a network: embed text, search documents, continue a prompt, or classify pictures, privately and
-/// verified
+/// Ask a network: embed text, search documents, continue a prompt, or classify texts and pictures,
+/// privately and verified
 ///
 /// What is asked never leaves this machine: each linear layer's input is split into two shares, of which
 /// each of two nodes of different operators sees one; every product they return is checked here.

@@ -5,7 +5,7 @@ use std::{io::Write as _, path::Path, sync::Arc};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use nesa_chain::{
-    Ruling,
+    Grounds, Ruling,
     query::{DisputeEntry, Sealed, ShardCommit},
 };
 use nesa_light::{
@@ -206,16 +206,24 @@ fn report(outcome: &SealedOutcome, receipt: Option<&Path>) -> Value {
 /// What the chain made of it, in words.
 fn judged(sealed: &Sealed) -> Vec<String> {
     let mut lines = Vec::new();
-    for DisputeEntry { shard, left, right, ruling } in &sealed.disputes {
-        let who = match ruling {
+    for dispute in &sealed.disputes {
+        let DisputeEntry { shard, left, right, decision } = dispute;
+        let who = match dispute.ruling() {
             None => "not decided yet".to_owned(),
             Some(Ruling::LeftLies) => format!("replica {left} lied"),
             Some(Ruling::RightLies) => format!("replica {right} lied"),
             Some(Ruling::BothLie) => "both lied".to_owned(),
             Some(Ruling::Undecided) => "nobody is shown to have lied".to_owned(),
-            Some(Ruling::ClientLies) => "the client gave them different inputs".to_owned(),
+            Some(Ruling::ClientLies) => "the client asked them for different things".to_owned(),
         };
-        lines.push(format!("shard {shard}, replica {left} against {right}: {who}"));
+        let why = match decision.map(|decision| decision.grounds) {
+            None => "",
+            Some(Grounds::Opening) => ": the validators computed the disputed value again",
+            Some(Grounds::Silence) => ": an answer did not come in time",
+            Some(Grounds::Receipts) => ": it had signed both",
+            Some(Grounds::Form) => ": by the form of what they said",
+        };
+        lines.push(format!("shard {shard}, replica {left} against {right}: {who}{why}"));
     }
     for commit in &sealed.commits {
         let (shard, replica, node) = (commit.shard, commit.replica, commit.node);

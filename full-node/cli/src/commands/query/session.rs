@@ -123,6 +123,7 @@ impl Session {
             max_fee: common.max_fee,
             deadline: common.deadline(),
             listener: Listener::new(move |progress: Progress| show(&bar, progress)),
+            draft_model: None,
             answer_only: false,
             until: if common.until_settled { Until::Settled } else { Until::Paid },
         }
@@ -206,6 +207,15 @@ fn show(bar: &ProgressBar, progress: Progress) {
     }
 }
 
+/// The texts given, and then those of `files`.
+pub(super) fn texts(given: &[String], files: &[PathBuf]) -> Result<Vec<String>> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+    };
+    let given = given.iter().cloned().map(Ok);
+    given.chain(files.iter().map(read)).collect()
+}
+
 /// What to say about a query that gave no answer.
 pub(super) fn failed(error: QueryError) -> anyhow::Error {
     let next = match &error {
@@ -216,6 +226,9 @@ pub(super) fn failed(error: QueryError) -> anyhow::Error {
             "what was not spent returns at the deadline; ask again"
         }
         QueryError::Thin(_) => "ask again, or let this machine prepare: --preparation local",
+        QueryError::Draft(_) => {
+            "give a smaller model with the same tokenizer.json, or guess without one"
+        }
         QueryError::Committee(_) => "see `nesa status` for the nodes that serve the model",
         _ => "try again; `nesa status` tells how the network is doing",
     };

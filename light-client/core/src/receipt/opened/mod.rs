@@ -94,8 +94,13 @@ pub struct OpenedReceipt {
     pub payment: Hex,
     /// Opens the commitment in it.
     pub salt: Hash,
-    /// The prompt: texts, or a prompt and how it is continued, or images in hexadecimal.
+    /// The prompt: texts, or a prompt and how it is continued, or images in hexadecimal, or texts to
+    /// classify as JSON.
     pub texts: Vec<String>,
+    /// Tokens guessed in each pass, one pass after another, if a model on the payer's device guessed them:
+    /// they decide nothing, but were sent masked with the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guesses: Option<Vec<u32>>,
     /// Digest of the answer.
     pub answer: Hash,
     /// The servers.
@@ -126,7 +131,7 @@ pub struct OpenedSummary {
     pub vectors: Vec<Vec<f32>>,
     /// The text that was written, if it was one.
     pub text: Option<String>,
-    /// What was said of each image, if there were images.
+    /// What was said of each image or text, if they were classified.
     pub classes: Vec<Classified>,
     /// Products recomputed and compared with what was signed.
     pub products: usize,
@@ -147,6 +152,7 @@ impl OpenedReceipt {
         signed: SignedTx,
         salt: Hash,
         texts: Vec<String>,
+        guesses: Option<Vec<u32>>,
         transcript: &Transcript,
         answer: Hash,
     ) -> Self {
@@ -189,6 +195,7 @@ impl OpenedReceipt {
             payment: Hex::from(signed.to_bytes()),
             salt,
             texts,
+            guesses,
             answer,
             servers,
             messages,

@@ -2,6 +2,7 @@
 
 use commonware_codec::Encode as _;
 use nesa_crypto::sign::Signature;
+use nesa_kernels::Weight;
 use nesa_masked::{
     message::{Request, SeedBytes, Slot, Statement},
     pack, share, signing,
@@ -18,7 +19,7 @@ pub(super) struct StageCheck<'a> {
     pub(super) chain: &'a Hash,
     pub(super) query: &'a Hash,
     pub(super) servers: &'a Servers,
-    pub(super) weights: &'a [i8],
+    pub(super) weights: Weight<'a>,
     pub(super) stage: Stage,
     pub(super) pass: u32,
     pub(super) tokens: u32,
@@ -71,7 +72,7 @@ impl StageCheck<'_> {
         let (k, n, bits) = (self.stage.k as usize, self.stage.n as usize, self.stage.share_bits());
         let rows = slot.rows() as usize;
         let mut y = vec![0u32; rows * n];
-        nesa_kernels::matmul_mask_u32(self.weights, words, n, k, rows, &mut y);
+        self.weights.matmul_mask_u32(words, n, k, rows, &mut y);
         let mask = pack::mask(bits);
         y.iter_mut().for_each(|value| *value &= mask);
         let (attempt, signature) = signed;

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::executor::block_on;
 use nesa_chain::{
     action::{Lane as ChainLane, PayForQuery, Side, Verification},
     tx::Tx,
@@ -42,8 +43,8 @@ fn texts() -> Vec<String> {
 /// Two texts embedded.
 fn fixture() -> Fixture {
     let model = Model::open(&toy::artifact(&ToyConfig::default()).unwrap()).unwrap();
-    let work = Work::embed(&model, &texts()).unwrap();
-    let Work::Embed { texts: tokens, plan } = &work else { panic!("vectors") };
+    let work = block_on(Work::embed(&model, &texts(), None)).unwrap();
+    let Work::Read { texts: tokens, plan } = &work else { panic!("vectors") };
     let gather = Vectors::new(&model, tokens, plan);
     run(ExactModel::Encoder(model.clone()), texts(), gather)
 }
@@ -145,8 +146,10 @@ fn run<G: Gather>(model: ExactModel, texts: Vec<String>, mut gather: G) -> Fixtu
             _ => {}
         }
     }
+    let guesses = gather.guesses();
     let answer = gather.answer(&digest).unwrap().digest;
-    let receipt = OpenedReceipt::new(chain, signed, salt, texts, &transcript.unwrap(), answer);
+    let receipt =
+        OpenedReceipt::new(chain, signed, salt, texts, guesses, &transcript.unwrap(), answer);
     Fixture { chain, model, receipt }
 }
 
@@ -270,8 +273,8 @@ mod images {
         let artifact = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
         let model = ClassifierModel::open(&artifact).unwrap();
         let work = Work::classify(&model, &images(&model)).unwrap();
-        let Work::Classify { images, passes, rows } = &work else { panic!("images") };
-        let gather = Classes::new(&model, images, passes, *rows);
+        let Work::Classify { images, plan } = &work else { panic!("images") };
+        let gather = Classes::new(&model, images, plan);
         (run(ExactModel::Classifier(model.clone()), committed(images), gather), model)
     }
 
@@ -323,14 +326,114 @@ mod images {
         let with = |bad| [&good[..3], &[bad]].concat();
         assert_eq!(refused(&with(vec![0; 5])), "image 3 has 5 values, expected 126");
         assert_eq!(refused(&with(vec![201; 126])), "image 3 holds 201, at most 200 allowed");
-        let mut wide = ToyClassifier::default();
-        (wide.image.height, wide.image.width) = (23, 23);
+        let mut wide = ToyClassifier { input_bits: 8, ..ToyClassifier::default() };
+        (wide.image.height, wide.image.width) = (129, 129);
         let wide = ClassifierModel::open(&classifier::toy::artifact(&wide).unwrap()).unwrap();
         let error = Work::classify(&wide, &[vec![0; wide.image_len()]]).err().unwrap();
         assert_eq!(
             error.to_string(),
-            "a layer of the model has 529 windows; 512 can be sent masked"
+            "a layer of the model has 16641 windows; 16384 can be sent masked"
         );
+    }
+}
+
+mod classified_texts {
+    use nesa_model::{
+        interpreter,
+        manifest::{Activation, ClassesConfig, Head, Reading},
+    };
+
+    use super::*;
+    use crate::query::{TextInput, classify_text::committed, engine::TextEngine};
+
+    fn model(brought: bool) -> Model {
+        let hidden = Some(Activation::Tanh);
+        let classes = ClassesConfig { classes: 3, hidden, tanh_entries: 0, label_bytes: 0 };
+        let head = Head { classes: Some(classes), ..Head::default() };
+        let reading = Reading { separators: 1, segments: true, brought, ..Reading::default() };
+        let artifact = toy::artifact_with(&ToyConfig::default(), head, reading).unwrap();
+        Model::open(&artifact).unwrap()
+    }
+
+    /// A text, and a pair.
+    fn inputs() -> [TextInput; 2] {
+        let [a, b] = [0, 1].map(|i| texts()[i].clone());
+        [TextInput::single(a.clone()), TextInput { text: b, pair: Some(a) }]
+    }
+
+    fn classified() -> Fixture {
+        classified_by(model(false), None)
+    }
+
+    fn classified_by(model: Model, engine: Option<&dyn TextEngine>) -> Fixture {
+        let work = block_on(Work::classify_texts(&model, &inputs(), engine)).unwrap();
+        let Work::Read { texts: tokens, plan } = &work else { panic!("texts") };
+        let gather = Vectors::new(&model, tokens, plan);
+        run(ExactModel::Encoder(model.clone()), committed(&inputs()), gather)
+    }
+
+    #[tokio::test]
+    async fn classes_verify_and_the_texts_are_part_of_them() {
+        let (fixture, model) = (classified(), model(false));
+        let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        assert_eq!((report.summary.classes.len(), report.summary.vectors.len()), (2, 0));
+        let [single, pair] = inputs();
+        let single = model.tokenizer().unwrap().encode(&single.text);
+        let pair = model.tokenizer().unwrap().encode_pair(&pair.text, &pair.pair.unwrap()).unwrap();
+        for (classified, tokens) in report.summary.classes.iter().zip([single, pair]) {
+            let alone = interpreter::embed(&model, &tokens).unwrap();
+            assert_eq!(classified.logits, alone.values);
+            let greatest = alone.values.iter().max().unwrap();
+            let class = alone.values.iter().position(|v| v == greatest).unwrap();
+            assert_eq!(classified.class, class);
+            assert_eq!(classified.label.as_deref(), Some(&*format!("class {class}")));
+        }
+        let changes: [fn(&mut OpenedReceipt); 9] = [
+            |r| r.texts[0] = r.texts[0].replace('a', "e"),
+            // The same words, as another pair.
+            |r| r.texts[1] = r.texts[1].replace("it\",\"a", "it a\",\""),
+            |r| r.texts[0].push(' '),
+            |r| r.texts = texts(),
+            |r| r.texts.swap(0, 1),
+            |r| r.texts.truncate(1),
+            |r| r.answer.0[0] ^= 1,
+            |r| r.messages.truncate(r.messages.len() - 1),
+            // The last message is of the head.
+            |r| r.messages.last_mut().unwrap().seed.0[0] ^= 1,
+        ];
+        for (i, change) in changes.into_iter().enumerate() {
+            let mut changed = fixture.receipt.clone();
+            change(&mut changed);
+            assert!(verdict(&fixture, &changed).await.is_err(), "change {i}");
+        }
+    }
+
+    /// A tokenizer that the model brings reads the same words as tokens of its own; without an engine for it
+    /// nothing is claimed.
+    #[cfg(feature = "text")]
+    #[tokio::test]
+    async fn brought_tokenizers_read_what_was_committed_to() {
+        let fixture = classified_by(model(true), Some(&crate::query::NativeText));
+        let report = fixture.receipt.verify(&fixture.chain, &fixture.model).await.unwrap();
+        let model = model(true);
+        // "a b c" is three words of the vocabulary.
+        let alone = interpreter::embed(&model, &model.frame().single(&[4, 6, 8])).unwrap();
+        assert_eq!(report.summary.classes[0].logits, alone.values);
+        let without = fixture.receipt.verify_with(&fixture.chain, &fixture.model, None).await;
+        assert!(without.unwrap_err().got.contains("no tokenizers"));
+        let mut changed = fixture.receipt.clone();
+        changed.texts[0] = changed.texts[0].replace('a', "b");
+        assert!(verdict(&fixture, &changed).await.is_err());
+    }
+
+    /// Logits of a text are no vector to compare, and a class is none of an embedding.
+    #[tokio::test]
+    async fn another_family_does_not_fit() {
+        let (classes, vectors) = (classified(), fixture());
+        for (receipt, of) in [(&classes, &vectors), (&vectors, &classes)] {
+            let failure = receipt.receipt.verify(&of.chain, &of.model).await.unwrap_err();
+            assert_eq!(failure.what, "model");
+        }
     }
 }
 
@@ -340,7 +443,9 @@ mod written_texts {
     use nesa_model::decoder::{self, DecoderModel, toy::ToyDecoder};
 
     use super::*;
-    use crate::query::{Message, NativeText, Prompt, Role, Said, report::Listener, text::Text};
+    use crate::query::{
+        Message, NativeText, Prompt, Role, Said, drafts::Drafts, report::Listener, text::Text,
+    };
 
     fn words() -> &'static [u8] {
         let vocab: serde_json::Map<_, _> =
@@ -368,11 +473,21 @@ mod written_texts {
 
     /// A prompt continued; the model's head is tied or not.
     async fn written(tied: bool, prompt: Prompt) -> Fixture {
+        drafted(tied, prompt, None).await
+    }
+
+    /// The same with the guesses of a model of as many layers.
+    async fn drafted(tied: bool, prompt: Prompt, layers: Option<u16>) -> Fixture {
         let toy = ToyDecoder { tokenizer: words(), tied, ..ToyDecoder::default() };
         let model = DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap();
         let work = Work::write(&model, &prompt, Some(&NativeText)).await.unwrap();
         let Work::Write { request, codec } = &work else { panic!("a text") };
-        let gather = Text::new(&model, codec, request, Listener::none());
+        let draft = layers.map(|layers| {
+            let toy = ToyDecoder { tokenizer: words(), tied, layers, ..ToyDecoder::default() };
+            DecoderModel::open(&decoder::toy::artifact(&toy).unwrap()).unwrap()
+        });
+        let drafts = Drafts::of(draft.as_ref());
+        let gather = Text::new(&model, codec, request, drafts, Listener::none());
         run(ExactModel::Decoder(model.clone()), prompt.committed(), gather)
     }
 
@@ -389,6 +504,37 @@ mod written_texts {
         let mut changed = drafted.receipt.clone();
         changed.texts[1] = changed.texts[1].replace("\"draft\":2", "\"draft\":1");
         assert!(verdict(&drafted, &changed).await.is_err());
+    }
+
+    /// What a model guessed is replayed from the receipt, without that model.
+    #[tokio::test]
+    async fn guesses_of_a_model_are_kept_and_bound() {
+        let asked = Prompt { draft: 2, tokens: 9, ..prompt() };
+        let plain = written(true, Prompt { tokens: 9, ..prompt() }).await;
+        for layers in [1, ToyDecoder::default().layers] {
+            let fixture = drafted(true, asked.clone(), Some(layers)).await;
+            assert_eq!(fixture.receipt.answer, plain.receipt.answer);
+            let guesses = fixture.receipt.guesses.clone().unwrap();
+            assert!(!guesses.is_empty() && guesses.len().is_multiple_of(2));
+            let again = OpenedReceipt::from_json(&fixture.receipt.to_json().unwrap()).unwrap();
+            verdict(&fixture, &again).await.unwrap();
+            let changes: [fn(&mut OpenedReceipt); 6] = [
+                |r| r.guesses = None,
+                |r| r.guesses.as_mut().unwrap()[0] ^= 1,
+                |r| *r.guesses.as_mut().unwrap().last_mut().unwrap() ^= 1,
+                |r| _ = r.guesses.as_mut().unwrap().pop(),
+                |r| r.guesses.as_mut().unwrap().push(0),
+                |r| r.guesses.as_mut().unwrap()[0] = u32::MAX,
+            ];
+            for (i, change) in changes.into_iter().enumerate() {
+                let mut changed = fixture.receipt.clone();
+                change(&mut changed);
+                assert!(verdict(&fixture, &changed).await.is_err(), "{layers} layers, change {i}");
+            }
+        }
+        let mut none = plain.receipt.clone();
+        none.guesses = Some(Vec::new());
+        assert_eq!(verdict(&plain, &none).await.unwrap_err().what, "guesses");
     }
 
     #[tokio::test]

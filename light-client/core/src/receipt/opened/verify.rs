@@ -17,7 +17,8 @@ use super::{OpenedMessage, OpenedReceipt, OpenedSummary, servers::Servers, stage
 use crate::query::{
     Prompt, QueryError,
     classify::{Classes, from_committed},
-    commitment,
+    classify_text, commitment,
+    drafts::{Drafts, Tape},
     engine::{self, TextEngine},
     report::{Answer, Listener},
     text::Text,
@@ -95,26 +96,41 @@ impl OpenedReceipt {
         };
         let unfit = |error: QueryError| Failure::new("texts", error, "texts the model takes");
         let messages = &self.messages;
+        self.check_guesses(model)?;
         let (answer, products) = match model {
             ExactModel::Encoder(encoder) => {
-                let work = Work::embed(encoder, &self.texts).map_err(unfit)?;
-                let Work::Embed { texts, plan } = &work else { return Err(not_committed()) };
+                let work = if encoder.labels().is_empty() {
+                    Work::embed(encoder, &self.texts, text).await
+                } else {
+                    let texts = classify_text::from_committed(&self.texts);
+                    let texts = texts.ok_or_else(not_committed)?;
+                    Work::classify_texts(encoder, &texts, text).await
+                };
+                let work = work.map_err(unfit)?;
+                let Work::Read { texts, plan } = &work else { return Err(not_committed()) };
                 replay.run(Vectors::new(encoder, texts, plan), messages).await?
             }
             ExactModel::Decoder(decoder) => {
                 let prompt = Prompt::from_committed(&self.texts).ok_or_else(not_committed)?;
                 let work = Work::write(decoder, &prompt, text).await.map_err(unfit)?;
                 let Work::Write { request, codec } = &work else { return Err(not_committed()) };
-                let text = Text::new(decoder, codec, request, Listener::none());
-                replay.run(text, messages).await?
+                let tape = self.guesses.as_deref().map(Tape::of);
+                let drafts = tape.clone().map_or(Drafts::Repeats, Drafts::Replay);
+                let text = Text::new(decoder, codec, request, drafts, Listener::none());
+                let replayed = replay.run(text, messages).await?;
+                if tape.is_some_and(|tape| !tape.is_used_up()) {
+                    let expected = "as many as the passes took";
+                    return Err(Failure::new("guesses", "another number", expected));
+                }
+                replayed
             }
             ExactModel::Classifier(classifier) => {
                 let images = from_committed(&self.texts).ok_or_else(not_committed)?;
                 let work = Work::classify(classifier, &images).map_err(unfit)?;
-                let Work::Classify { images, passes, rows } = &work else {
+                let Work::Classify { images, plan } = &work else {
                     return Err(not_committed());
                 };
-                replay.run(Classes::new(classifier, images, passes, *rows), messages).await?
+                replay.run(Classes::new(classifier, images, plan), messages).await?
             }
         };
         note(format!("{products} products were recomputed; each is what its node signed"));
@@ -132,6 +148,25 @@ impl OpenedReceipt {
             nodes: servers.values().map(|server| server.node).collect(),
         };
         Ok(Report { checks, summary, does_not_show: DOES_NOT_SHOW.to_vec() })
+    }
+}
+
+impl OpenedReceipt {
+    /// Whether kept guesses are tokens, of a text that was to be guessed.
+    fn check_guesses(&self, model: &ExactModel) -> Result<(), Failure> {
+        let Some(guesses) = &self.guesses else { return Ok(()) };
+        let draft = Prompt::from_committed(&self.texts).map_or(0, |prompt| prompt.draft);
+        let ExactModel::Decoder(decoder) = model else {
+            return Err(Failure::new("guesses", "some", "none: the model writes no text"));
+        };
+        if draft == 0 {
+            return Err(Failure::new("guesses", "some", "none: the payment commits to no draft"));
+        }
+        let vocab = decoder.config().vocab;
+        match guesses.iter().find(|guess| **guess >= vocab) {
+            Some(guess) => Err(Failure::new("guesses", guess, format!("tokens below {vocab}"))),
+            None => Ok(()),
+        }
     }
 }
 

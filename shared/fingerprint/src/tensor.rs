@@ -1,15 +1,19 @@
-//! Tensors as they are exchanged.
+//! Tensors as they are exchanged between clients and nodes.
 
-use crate::error::FloatError;
 use bytes::BufMut;
 use commonware_codec::{Buf, EncodeSize, Error, RangeCfg, Read, ReadExt as _, Write, varint::UInt};
 use nesa_primitives::{Text, codec_tag};
+use serde::{Deserialize, Serialize};
+use thiserror::Error as ThisError;
 
 /// Most dimensions.
-const MAX_RANK: usize = 8;
+pub const MAX_RANK: usize = 8;
+/// Most tensors of a list: inputs, or outputs.
+pub const MAX_TENSORS: usize = 64;
 
 /// Types of exchanged values; others are converted to the nearest of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// `f32`; also stands for `f16` and `f64`.
     F32,
@@ -68,6 +72,35 @@ pub struct Tensor {
     pub data: Data,
 }
 
+/// Values that are no tensor.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+pub enum TensorError {
+    /// Values that do not fill their shape.
+    #[error("tensor {name:?} of shape {shape:?} holds {got} values")]
+    Count {
+        /// Its name.
+        name: String,
+        /// Its shape.
+        shape: Vec<u32>,
+        /// Its values.
+        got: usize,
+    },
+    /// Too many dimensions.
+    #[error("tensor {name:?} has {got} dimensions, at most {MAX_RANK} allowed")]
+    Rank {
+        /// Its name.
+        name: String,
+        /// How many.
+        got: usize,
+    },
+    /// A name that is too long.
+    #[error("a name of {got} bytes, at most 256 allowed")]
+    Name {
+        /// How many.
+        got: usize,
+    },
+}
+
 /// What a decoder of tensors accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TensorLimits {
@@ -79,19 +112,15 @@ impl Tensor {
     /// A tensor whose values fill its shape.
     ///
     /// # Errors
-    /// [`FloatError::Count`] when they do not; [`FloatError::Tensor`] for too many dimensions or too long
-    /// a name.
-    pub fn new(name: &str, shape: &[u32], data: Data) -> Result<Self, FloatError> {
-        let signed = || shape.iter().map(|&v| v.into()).collect();
-        let refused =
-            || FloatError::Tensor { name: name.to_owned(), shape: signed(), max: usize::MAX };
-        let text = Text::new(name).map_err(|_| refused())?;
+    /// [`TensorError`] when they do not, for too many dimensions or too long a name.
+    pub fn new(name: &str, shape: &[u32], data: Data) -> Result<Self, TensorError> {
+        let text = Text::new(name).map_err(|_| TensorError::Name { got: name.len() })?;
         if shape.len() > MAX_RANK {
-            return Err(refused());
+            return Err(TensorError::Rank { name: name.to_owned(), got: shape.len() });
         }
         let got = data.len();
         if volume(shape) != Some(got) {
-            return Err(FloatError::Count { name: name.to_owned(), shape: shape.to_vec(), got });
+            return Err(TensorError::Count { name: name.to_owned(), shape: shape.to_vec(), got });
         }
         Ok(Self { name: text, shape: shape.to_vec(), data })
     }
@@ -106,7 +135,7 @@ impl Tensor {
 }
 
 /// Elements of a shape; `None` on overflow.
-pub(crate) fn volume(shape: &[u32]) -> Option<usize> {
+pub fn volume(shape: &[u32]) -> Option<usize> {
     shape.iter().try_fold(1usize, |all, &v| all.checked_mul(usize::try_from(v).ok()?))
 }
 
@@ -172,6 +201,6 @@ impl Read for Tensor {
 }
 
 /// Codec limits of a list of tensors.
-pub(crate) fn many(limits: TensorLimits) -> (RangeCfg<usize>, TensorLimits) {
-    (RangeCfg::new(0..=64), limits)
+pub fn many(limits: TensorLimits) -> (RangeCfg<usize>, TensorLimits) {
+    (RangeCfg::new(0..=MAX_TENSORS), limits)
 }
