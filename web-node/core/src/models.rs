@@ -2,8 +2,9 @@
 //!
 //! The masked lane needs all weights of a model, a shard those of its layers. So a decoder that lies in a file
 //! is read when a query needs it: shard by shard for clients who accept that nodes read the text, whole once a
-//! client of the masked lane or of a preparation asks, and shards share that memory from then on. Models of
-//! other families are opened when the node starts.
+//! client of the masked lane or of a preparation asks, and shards share that memory from then on. An
+//! accelerator that takes weights of it reads it once and lets it go. Models of other families are opened when
+//! the node starts.
 
 use std::{
     collections::HashMap,
@@ -73,6 +74,14 @@ impl Source {
         }
     }
 
+    /// The whole model, as it is held or else for the caller alone.
+    fn lend(&self) -> Result<Artifact, PieceError> {
+        match self.held() {
+            Some(artifact) => Ok(artifact),
+            None => Artifact::of_pieces(&*self.pieces),
+        }
+    }
+
     /// The whole model, held from now on.
     fn hold(&self) -> Result<Artifact, PieceError> {
         if let Some(artifact) = self.held() {
@@ -89,6 +98,17 @@ struct Entry {
     lane: Lane,
     /// One caller opens it at a time.
     model: AsyncMutex<Option<ExactModel>>,
+}
+
+impl Entry {
+    /// The model, as it is held or else for the caller alone.
+    async fn lend(&self) -> Result<ExactModel, OpenError> {
+        if let Some(model) = &*self.model.lock().await {
+            return Ok(model.clone());
+        }
+        let source = self.source.clone();
+        task::compute(move || Ok(ExactModel::open(&source.lend()?)?)).await
+    }
 }
 
 /// What the masked lane serves.
@@ -131,6 +151,15 @@ impl Models {
             }
         }
         opened.clone().map(Ok)
+    }
+
+    /// Every model's lane, and the model for whoever needs it once: what is not opened yet is held no longer
+    /// than the caller holds it.
+    pub(crate) fn each(
+        &self,
+    ) -> impl Iterator<Item = (Hash, &Lane, impl Future<Output = Result<ExactModel, OpenError>>)>
+    {
+        self.0.iter().map(|(digest, entry)| (*digest, &entry.lane, entry.lend()))
     }
 
     /// Every model and its lane, opened.

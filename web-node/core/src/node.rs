@@ -215,16 +215,12 @@ impl ComputeNode {
         let threads = Threads::counted(Stock::Node(models.clone()), counters.clone());
         let processors = match beside {
             Some(beside) => {
-                let models = models.all().await?;
-                let (processors, queue) = Processors::beside(
-                    beside,
-                    &models,
-                    threads.clone(),
-                    counters.clone(),
-                    standing,
-                )
-                .await;
+                let (mut processors, queue) =
+                    Processors::beside(beside, threads.clone(), counters.clone(), standing);
                 tasks.push(queue);
+                for (digest, lane, open) in models.each() {
+                    processors.place(digest, lane, open).await?;
+                }
                 processors
             }
             None => Processors::alone(threads.clone(), counters.clone()),

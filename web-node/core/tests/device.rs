@@ -6,16 +6,29 @@
 #[allow(dead_code)] // each test binary uses a part
 mod support;
 
-use nesa_light::sealed::{SealedEvent, SealedListener};
+use nesa_crypto::SecretKey;
+use nesa_light::{
+    models::NetworkSource,
+    sealed::{SealedEvent, SealedListener},
+};
 use nesa_model::{
     Linear, PlainDecoder, StageId,
-    decoder::{DecoderModel, DecoderRun, Feed, KvCache, toy::ToyDecoder},
+    decoder::{
+        DecoderModel, DecoderRun, Feed, KvCache,
+        toy::{self, ToyDecoder},
+    },
+    manifest::WeightForm,
 };
 use nesa_node::{
-    Failed, Fault,
-    shard::{BesideShards, DeviceStep, PlaceError, PlacedShard, ShardAccelerator},
+    Failed, Fault, Limits, chunks,
+    shard::{BesideShards, DeviceStep, PlaceError, PlacedShard, ShardAccelerator, Shelf},
 };
-use nesa_platform::{BoxFuture, task};
+use nesa_platform::{
+    BoxFuture,
+    net::{NetConfig, Network},
+    storage::Store,
+    task,
+};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -24,7 +37,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use support::{TOKENS, World, link};
+use support::{TOKENS, World, link, listening};
 
 /// How a device fails, and after how many steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -225,6 +238,36 @@ async fn shards_on_a_device_write_the_text_of_the_processor() {
         }
         assert_eq!(device.sequences.load(Ordering::SeqCst), 0);
     }
+}
+
+/// Shards of four-bit weights that a node has not got yet: it fetches this shard's pieces, each checked, and
+/// these go to the device as they are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packed_shards_that_are_fetched_reach_the_device() {
+    let toy = ToyDecoder { layers: 4, d_model: 256, d_ff: 640, seed: 3, ..ToyDecoder::default() };
+    let artifact = toy::artifact_of(&toy, WeightForm::Nibbles).unwrap();
+    let device = Device::new(Way::Works);
+    let mut world = World::of(artifact, &[0, 2, 4], 2);
+    let beside = BesideShards { accelerator: device.clone(), memory: u64::MAX };
+    world.beside = Some((beside, vec![0]));
+    let holder = listening(&SecretKey::from_seed(&[201; 32])).await;
+    let _weights = chunks::serve(&holder, vec![world.artifact.clone()], 16).unwrap();
+    let address = holder.listen_addresses().remove(0);
+    let mut networks = Vec::new();
+    for place in 0..4 {
+        let network = Network::start(NetConfig::client([150 + place; 32])).await.unwrap();
+        let source = NetworkSource::new(network.clone(), &address);
+        let (fetched, store) = (vec![world.artifact.digest()], Store::memory());
+        let shelf = Shelf::new(Vec::new(), fetched, store, vec![Arc::new(source)]);
+        world.add(link(place / 2, place % 2), shelf, None, Limits::default()).await;
+        networks.push(network);
+    }
+    let (done, _) = world.ask(quiet()).await.unwrap();
+    assert_eq!(done.tokens, world.alone());
+    assert_eq!(done.agreed, done.tokens.len());
+    assert_eq!(device.most_sequences.load(Ordering::SeqCst), 2);
+    let asked = device.asked();
+    assert!(asked > 2 * 3 && asked <= 2 * (TOKENS + 2), "{asked}");
 }
 
 /// All replicas on one device each, and it fails in mid-text: nobody is replaced, no byte changes, and the

@@ -11,8 +11,11 @@ use std::sync::{Arc, OnceLock};
 use futures::executor::block_on;
 use nesa_gpu::decoder::{DecoderError, GpuDecoder, GpuSequence, Kernels};
 use nesa_gpu::{Caps, Gpu, GpuError, Purpose};
+use nesa_kernels::Weight;
+use nesa_model::StageId;
 use nesa_model::decoder::toy::{self, TOY_CONTEXT, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{DecoderModel, Input, Logits, Output, RunError, Shard, interpreter};
+use nesa_model::manifest::WeightForm;
 use proptest::prelude::*;
 
 fn open(caps: Option<Caps>) -> Option<Arc<Gpu>> {
@@ -104,6 +107,27 @@ proptest! {
         sequence.truncate(cut);
         let again = step(&decoder, &mut sequence, Input::Tokens(vec![text[cut]]), Logits::Last);
         prop_assert_eq!(&again, &expected[cut]);
+    }
+}
+
+/// Weights of four bits: unpacked when they are brought to the device, the same bytes in and out.
+#[test]
+fn packed_decoders_equal_the_interpreter() {
+    let Some(kernels) = kernels() else { return };
+    // Rows that fill groups of 32 and that do not.
+    for (d_model, d_ff) in [(32, 48), (40, 100), (7, 33)] {
+        for tied in [false, true] {
+            let shape = ToyDecoder { d_model, d_ff, tied, loudness: 4, ..ToyDecoder::default() };
+            let artifact = toy::artifact_of(&shape, WeightForm::Nibbles).unwrap();
+            let model = DecoderModel::open(&artifact).unwrap();
+            assert!(matches!(model.weights(StageId(0)), Weight::Nibbles(_)));
+            let text = [3, 41, 5, 9, 26];
+            let expected = interpreter::logits(&model, &text).unwrap();
+            let decoder = GpuDecoder::place(kernels.clone(), &model).unwrap();
+            let mut sequence = decoder.sequence(TOY_CONTEXT as usize).unwrap();
+            let got = step(&decoder, &mut sequence, Input::Tokens(text.to_vec()), Logits::All);
+            assert_eq!(got, expected.concat(), "{d_model} {d_ff} {tied}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use nesa_gpu::decoder::{GpuDecoder, GpuSequence, Kernels, Part, Products};
 use nesa_gpu::{Caps, Gpu, GpuError, Purpose};
 use nesa_model::decoder::toy::{self, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard};
+use nesa_model::manifest::WeightForm;
 use nesa_model::{Linear, PlainDecoder, StageId};
 use nesa_primitives::Hash;
 use nesa_trace::{Geometry, Recorder, Trace};
@@ -188,7 +189,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10))]
 
     /// Several sequences with prompts of their own, then token by token, and back, through 1, 2 and 4
-    /// shards: rows, logits and trace roots of the processor.
+    /// shards: rows, logits and trace roots of the processor, with weights of bytes and of four bits.
     #[test]
     fn batches_of_shards_equal_the_processors(
         toy in shapes(),
@@ -196,10 +197,12 @@ proptest! {
         more in prop::collection::vec(0..TOY_VOCAB, 1..4),
         every: bool,
         tight: bool,
+        packed: bool,
     ) {
         let Some(devices) = devices() else { return Ok(()) };
         let kernels = &devices[usize::from(tight)];
-        let artifact = toy::artifact(&toy).unwrap();
+        let form = if packed { WeightForm::Nibbles } else { WeightForm::Bytes };
+        let artifact = toy::artifact_of(&toy, form).unwrap();
         for cuts in [&[0usize, 4][..], &[0, 2, 4], &[0, 1, 2, 3, 4]] {
             let mut shards: Vec<Pair> = cuts
                 .windows(2)

@@ -29,7 +29,7 @@ mod tests;
 use std::{collections::HashMap, sync::Arc};
 
 use nesa_masked::{
-    Lane,
+    Lane, Stage,
     server::{Done, Job, Weights},
 };
 use nesa_model::ExactModel;
@@ -59,10 +59,17 @@ struct Placed {
     audit: Audit,
 }
 
+/// An accelerator, the bytes of weights that it may hold, and the way to it.
+struct Room {
+    accelerator: Arc<dyn Accelerator>,
+    memory: u64,
+    queue: Queue,
+}
+
 /// The processors of a node.
 pub(crate) struct Processors {
     placed: HashMap<(Hash, u16), Placed>,
-    queue: Option<Queue>,
+    beside: Option<Room>,
     standing: Watch,
     threads: Threads,
     counters: Arc<Counters>,
@@ -72,57 +79,84 @@ impl Processors {
     /// The kernels of the processor alone.
     pub(crate) fn alone(threads: Threads, counters: Arc<Counters>) -> Self {
         let standing = Watch::default();
-        Self { placed: HashMap::new(), queue: None, standing, threads, counters }
+        Self { placed: HashMap::new(), beside: None, standing, threads, counters }
     }
 
-    /// Brings up to `memory` bytes of weights to the accelerator, whose standing is kept in `standing`. The
-    /// guard keeps its queue moving.
-    pub(crate) async fn beside(
+    /// An accelerator beside it, with up to `memory` bytes of weights, whose standing is kept in `standing`.
+    /// The guard keeps its queue moving.
+    pub(crate) fn beside(
         (accelerator, memory): (Arc<dyn Accelerator>, u64),
-        models: &HashMap<Hash, (ExactModel, Lane)>,
         threads: Threads,
         counters: Arc<Counters>,
         standing: Watch,
     ) -> (Self, Guard) {
-        standing.lock().stages = models.values().map(|(_, lane)| lane.stages().len() as u32).sum();
         let (queue, task) = Queue::new(accelerator.clone(), standing.clone(), counters.clone());
-        let mut processors =
-            Self { placed: HashMap::new(), queue: Some(queue), standing, threads, counters };
-        for (digest, (model, lane)) in models {
-            for stage in lane.stages() {
-                let (n, k) = (stage.n as usize, stage.k as usize);
-                let id = stage.id;
-                let bytes = accelerator.footprint(n, k);
-                let used = processors.standing().bytes;
-                if used.saturating_add(bytes) > memory || !Weights::weights(model, id).holds(n, k) {
-                    continue;
-                }
-                let weight = processors.placed.len() as u32;
-                let of = model.clone();
-                let audit = task::compute(move || {
-                    Audit::new(&Weights::weights(&of, id).bytes(k), n, k, &mut random::rng())
-                });
-                let audit = audit.await;
-                let bytes_of = Weights::weights(model, id).bytes(k);
-                let loading = accelerator.load(weight, &bytes_of, n, k);
-                match timeout(PATIENCE, loading).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        processors.drop_accelerator(&error.to_string());
-                        return (processors, task);
-                    }
-                    Err(_) => {
-                        processors.drop_accelerator("it did not take the weights in time");
-                        return (processors, task);
-                    }
-                }
-                processors.placed.insert((*digest, id), Placed { weight, audit });
-                let mut standing = processors.standing();
-                standing.placed += 1;
-                standing.bytes += bytes;
+        let beside = Some(Room { accelerator, memory, queue });
+        (Self { placed: HashMap::new(), beside, standing, threads, counters }, task)
+    }
+
+    /// Brings weights of a model to the accelerator. The model is only opened if one of them has room there.
+    ///
+    /// # Errors
+    /// When the model cannot be opened.
+    pub(crate) async fn place<E>(
+        &mut self,
+        digest: Hash,
+        lane: &Lane,
+        open: impl Future<Output = Result<ExactModel, E>>,
+    ) -> Result<(), E> {
+        self.standing().stages += lane.stages().len() as u32;
+        let fits = |stage: &Stage| self.room(stage).is_some();
+        if self.standing.is_dropped() || !lane.stages().iter().any(fits) {
+            return Ok(());
+        }
+        let model = open.await?;
+        for stage in lane.stages() {
+            if let Err(reason) = self.place_stage(digest, &model, stage).await {
+                self.drop_accelerator(&reason);
+                break;
             }
         }
-        (processors, task)
+        Ok(())
+    }
+
+    /// Where there is room for a weight, the accelerator and the bytes that it takes there.
+    fn room(&self, stage: &Stage) -> Option<(Arc<dyn Accelerator>, u64)> {
+        let Room { accelerator, memory, .. } = self.beside.as_ref()?;
+        let bytes = accelerator.footprint(stage.n as usize, stage.k as usize);
+        let used = self.standing().bytes.saturating_add(bytes);
+        (used <= *memory).then(|| (accelerator.clone(), bytes))
+    }
+
+    /// Brings a weight to the accelerator if it has room there; why the accelerator failed, otherwise.
+    async fn place_stage(
+        &mut self,
+        digest: Hash,
+        model: &ExactModel,
+        stage: &Stage,
+    ) -> Result<(), String> {
+        let (id, n, k) = (stage.id, stage.n as usize, stage.k as usize);
+        let Some((accelerator, bytes)) = self.room(stage) else { return Ok(()) };
+        if !Weights::weights(model, id).holds(n, k) {
+            return Ok(());
+        }
+        let weight = self.placed.len() as u32;
+        let of = model.clone();
+        let audit = task::compute(move || {
+            Audit::new(&Weights::weights(&of, id).bytes(k), n, k, &mut random::rng())
+        });
+        let audit = audit.await;
+        let unpacked = Weights::weights(model, id).bytes(k);
+        match timeout(PATIENCE, accelerator.load(weight, &unpacked, n, k)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failed)) => return Err(failed.to_string()),
+            Err(_) => return Err("it did not take the weights in time".into()),
+        }
+        self.placed.insert((digest, id), Placed { weight, audit });
+        let mut standing = self.standing();
+        standing.placed += 1;
+        standing.bytes += bytes;
+        Ok(())
     }
 
     fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
@@ -154,13 +188,13 @@ impl Processors {
 
     /// A product of the accelerator that passed its audit; `None` where the processor must compute it.
     async fn accelerated(&self, key: (Hash, u16), share: &[u32], rows: usize) -> Option<Vec<u32>> {
-        let (placed, queue) = (self.placed.get(&key)?, self.queue.as_ref()?);
+        let (placed, room) = (self.placed.get(&key)?, self.beside.as_ref()?);
         if self.standing().dropped.is_some() {
             return None;
         }
         let share = Zeroizing::new(share.to_vec());
         let product = Product { weight: placed.weight, share: share.clone(), rows };
-        let got = queue.compute(product).await?;
+        let got = room.queue.compute(product).await?;
         if !placed.audit.passes(&share, &got, rows) {
             self.drop_accelerator("one of its products was wrong");
             return None;

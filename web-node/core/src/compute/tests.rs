@@ -123,8 +123,11 @@ impl Set {
         let threads = Threads::counted(stock, counters.clone());
         let standing = Watch::of(device.name());
         let beside = (device.clone() as Arc<dyn Accelerator>, memory);
-        let (processors, guard) =
-            Processors::beside(beside, &models, threads, counters, standing).await;
+        let (mut processors, guard) = Processors::beside(beside, threads, counters, standing);
+        for (digest, (model, lane)) in &models {
+            let open = async { Ok::<_, std::convert::Infallible>(model.clone()) };
+            processors.place(*digest, lane, open).await.unwrap();
+        }
         Self { digest, models, device, processors, _guard: guard }
     }
 

@@ -1,8 +1,11 @@
 //! Shards and sequences on a device, within the memory that it may use.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use nesa_masked::preparation::Preparation;
@@ -15,6 +18,9 @@ use super::{
     memory::{Memory, Promise},
 };
 use crate::compute::{Failed, PATIENCE, Watch};
+
+/// Bytes of a shard that a device must take in a second, beyond what it has five for.
+const UPLOAD_RATE: u64 = 64 << 20;
 
 /// Why a session is the processor's alone although there is a device.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +100,8 @@ impl Device {
                 return None;
             }
         };
-        let shard = match timeout(PATIENCE, self.accelerator.place(model.clone())).await {
+        let patience = PATIENCE + Duration::from_secs(bytes / UPLOAD_RATE);
+        let shard = match timeout(patience, self.accelerator.place(model.clone())).await {
             Ok(Ok(shard)) => shard,
             Ok(Err(PlaceError::Unfit(reason))) => {
                 tracing::info!(reason, "a shard is not one for the device");

@@ -131,8 +131,12 @@ pub(crate) async fn listening(key: &SecretKey) -> Network {
 
 impl World {
     pub(crate) fn new(toy: &ToyDecoder, cuts: &[u16], replicas: u8) -> Self {
+        Self::of(toy::artifact(toy).unwrap(), cuts, replicas)
+    }
+
+    pub(crate) fn of(artifact: Artifact, cuts: &[u16], replicas: u8) -> Self {
         let mut world = Self {
-            artifact: toy::artifact(toy).unwrap(),
+            artifact,
             replicas,
             plan: ShardPlan::from_cuts(cuts.to_vec()).unwrap(),
             nodes: BTreeMap::new(),
