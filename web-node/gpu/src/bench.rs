@@ -4,6 +4,8 @@
 //! prompt is bound by arithmetic: its peers are kernels that only multiply and add in registers. A time is
 //! the slope between few and many dispatches in one submit, so that what a submit costs is left out.
 
+pub mod steps;
+
 use std::time::Instant;
 
 use crate::device::{Gpu, GpuError};

@@ -67,8 +67,8 @@ struct EngineArgs {
 /// Whether compute nodes use a graphics processor.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct GpuArgs {
-    /// Compute masked products on a graphics processor that gives the exact bits (Vulkan), with at most so
-    /// many megabytes of weights on it.
+    /// Compute masked products and shards on a graphics processor that gives the exact bits (Vulkan), with at
+    /// most so many megabytes of weights and caches on it.
     #[arg(long, value_name = "MB", num_args = 0..=1, default_missing_value = "4096",
         value_parser = clap::value_parser!(u32).range(1..))]
     gpu: Option<u32>,

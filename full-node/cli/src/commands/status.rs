@@ -2,14 +2,15 @@
 
 use anyhow::Result;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Target;
-use crate::{http, output::outln};
+use crate::{http, local::layout::Network, node::report, output::outln};
 
 /// Show the head of the chain, the nodes and the models of a network
 ///
-/// This is what one node says, unverified; `nesa query` verifies what it uses.
+/// This is what one node says, unverified; `nesa query` verifies what it uses. Of a local network it also
+/// shows which compute nodes serve on a graphics processor.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,8 +38,10 @@ impl Status {
             let models = http::json(&format!("{rpc}/v1/models")).await?;
             anyhow::Ok((status, nodes, models))
         })?;
+        let devices = self.devices();
         if self.json {
             let mut object = status;
+            object["devices"] = devices.iter().cloned().collect::<Map<String, Value>>().into();
             object["rpc"] = json!(rpc);
             object["nodes"] = nodes["nodes"].clone();
             object["models"] = models["models"].clone();
@@ -61,7 +64,21 @@ impl Status {
                 text(&node["bond"]),
             );
         }
+        for (name, device) in &devices {
+            outln!("device  {name}  {}", report::line(device));
+        }
         Ok(())
+    }
+
+    /// What the nodes of a local network say of their graphics processors, by name.
+    fn devices(&self) -> Vec<(String, Value)> {
+        if self.target.rpc.is_some() {
+            return Vec::new();
+        }
+        let Ok(dir) = self.target.dir() else { return Vec::new() };
+        let nodes = Network::load(&dir).map(|network| network.nodes).unwrap_or_default();
+        let device = |name: String| report::read(&dir.join(&name)).map(|device| (name, device));
+        nodes.into_iter().filter_map(|node| device(node.name)).collect()
     }
 }
 

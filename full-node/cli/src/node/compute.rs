@@ -1,18 +1,22 @@
 //! A compute node process: the same node that volunteers run in a tab, over a native network.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
 use nesa_model::artifact::Pieces;
-use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase};
+use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase, ShardSteps};
 use nesa_platform::{
     net::{self, NetConfig, Network as Swarm},
     storage::Store,
 };
 use nesa_primitives::Address;
 
-use super::{float, gpu, model::ModelFile, supervised};
+use super::{float, gpu, model::ModelFile, report::Report, supervised};
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
@@ -27,6 +31,8 @@ use crate::{
 const MAX_CONNECTIONS: u32 = 128;
 /// Pause between two looks at the node's state.
 const POLL: Duration = Duration::from_millis(100);
+/// Time between two reports of the device, at least.
+const REPORT: Duration = Duration::from_secs(1);
 /// Which product of a query the liar spoils, and after how many the crashing node dies: past the
 /// first layer, so that a query is well under way.
 const FAULTY_PRODUCT: u64 = 5;
@@ -50,7 +56,8 @@ pub(crate) fn run(
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .max_blocking_threads(2)
+        // A device may hold up one for each of its two lanes.
+        .max_blocking_threads(if wish.is_some() { 4 } else { 2 })
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(serve(dir, &network, index, entry, announce, wish));
@@ -95,7 +102,7 @@ async fn serve(
     let light = LightClient::start(trust, Some(checkpoints), peers).await?;
     let exact = network.models.iter().filter(|entry| !float::is_float(&entry.file));
     let models = exact.map(|entry| Ok(Arc::new(ModelFile::open(&entry.file)?) as Arc<dyn Pieces>));
-    let models = models.collect::<Result<_>>()?;
+    let models: Vec<_> = models.collect::<Result<_>>()?;
     let bond = genesis
         .nodes
         .iter()
@@ -107,7 +114,10 @@ async fn serve(
         tracing::warn!(?fault, "this node misbehaves on purpose: the network is a rehearsal");
     }
     let accelerator = match wish {
-        Some(wish) => Some(gpu::open(wish).await?),
+        Some(wish) => {
+            let decoders = models.iter().any(|model| model.header().manifest().decoder().is_some());
+            Some(gpu::open(wish, decoders).await?)
+        }
         None => None,
     };
     let files = network.models.iter().map(|entry| entry.file.as_path());
@@ -135,7 +145,7 @@ async fn serve(
 
     let outcome = tokio::select! {
         asked = supervised::asked_to_stop() => asked,
-        died = watch(&node, &entry.name) => Err(died),
+        died = watch(&node, &entry.name, &folder) => Err(died),
     };
     let served = node.metrics();
     if served.accelerator.is_some() {
@@ -146,6 +156,8 @@ async fn serve(
             cpu = cpu.products,
             "products served"
         );
+        let ShardSteps { on_accelerator: gpu, on_cpu: cpu, spilled } = served.steps;
+        tracing::info!(node = entry.name, gpu, cpu, spilled, "steps of shards served");
     }
     if outcome.is_ok() {
         node.stop().await;
@@ -155,8 +167,8 @@ async fn serve(
 }
 
 /// Announces readiness once the node can be drawn; resolves if it dies by its scenario.
-async fn watch(node: &ComputeNode, name: &str) -> anyhow::Error {
-    let mut problem = None;
+async fn watch(node: &ComputeNode, name: &str, folder: &Path) -> anyhow::Error {
+    let (mut problem, mut report) = (None, Report::begin(folder));
     while node.metrics().phase != Phase::Serving {
         let now = node.metrics().problem;
         if now != problem {
@@ -179,9 +191,15 @@ async fn watch(node: &ComputeNode, name: &str) -> anyhow::Error {
             "serves on a graphics processor"
         );
     }
+    report.update(&node.metrics());
     supervised::announce_ready();
+    let mut reported = Instant::now();
     while node.is_open() {
         tokio::time::sleep(POLL).await;
+        if reported.elapsed() >= REPORT {
+            report.update(&node.metrics());
+            reported = Instant::now();
+        }
     }
     anyhow::anyhow!("died in the middle of a query, as its scenario wants")
 }

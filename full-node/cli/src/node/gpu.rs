@@ -1,5 +1,7 @@
 //! A native graphics processor beside a node's kernels.
 
+mod shards;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -7,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use futures::executor::block_on;
-use nesa_gpu::{Gpu, Input, Output, Purpose, Weights, Work};
+use nesa_gpu::{Gpu, GpuError, Input, Output, Purpose, Weights, Work, decoder::Kernels};
 use nesa_node::{Accelerator, Beside, Failed, Product};
 use nesa_platform::{BoxFuture, task};
 
@@ -22,18 +24,28 @@ pub(crate) struct Wish {
     pub(crate) purpose: Purpose,
 }
 
-/// Opens the device that is wished for.
+/// Opens the device that is wished for, and where `decoders` are served, lets it prove what those need.
 ///
 /// # Errors
 /// When there is none, it is software, or its bits differ: an operator who asks for one wants to know.
-pub(crate) async fn open(wish: Wish) -> Result<Beside> {
-    let opened = task::compute(move || block_on(Gpu::open(wish.purpose))).await;
-    let gpu = opened.map_err(|error| {
+pub(crate) async fn open(wish: Wish, decoders: bool) -> Result<Beside> {
+    let opened = task::compute(move || {
+        let gpu = Arc::new(block_on(Gpu::open(wish.purpose))?);
+        let kernels = decoders.then(|| block_on(Kernels::prove(gpu.clone()))).transpose()?;
+        Ok::<_, GpuError>((gpu, kernels))
+    });
+    let (gpu, kernels) = opened.await.map_err(|error| {
         let next = "check the driver with vulkaninfo, or serve without --gpu";
         Failure::new(Code::Failed, format!("no graphics processor can serve: {error}"), next)
     })?;
-    let accelerator = Arc::new(OnGpu { gpu: Arc::new(gpu), weights: Mutex::default() });
-    Ok(Beside { accelerator, shards: None, memory: wish.memory })
+    let shards = kernels.map(|kernels| shards::of(name(&gpu), kernels));
+    let accelerator = Arc::new(OnGpu { gpu, weights: Mutex::default() });
+    Ok(Beside { accelerator, shards, memory: wish.memory })
+}
+
+fn name(gpu: &Gpu) -> String {
+    let info = gpu.info();
+    format!("{} ({})", info.name, info.backend)
 }
 
 /// A device and the weights on it.
@@ -50,8 +62,7 @@ impl OnGpu {
 
 impl Accelerator for OnGpu {
     fn name(&self) -> String {
-        let info = self.gpu.info();
-        format!("{} ({})", info.name, info.backend)
+        name(&self.gpu)
     }
 
     fn load<'a>(

@@ -5,6 +5,7 @@ pub(crate) mod float;
 pub(crate) mod gpu;
 pub(crate) mod link;
 pub(crate) mod model;
+pub(crate) mod report;
 pub(crate) mod services;
 pub(crate) mod source;
 pub(crate) mod supervised;
