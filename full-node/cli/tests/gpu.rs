@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::{io::Write as _, path::Path};
+use std::{io::Write as _, path::Path, time::Duration};
 
 use nesa_gpu::{Gpu, GpuError, Purpose};
 use support::{Network, run, show, tiny_decoder};
@@ -67,6 +67,60 @@ fn nodes_on_a_graphics_processor_give_the_same_bytes() {
     }
 }
 
+/// What is asked for, of this machine alone and of the network.
+const HOW: [&str; 7] =
+    ["--prompt", "a lighthouse", "--tokens", "12", "--temperature", "1", "--json"];
+
+/// What all nodes say of their devices.
+#[derive(Debug, PartialEq)]
+struct Said {
+    on_device: u64,
+    on_processor: u64,
+    spilled: u64,
+    dropped: Vec<String>,
+}
+
+/// Asks for a text through the sealed lane, which must be the one of this machine; what the nodes say when
+/// they are through.
+fn ask_sealed(network: &Network, model: &str) -> Said {
+    let alone = network.json([&["model", "generate", model], &HOW[..]].concat());
+    let (dir, digest) = (network.dir(), alone["digest"].as_str().unwrap());
+    let at = dir.to_str().unwrap();
+    let before = told(network).map_or((0, 0), |said| (said.on_device, said.on_processor));
+    let ask = ["query", "generate", "--dir", at, "--model", digest];
+    let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "2", "--deadline", "12"];
+    let asked = network.json([&ask, &HOW[..], &sealed].concat());
+    assert_eq!((&asked["text"], &asked["tokens"]), (&alone["text"], &alone["tokens"]));
+    assert_eq!(asked["standing"], "verified", "{asked}");
+    assert_eq!(asked["rejected"], serde_json::json!([]));
+    let mut last = None;
+    // Nodes write once a second: all have when nothing changes for longer.
+    support::wait_for("what the nodes say of their devices", || {
+        let said = told(network).filter(|said| (said.on_device, said.on_processor) > before);
+        let same = said.is_some() && said == last;
+        last = said;
+        std::thread::sleep(Duration::from_millis(1500));
+        if same { last.take() } else { None }
+    })
+}
+
+/// What the nodes say, while none of them has a session on its device.
+fn told(network: &Network) -> Option<Said> {
+    let status = network.json(["status", "--dir", network.dir().to_str().unwrap(), "--json"]);
+    let devices: Vec<_> = status["devices"].as_object()?.values().collect();
+    let sum = |outer: &str, inner: &str| -> u64 {
+        devices.iter().filter_map(|device| device[outer][inner].as_u64()).sum()
+    };
+    let dropped = devices.iter().filter_map(|device| device["dropped"].as_str());
+    let said = Said {
+        on_device: sum("steps", "gpu"),
+        on_processor: sum("steps", "cpu"),
+        spilled: sum("steps", "spilled"),
+        dropped: dropped.map(str::to_owned).collect(),
+    };
+    (sum("shards", "sessions") == 0).then_some(said)
+}
+
 /// The sealed lane: shards on the device, with weights of bytes and of four bits, their text and the traces
 /// that they reveal.
 #[test]
@@ -84,46 +138,50 @@ fn shards_on_a_graphics_processor_write_the_text_of_the_processor() {
     let models = ["--model", &tiny, "--model", &packed];
     let serve = [&["--port", "0", "--gpu=4096", "--gpu-software"], &models[..]].concat();
     let network = Network::start(folder.path(), &serve);
-    let how = ["--prompt", "a lighthouse", "--tokens", "12", "--temperature", "1", "--json"];
-    let dir = network.dir();
-    let at = dir.to_str().unwrap();
-    let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "2", "--deadline", "12"];
-    let (mut on_device, mut on_processor, mut spilled) = (0, 0, 0);
+    let mut on_device = 0;
     for model in [&tiny, &packed] {
-        let alone = network.json([&["model", "generate", model], &how[..]].concat());
-        let digest = alone["digest"].as_str().unwrap();
-        let ask = [&["query", "generate", "--dir", at, "--model", digest], &how[..], &sealed];
         // A shard that a busy machine has not placed in time is the processor's, until the next query.
-        support::wait_for("a query whose steps the device computed", || {
-            let asked = network.json(ask.concat());
-            assert_eq!((&asked["text"], &asked["tokens"]), (&alone["text"], &alone["tokens"]));
-            assert_eq!(asked["standing"], "verified", "{asked}");
-            assert_eq!(asked["rejected"], serde_json::json!([]));
-            let before = (on_device, on_processor);
-            let settled = support::wait_for("what the nodes say of their devices", || {
-                let status = network.json(["status", "--dir", at, "--json"]);
-                let devices = status["devices"].as_object()?.clone();
-                assert!(devices.values().all(|d| d["dropped"].is_null()), "{devices:?}");
-                let sum = |outer: &str, inner: &str| -> u64 {
-                    devices.values().filter_map(|device| device[outer][inner].as_u64()).sum()
-                };
-                (on_device, on_processor) = (sum("steps", "gpu"), sum("steps", "cpu"));
-                spilled = sum("steps", "spilled");
-                let idle = sum("shards", "sessions") == 0 && sum("shards", "held") > 0;
-                (idle && (on_device, on_processor) > before).then_some(on_device > before.0)
-            });
-            settled.then_some(())
+        on_device = support::wait_for("a query whose steps the device computed", || {
+            let said = ask_sealed(&network, model);
+            assert_eq!(said.dropped, [""; 0], "{said:?}");
+            assert!(said.on_processor == 0 || said.spilled > 0, "{said:?}");
+            (said.on_device > on_device).then_some(said.on_device)
         });
     }
-    assert!(on_processor == 0 || spilled > 0, "{on_processor} steps, no session spilled");
-    let told = network.nesa(["status", "--dir", at]);
+    let dir = network.dir();
+    let told = network.nesa(["status", "--dir", dir.to_str().unwrap()]);
     let told = String::from_utf8(told.stdout).unwrap();
-    assert!(told.lines().any(|line| line.starts_with("device  c") && line.contains("steps ")));
+    let line = |line: &str| line.starts_with("device  c") && line.contains("steps ");
+    assert!(told.lines().any(line), "{told}");
     network.stop();
     let said = whole_logs(&dir);
     assert!(said.contains("a shard is served on the device"), "{said}");
     let steps = said.lines().filter(|line| line.contains("steps of shards served"));
     assert!(steps.map(|line| field(line, "gpu=")).sum::<u64>() >= on_device, "{said}");
+}
+
+/// Every device flips a bit in mid-text: the text and the traces stay those of the processor, no node is
+/// replaced, and the nodes say why their devices are not asked any more.
+#[test]
+fn devices_that_turn_wrong_in_mid_text_change_no_byte() {
+    if device().is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = tiny_decoder(folder.path());
+    let wrong = ["--gpu=4096", "--gpu-software", "--gpu-wrong-after=4"];
+    let serve = [&["--port", "0", "--model", &tiny], &wrong[..]].concat();
+    let network = Network::start(folder.path(), &serve);
+    let said = support::wait_for("a query that a device began", || {
+        Some(ask_sealed(&network, &tiny)).filter(|said| said.on_device > 0)
+    });
+    assert!(said.on_processor > 0 && !said.dropped.is_empty(), "{said:?}");
+    assert!(said.dropped.iter().all(|why| why == "one of its products was wrong"), "{said:?}");
+    let dir = network.dir();
+    let told = network.nesa(["status", "--dir", dir.to_str().unwrap()]);
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("not used any more: one of its products was wrong"), "{told}");
+    network.stop();
 }
 
 fn whole_logs(dir: &Path) -> String {

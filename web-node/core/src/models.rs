@@ -180,3 +180,45 @@ impl Models {
 async fn open(source: Arc<Source>) -> Result<ExactModel, OpenError> {
     task::compute(move || Ok(ExactModel::open(&source.hold()?)?)).await
 }
+
+#[cfg(all(test, not(target_family = "wasm")))]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+    use nesa_model::decoder::toy::{self, ToyDecoder};
+
+    use super::*;
+
+    /// A model that lies in a file, say.
+    struct Elsewhere(Artifact);
+
+    impl Pieces for Elsewhere {
+        fn header(&self) -> &Arc<Header> {
+            self.0.header()
+        }
+
+        fn read(&self, index: usize) -> Result<Bytes, PieceError> {
+            Ok(self.0.piece(index).unwrap())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_lent_is_not_held_and_what_is_asked_for_is() {
+        let artifact = toy::artifact(&ToyDecoder::default()).unwrap();
+        let digest = artifact.digest();
+        let source = Source::new(Arc::new(Elsewhere(artifact)));
+        let models = Models::new(std::slice::from_ref(&source)).await.unwrap();
+        for (named, lane, open) in models.each() {
+            assert_eq!((named, Some(lane.clone())), (digest, models.lane(&digest)));
+            let model = open.await.unwrap();
+            assert_eq!(Lane::of_model(model.served_stages()).unwrap(), *lane);
+            assert!(source.held().is_none());
+        }
+        models.get(&digest).await.unwrap().unwrap();
+        let held = source.held().unwrap();
+        // From then on it is lent from there.
+        let (_, _, open) = models.each().next().unwrap();
+        open.await.unwrap();
+        assert_eq!(source.lend().unwrap().payload().as_ptr(), held.payload().as_ptr());
+    }
+}

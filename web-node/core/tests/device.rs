@@ -63,6 +63,8 @@ enum Way {
     },
     HasNoPlace,
     IsUnfit,
+    RefusesShards,
+    NeverTakesShards,
 }
 
 /// What all nodes of a test see of the device.
@@ -131,8 +133,11 @@ impl ShardAccelerator for Device {
             most_sequences: self.most_sequences.clone(),
         };
         Box::pin(async move {
-            if self.way == Way::IsUnfit {
-                return Err(PlaceError::Unfit("heads of 7 channels".into()));
+            match self.way {
+                Way::IsUnfit => return Err(PlaceError::Unfit("heads of 7 channels".into())),
+                Way::RefusesShards => return Err(Failed("out of memory".into()).into()),
+                Way::NeverTakesShards => futures::future::pending().await,
+                _ => {}
             }
             let placed: Arc<dyn PlacedShard> = Arc::new(shard);
             Ok(placed)
@@ -304,6 +309,8 @@ async fn what_has_no_room_on_the_device_is_the_processors() {
         (Way::Works, 401),
         (Way::HasNoPlace, u64::MAX),
         (Way::IsUnfit, u64::MAX),
+        (Way::RefusesShards, u64::MAX),
+        (Way::NeverTakesShards, u64::MAX),
     ] {
         let device = Device::new(way);
         let mut world = world(&[0, 4], &device, memory, &[0, 1]).await;

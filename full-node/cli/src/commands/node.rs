@@ -75,19 +75,25 @@ pub(crate) struct GpuArgs {
     /// Take a software adapter too, which is slower than this processor: for tests.
     #[arg(long, hide = true, requires = "gpu")]
     gpu_software: bool,
+    /// After so many steps of shards, flip a bit of a product: a rehearsal of a device that turns wrong.
+    #[arg(long, hide = true, value_name = "STEPS", requires = "gpu_software")]
+    gpu_wrong_after: Option<u64>,
 }
 
 impl GpuArgs {
     /// What was asked for, if anything.
     pub(crate) fn wish(self) -> Option<gpu::Wish> {
         let purpose = if self.gpu_software { Purpose::Check } else { Purpose::Serve };
-        self.gpu.map(|mb| gpu::Wish { memory: u64::from(mb) << 20, purpose })
+        let wrong_after = self.gpu_wrong_after;
+        self.gpu.map(|mb| gpu::Wish { memory: u64::from(mb) << 20, purpose, wrong_after })
     }
 
     /// The arguments again, for a child.
     pub(crate) fn arguments(self) -> Vec<String> {
         let gpu = self.gpu.into_iter().map(|mb| format!("--gpu={mb}"));
-        gpu.chain(self.gpu_software.then(|| "--gpu-software".to_owned())).collect()
+        let software = self.gpu_software.then(|| "--gpu-software".to_owned());
+        let wrong = self.gpu_wrong_after.map(|steps| format!("--gpu-wrong-after={steps}"));
+        gpu.chain(software).chain(wrong).collect()
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Wish {
     pub(crate) memory: u64,
     /// Whether a software adapter will do.
     pub(crate) purpose: Purpose,
+    /// After how many steps of shards it flips a bit, in a rehearsal.
+    pub(crate) wrong_after: Option<u64>,
 }
 
 /// Opens the device that is wished for, and where `decoders` are served, lets it prove what those need.
@@ -38,7 +40,7 @@ pub(crate) async fn open(wish: Wish, decoders: bool) -> Result<Beside> {
         let next = "check the driver with vulkaninfo, or serve without --gpu";
         Failure::new(Code::Failed, format!("no graphics processor can serve: {error}"), next)
     })?;
-    let shards = kernels.map(|kernels| shards::of(name(&gpu), kernels));
+    let shards = kernels.map(|kernels| shards::of(name(&gpu), kernels, wish.wrong_after));
     let accelerator = Arc::new(OnGpu { gpu, weights: Mutex::default() });
     Ok(Beside { accelerator, shards, memory: wish.memory })
 }

@@ -219,4 +219,10 @@ async fn weights_beyond_the_memory_stay_with_the_processor() {
     assert!(one.ask(0, 1).await.0.is_some());
     let last = one.models[&one.digest].1.stages().len() - 1;
     assert!(one.ask(last, 1).await.0.is_none() && one.dropped().is_none());
+    // A model of which nothing has room is not even opened.
+    let mut none = none.processors;
+    let open = async { panic!("it is opened") };
+    let placed: Result<(), std::convert::Infallible> =
+        none.place(digest, &models[&digest].1, open).await;
+    assert!(placed.is_ok());
 }

@@ -211,7 +211,7 @@ impl GpuDecoder {
         let (c, gpu) = (self.model.config(), self.gpu());
         let words = usize::from(c.kv_heads) * usize::from(c.head_width) / 2;
         let words = words.saturating_mul(capacity);
-        let (got, allowed) = (4 * words as u64, gpu.caps.binding);
+        let (got, allowed) = ((words as u64).saturating_mul(4), gpu.caps.binding);
         if got > allowed {
             return Err(DecoderError::Cache { capacity, got, allowed });
         }

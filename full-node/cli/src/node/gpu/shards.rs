@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures::executor::block_on;
@@ -17,20 +20,48 @@ use nesa_node::{
 };
 use nesa_platform::{BoxFuture, task};
 
-/// A device whose kernels are proven, for shards.
-pub(super) fn of(name: String, kernels: Arc<Kernels>) -> Arc<dyn ShardAccelerator> {
-    Arc::new(OnGpu { name, kernels })
+/// A device whose kernels are proven, for shards. In a rehearsal it flips a bit from step number `wrong_after`
+/// on.
+pub(super) fn of(
+    name: String,
+    kernels: Arc<Kernels>,
+    wrong_after: Option<u64>,
+) -> Arc<dyn ShardAccelerator> {
+    if wrong_after.is_some() {
+        tracing::warn!(gpu = name, "this device turns wrong on purpose: a rehearsal");
+    }
+    let rehearsal = wrong_after.map(|after| Arc::new(Rehearsal { left: AtomicU64::new(after) }));
+    Arc::new(OnGpu { name, kernels, rehearsal })
+}
+
+/// A device that turns wrong when it has made so many more steps.
+struct Rehearsal {
+    left: AtomicU64,
+}
+
+impl Rehearsal {
+    /// A step was made.
+    fn bend(&self, stages: &mut [Vec<i32>]) {
+        let count = |left: u64| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_err()
+            && let Some(value) = stages.first_mut().and_then(|stage| stage.first_mut())
+        {
+            *value ^= 1;
+        }
+    }
 }
 
 struct OnGpu {
     name: String,
     kernels: Arc<Kernels>,
+    rehearsal: Option<Arc<Rehearsal>>,
 }
 
 /// A shard on the device, and its sequences by number.
 struct Shard {
     decoder: Arc<GpuDecoder>,
     sequences: Mutex<HashMap<u32, Sequence>>,
+    rehearsal: Option<Arc<Rehearsal>>,
 }
 
 type Sequence = Arc<Mutex<GpuSequence>>;
@@ -71,12 +102,12 @@ impl ShardAccelerator for OnGpu {
         &self,
         model: DecoderModel,
     ) -> BoxFuture<'_, Result<Arc<dyn PlacedShard>, PlaceError>> {
-        let kernels = self.kernels.clone();
+        let (kernels, rehearsal) = (self.kernels.clone(), self.rehearsal.clone());
         Box::pin(async move {
             let placed = task::compute(move || GpuDecoder::place(kernels, &model)).await;
             let decoder = Arc::new(placed.map_err(unfit)?);
             let shard: Arc<dyn PlacedShard> =
-                Arc::new(Shard { decoder, sequences: Mutex::default() });
+                Arc::new(Shard { decoder, sequences: Mutex::default(), rehearsal });
             Ok(shard)
         })
     }
@@ -117,7 +148,10 @@ impl PlacedShard for Shard {
                 }
                 block_on(decoder.products(&mut parts)).map_err(failed)
             });
-            let ran = ran.await?;
+            let mut ran = ran.await?;
+            if let Some(rehearsal) = &self.rehearsal {
+                rehearsal.bend(&mut ran.stages);
+            }
             tracing::debug!(
                 submits = ran.submits,
                 dispatches = ran.dispatches,
@@ -126,5 +160,98 @@ impl PlacedShard for Shard {
             );
             Ok(ran.stages)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
+
+    use std::{cell::RefCell, io::Write as _};
+
+    use nesa_gpu::{Gpu, Purpose};
+    use nesa_model::{
+        Linear, PlainDecoder, StageId,
+        decoder::{
+            DecoderRun, Feed, Input, KvCache, Logits,
+            toy::{self, ToyDecoder},
+        },
+    };
+
+    use super::*;
+
+    /// Any Vulkan device, a software one too; `None`, said aloud, where there is none.
+    fn device() -> Option<Arc<dyn ShardAccelerator>> {
+        let gpu = match block_on(Gpu::open(Purpose::Check)) {
+            Ok(gpu) => Arc::new(gpu),
+            Err(GpuError::Adapter(error)) => {
+                assert!(std::env::var_os("NESA_REQUIRE_ADAPTER").is_none(), "no adapter: {error}");
+                // Past the test harness, which keeps what passing tests print.
+                let said = format!("NOT RUN, no adapter ({error})\n");
+                std::io::stderr().write_all(said.as_bytes()).unwrap();
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        Some(of("a device".into(), block_on(Kernels::prove(gpu)).unwrap(), None))
+    }
+
+    /// Keeps what passes through.
+    struct Noting<'a>(PlainDecoder<'a>, RefCell<Vec<Vec<i32>>>);
+
+    impl Linear for Noting<'_> {
+        fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
+            let y = self.0.apply(stage, x, tokens);
+            self.1.borrow_mut().push(y.clone());
+            y
+        }
+    }
+
+    fn step(sequence: u32, before: usize, tokens: &[u32]) -> DeviceStep {
+        let input = Input::Tokens(tokens.to_vec());
+        DeviceStep { sequence, before, input, logits: Logits::Last }
+    }
+
+    #[tokio::test]
+    async fn steps_give_the_products_of_the_processor_or_fail() {
+        let Some(device) = device() else { return };
+        let model = DecoderModel::open(&toy::artifact(&ToyDecoder::default()).unwrap()).unwrap();
+        let Ok(shard) = device.place(model.clone()).await else { panic!("not placed") };
+        let (mut cache, mut before) = (KvCache::new(), 0);
+        shard.open(7, 8).unwrap();
+        shard.open(8, 8).unwrap();
+        // A prompt, a token, and one in its place.
+        for (back, tokens) in [(0, &[3, 41, 5][..]), (0, &[9]), (1, &[26])] {
+            before -= back;
+            cache.truncate(before).unwrap();
+            let feed = Feed { cache, input: Input::Tokens(tokens.to_vec()), logits: Logits::Last };
+            let noting = Noting(PlainDecoder(&model), RefCell::default());
+            let mut fed = DecoderRun::start(&model, vec![feed]).unwrap().run(&noting).unwrap();
+            cache = fed.remove(0).cache;
+            let products = shard.products(vec![step(7, before, tokens)]).await.unwrap();
+            assert_eq!(products, noting.1.into_inner());
+            before += tokens.len();
+        }
+        for (wrong, why) in [
+            (step(7, 5, &[1]), "shorter"),
+            (step(8, 1, &[1]), "shorter"),
+            (step(9, 0, &[1]), "not on the device"),
+            (step(7, 4, &[1, 2, 3, 4, 5]), "room for 8 tokens, 9"),
+        ] {
+            let failed = shard.products(vec![wrong]).await.unwrap_err();
+            assert!(failed.to_string().contains(why), "{failed}");
+        }
+        shard.close(7);
+        assert!(shard.products(vec![step(7, 4, &[1])]).await.is_err());
+        assert!(shard.open(9, usize::MAX).is_err());
+    }
+
+    #[test]
+    fn a_shard_that_is_not_for_the_device_is_no_failure_of_it() {
+        let large = DecoderError::Large { stage: 3, got: 1 << 33, allowed: 1 << 27 };
+        assert!(matches!(unfit(large), PlaceError::Unfit(_)));
+        assert!(matches!(unfit(DecoderError::HeadWidth { got: 7 }), PlaceError::Unfit(_)));
+        let lost = GpuError::Refused("out of memory".into());
+        assert!(matches!(unfit(lost.into()), PlaceError::Failed(_)));
     }
 }
