@@ -22,7 +22,8 @@ pub enum Fault {
     },
     /// Accepts every query and then never answers.
     NeverAnswer,
-    /// Serves some products of a query, then drops everything and takes no further stream.
+    /// Serves some products of a query, then drops everything and takes no further stream. In a shard it
+    /// commits to the part it served, as a node that was killed and starts again does.
     DieMidQuery {
         /// Products served before; in a shard, tokens.
         after: u64,

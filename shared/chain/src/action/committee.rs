@@ -9,7 +9,8 @@ use super::SeedBytes;
 use crate::voucher::ShardVoucher;
 
 /// A drawn replica commits to the trace of its shard's run. The first commit of a query brings the
-/// seed that fixes the committee. Sent by the operator of the drawn node, by the query's deadline.
+/// seed that fixes the committee. Sent by the operator of the drawn node, by the query's deadline. A
+/// spare's puts out the commit of whoever had the place before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitShard {
     /// The query.

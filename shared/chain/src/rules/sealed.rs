@@ -155,12 +155,15 @@ pub(super) fn commit(
             .verify(&record.client_key, &call.env.chain, signature)
             .map_err(|_| TxError::Admission("bad signature"))?,
     }
-    // A spare stands in for one replica, and a replica is served once.
+    // A spare stands in for one replica. It puts whoever had the place before it out: what a node has
+    // computed by the time it is given up is no whole trace, and must not stand against the others.
+    let put_out = |c: &ShardCommit| c.replica == replica && c.seat < commit.seat;
     let taken =
         |c: &ShardCommit| c.shard == shard && (c.replica == replica || c.operator == seat.operator);
-    if sealed.commits.iter().any(taken) {
+    if sealed.commits.iter().any(|c| taken(c) && !put_out(c)) {
         return Err(TxError::CommittedShard { shard, replica });
     }
+    sealed.commits.retain(|c| !taken(c));
     if commit.served_tokens > record.max_tokens {
         return Err(TxError::Served { got: commit.served_tokens, max: record.max_tokens });
     }

@@ -6,6 +6,7 @@ use nesa_chain::{
     action::{ClaimShard, Lane, Named, PayForQuery, Reveal, Side, Verification},
     committee::Admission,
     fees::replica_budget,
+    query::Agreement,
     rules::TxError,
 };
 use nesa_primitives::{Amount, Hash};
@@ -252,6 +253,54 @@ fn a_spare_takes_a_lost_replicas_place_on_the_clients_word_only() {
     let voucher = world.shard_voucher(&id, 0, 1, 200);
     assert_eq!(voucher.node, node);
     world.by(&id, 0, 3, Action::ClaimShard(ClaimShard { query: id, voucher })).unwrap();
+}
+
+/// Given up alive, a node commits to the part it computed. The spare's commit puts it out, whichever comes
+/// first, and all but it are paid.
+#[test]
+fn the_part_of_a_node_given_up_does_not_stand_against_the_whole_of_the_others() {
+    let root = LAB.shard(&terms(&[], 3, false), 0).roots[0];
+    for part_first in [true, false] {
+        let mut world = World::sealed();
+        let id = world.open_sealed(terms(&[], 3, false));
+        let part = world.commit_shard(&id, (0, 1), &Hash([9; 32]), 5);
+        let node = world.replicas(&id).seat(0, 3).unwrap().node;
+        let admission = Admission { query: id, shard: 0, replica: 1, node };
+        let spare = nesa_chain::action::CommitShard {
+            seat: 3,
+            admission: Some(admission.sign(&key(100), &world.chain)),
+            ..world.commit_shard(&id, (0, 1), &root, 30)
+        };
+        let [part, whole] = [part, spare].map(Action::CommitShard);
+        if part_first {
+            world.by(&id, 0, 1, part.clone()).unwrap();
+        }
+        world.by(&id, 0, 3, whole.clone()).unwrap();
+        for (seat, again) in [(1, part), (3, whole)] {
+            let refused = world.by(&id, 0, seat, again);
+            assert_eq!(refused, Err(TxError::CommittedShard { shard: 0, replica: 1 }));
+        }
+        world.commits(&id, 0, 0, 0);
+        world.commits(&id, 0, 2, 0);
+        let commits = world.sealed_of(&id).commits;
+        assert_eq!(commits.len(), 3);
+        assert_eq!(commits.iter().find(|c| c.replica == 1).map(|c| c.seat), Some(3));
+        world.until(world.windows(&id).commit_ms + 1);
+        let blind = veil(0, 1);
+        let given_up = Reveal { query: id, shard: 0, replica: 1, root: Hash([9; 32]), blind };
+        let refused = world.by(&id, 0, 1, Action::Reveal(given_up));
+        assert!(matches!(refused, Err(TxError::Operator { .. })), "{refused:?}");
+        let reveal = Reveal { query: id, shard: 0, replica: 1, root, blind };
+        world.by(&id, 0, 3, Action::Reveal(reveal)).unwrap();
+        world.reveals(&id, 0, 0, 0).unwrap();
+        world.reveals(&id, 0, 2, 0).unwrap();
+        world.until(world.windows(&id).reveal_ms + 1);
+        assert_eq!(world.sealed_of(&id).agreement(0), Agreement::Agreed(root));
+        world.claims(&id, 0, 0, 200).unwrap();
+        world.claims(&id, 0, 2, 200).unwrap();
+        let voucher = world.shard_voucher(&id, 0, 1, 200);
+        world.by(&id, 0, 3, Action::ClaimShard(ClaimShard { query: id, voucher })).unwrap();
+    }
 }
 
 #[test]

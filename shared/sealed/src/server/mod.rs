@@ -10,6 +10,7 @@
 
 mod bent;
 mod door;
+mod error;
 mod given;
 mod job;
 mod ledger;
@@ -17,9 +18,10 @@ mod session;
 
 pub use bent::Bent;
 pub use door::{Asked, AskedOf, Door, DoorOf, EPOCH_MS, Greeting, GreetingOf};
+pub use error::ServeError;
 pub use given::{Given, given_bytes, replay};
 pub use job::{Batch, Canceller, Done, Job, kv_bytes, run};
-pub use session::{Outcome, Received, ServeError, Session};
+pub use session::{Outcome, Received, Session};
 
 use bytes::Bytes;
 use commonware_codec::Encode as _;

@@ -415,7 +415,10 @@ impl OnChain {
         }
         let entered = |end_ms: u64| now > end_ms.saturating_add(LATE_MS);
         Ok(match mine {
-            None if now <= windows.commit_ms && sealed.commit(shard, replica).is_none() => {
+            // A spare puts whoever had its place before it out.
+            None if now <= windows.commit_ms
+                && sealed.commit(shard, replica).is_none_or(|before| before.seat < seat) =>
+            {
                 Next::Send(Action::CommitShard(CommitShard {
                     query,
                     shard,

@@ -201,7 +201,7 @@ enum End {
     Finished(Box<Outcome>),
     /// The client left, broke the protocol, or ran out of time.
     Left,
-    /// As the scenario wants: without a trace.
+    /// As the scenario wants.
     Died,
 }
 
@@ -228,8 +228,8 @@ impl Service {
         self.keep(&mut session, &proven, desk.model()).await;
         let outcome = match end {
             End::Finished(outcome) => Some(*outcome),
-            End::Left => session.abandon(),
-            End::Died => return,
+            // Who is killed and starts again commits to the part it served, like who is given up.
+            End::Left | End::Died => session.abandon(),
         };
         let silent = self.fault == Some(Fault::NeverAnswer);
         let outcome = outcome.filter(|outcome| outcome.served_tokens > 0 && !silent);
@@ -372,6 +372,10 @@ impl Service {
                     }
                     if matches!(self.fault, Some(Fault::DieMidQuery { after }) if tokens >= after) {
                         self.admission.close();
+                        // Computed and never told: part of what it commits to.
+                        if let Some(done) = desk.compute(job).await {
+                            drop(session.complete(done));
+                        }
                         return End::Died;
                     }
                     let before = tokens;
