@@ -14,7 +14,7 @@ use crate::{
     register::{RegisterError, Registrar},
     service::Service,
     settle::Settler,
-    shard::{self, BesideShards, Evidence, OnChain, ShardNode, Shelf},
+    shard::{self, Evidence, OnChain, ShardNode, Shelf},
 };
 use futures::StreamExt as _;
 use nesa_chain::action::Lane;
@@ -169,20 +169,13 @@ impl ComputeNode {
             defending: Arc::default(),
             fault: config.fault,
         };
-        let standing = match &config.accelerator {
-            Some(beside) => Watch::of(beside.accelerator.name()),
-            None => Watch::default(),
-        };
-        let (beside, beside_shards) = match config.accelerator {
-            Some(Beside { accelerator, shards, memory }) => {
-                counters.accelerated(standing.clone());
-                let shards = shards.filter(|_| has_decoders);
-                let memory = if shards.is_some() { memory / 2 } else { memory };
-                let shards = shards.map(|accelerator| BesideShards { accelerator, memory });
-                (Some((accelerator, memory)), shards)
-            }
-            None => (None, None),
-        };
+        let (mut standing, mut beside, mut beside_shards) = (Watch::default(), None, None);
+        if let Some(given) = config.accelerator {
+            standing = Watch::of(given.accelerator.name());
+            counters.accelerated(standing.clone());
+            let (products, shards) = given.split(has_decoders);
+            (beside, beside_shards) = (Some(products), shards);
+        }
         if has_decoders || !floats.is_empty() {
             let recovering = ledger.clone();
             tasks.push(task::spawn(async move { recovering.recover().await }).abort_on_drop());

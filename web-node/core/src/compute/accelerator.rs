@@ -8,7 +8,7 @@ use nesa_platform::{
 };
 use zeroize::Zeroizing;
 
-use crate::shard::ShardAccelerator;
+use crate::shard::{BesideShards, ShardAccelerator};
 
 /// Bytes to which a row of weights is padded.
 const ROW: usize = 16;
@@ -69,4 +69,18 @@ pub struct Beside {
     pub shards: Option<Arc<dyn ShardAccelerator>>,
     /// Bytes of weights and caches that it may hold. Where it serves shards, half of them is theirs.
     pub memory: u64,
+}
+
+impl Beside {
+    /// What is for masked products, with its memory, and what is for shards, where `decoders` are served.
+    pub(crate) fn split(
+        self,
+        decoders: bool,
+    ) -> ((Arc<dyn Accelerator>, u64), Option<BesideShards>) {
+        let Self { accelerator, shards, memory } = self;
+        let shards = shards.filter(|_| decoders);
+        let memory = if shards.is_some() { memory / 2 } else { memory };
+        let shards = shards.map(|accelerator| BesideShards { accelerator, memory });
+        ((accelerator, memory), shards)
+    }
 }
