@@ -5,11 +5,11 @@ import test, { before, after } from 'node:test';
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
 import { up } from '../lib/network.mjs';
-import { launch, open } from '../lib/browser.mjs';
-import { hook, ready, ask, settled, results } from '../lib/playground.mjs';
+import { launch } from '../lib/browser.mjs';
+import { hook } from '../lib/playground.mjs';
+import * as tab from '../lib/volunteer.mjs';
 import { until } from '../lib/wait.mjs';
 
-const QUESTION = 'when should the apple trees be pruned?';
 const skip = availableParallelism() < 2 && 'a machine with one core has none to lend';
 
 /** What goes wrong with a thread after a few products: what is done when one is asked for, and when it is there. */
@@ -25,25 +25,12 @@ before(async () => {
   if (skip) return;
   network = await up({ scenario: 'volunteers' });
   browser = await launch();
-  right = await answer();
+  right = await tab.answer(browser, network);
 });
 after(async () => {
   await browser?.close();
   await network?.down();
 });
-
-/** What a new client is answered, which has no vector from earlier. */
-async function answer() {
-  const client = await open(browser, network.playground, { context: await browser.newContext() });
-  await ready(client);
-  await ask(client, QUESTION);
-  assert.equal(await settled(client, undefined, 180), 'done');
-  assert.equal(await client.locator(hook('rejected')).count(), 0, 'no product was wrong');
-  const answered = await results(client);
-  assert.deepEqual(client.problems, []);
-  await client.context().close();
-  return answered;
-}
 
 /** Between the tab's worker and its threads, with their fault; comes before the glue of the worker's module. */
 const spoiled = ({ asked = '', answered = '' }) => `
@@ -76,51 +63,29 @@ async function volunteer({ fault, prepare } = {}) {
     });
   }
   await prepare?.(context);
-  const page = await open(browser, new URL('#/donate', network.playground).href, { context });
-  await ready(page);
-  return page;
-}
-
-async function serve(page) {
-  await page.locator(hook('donate-start')).click();
-  await until(async () => /^Serving/.test(await page.locator(hook('donate-phase')).innerText()), 120, 'it serves');
+  return tab.volunteer(context, network);
 }
 
 const threads = (page) => page.locator(hook('donate-threads')).innerText();
-const products = async (page, of) => Number((await page.locator(hook(`donate-${of}-products`)).innerText()).replace(/\D/g, ''));
-
-/** Others ask the same, until the threads have had part in it: each gets the same answer. */
-async function answered(page) {
-  for (let i = 0; i < 4 && await products(page, 'pool') === 0; i += 1) {
-    assert.deepEqual(await answer(), right);
-    await until(async () => await products(page, 'pool') > 0, 5, 'the meter').catch(() => {});
-  }
-  assert.ok(await products(page, 'pool') > 0, 'the volunteer was never drawn');
-}
-
-async function leave(page) {
-  await page.locator(hook('donate-stop')).click();
-  await page.locator(hook('donate-start')).waitFor({ timeout: 60_000 });
-  assert.deepEqual(page.problems, []);
-  await page.context().close();
-}
+/** Others ask until the threads have had part in it. */
+const answered = (page) => tab.answered(browser, network, right, () => tab.products(page, 'pool'));
 
 test('a tab with a thread beside its own serves, the answer is the same, and it is paid', { skip }, async () => {
   const page = await volunteer();
-  await serve(page);
+  await tab.serve(page);
   await until(async () => /^2 with the node’s own$/.test(await threads(page)), 30, 'the thread is there');
   await answered(page);
   await until(async () => Number.parseFloat(await page.locator(hook('donate-earned')).innerText()) > 0, 60, 'it is paid');
-  await leave(page);
+  await tab.leave(page);
 });
 
 test('a volunteer who lends one core starts no thread', { skip }, async () => {
   const page = await volunteer();
   await page.locator('#threads').fill('0');
-  await serve(page);
+  await tab.serve(page);
   await until(async () => await threads(page) === 'one, because you lend one core', 30, 'the page says so');
   assert.equal(page.requests.filter((url) => /\/(nesa-pool|pool-worker)-/.test(url)).length, 0, 'nothing is downloaded for it');
-  await leave(page);
+  await tab.leave(page);
 });
 
 test('a page that is not isolated starts no thread, and says why', { skip }, async () => {
@@ -134,19 +99,19 @@ test('a page that is not isolated starts no thread, and says why', { skip }, asy
     }),
   });
   assert.equal(await page.evaluate(() => globalThis.crossOriginIsolated), false);
-  await serve(page);
+  await tab.serve(page);
   await until(async () => await threads(page) === 'one, because this page is not cross-origin isolated', 30, 'the page says so');
-  await leave(page);
+  await tab.leave(page);
 });
 
 for (const [fault, because] of [['terminated', /longer than/], ['silent', /longer than/], ['bits', /one of its slices was wrong/], ['nonsense', /because/]]) {
   test(`fault "${fault}" of a thread in mid-query: its slice is computed here, and nothing wrong leaves the tab`, { skip }, async () => {
     const page = await volunteer({ fault });
-    await serve(page);
+    await tab.serve(page);
     await until(async () => /^2 with/.test(await threads(page)), 30, 'the thread is there');
     await answered(page);
     await until(async () => /^one, because/.test(await threads(page)), 30, 'the thread is ended');
     assert.match(await threads(page), because);
-    await leave(page);
+    await tab.leave(page);
   });
 }

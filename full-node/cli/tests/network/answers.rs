@@ -229,3 +229,35 @@ pub(crate) fn texts_get_the_class_this_machine_gives_alone(network: &Network, mo
     let pairs = ["query", "classify", "--text", "a", "--text", "b", "--pair", "c"];
     refused(&pairs, "give one --pair for each text");
 }
+
+/// By name and by digest, over a file that is the model already and never over another.
+pub(crate) fn a_model_is_fetched_as_it_was_compiled(network: &Network, tiny: &str) {
+    let (dir, out) = (network.dir(), network.root.join("fetched.nesa"));
+    let fetch = |what: &str, out: &Path| {
+        let place = ["model", "fetch", what, "--out", path(out), "--dir", path(&dir), "--json"];
+        network.nesa(place)
+    };
+    let name = Path::new(tiny).file_stem().and_then(|stem| stem.to_str()).expect("a name");
+    let first = fetch(name, &out);
+    let report: Value =
+        serde_json::from_slice(&first.stdout).unwrap_or_else(|_| panic!("{}", show(&first)));
+    assert_eq!(report["name"], name);
+    let compiled = std::fs::read(tiny).unwrap();
+    assert!(std::fs::read(&out).unwrap() == compiled, "the same bytes");
+    assert!(!network.root.join("fetched.nesa.parts").exists(), "nothing else stays");
+    let digest = report["digest"].as_str().expect("a digest").to_owned();
+    let again = fetch(&digest, &out);
+    assert!(again.status.success(), "{}", show(&again));
+    let refused = |what: &str, out: &Path, words: &str| {
+        let output = fetch(what, out);
+        assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+        assert!(show(&output).contains(words), "{}", show(&output));
+    };
+    std::fs::write(&out, b"notes of somebody").unwrap();
+    refused(&digest, &out, "is there");
+    assert_eq!(std::fs::read(&out).unwrap(), b"notes of somebody");
+    let nowhere = network.root.join("none.nesa");
+    refused("no-such-model", &nowhere, "no model");
+    refused(&"0".repeat(64), &nowhere, "no model");
+    assert!(!nowhere.exists());
+}

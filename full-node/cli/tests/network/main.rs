@@ -50,6 +50,7 @@ fn one_network_from_start_to_stop() {
     foreign_trust_root(&network);
     the_rest_returns(&network, &first);
     search(&network);
+    a_model_is_fetched_as_it_was_compiled(&network, &tiny);
     a_client_that_does_not_pay(&network);
     a_killed_node_claims_what_it_was_signed_for(&network);
     crashed_children_come_back(&network);

@@ -60,7 +60,7 @@ impl ModelStore {
 
     /// The pieces of `range` in order: those in the store by groups, the others from the sources,
     /// several at once, each written to the store on its way.
-    pub(super) fn pieces<'a>(
+    pub fn pieces<'a>(
         &'a self,
         header: &'a Header,
         range: Range<usize>,

@@ -3,6 +3,7 @@
 mod classifier;
 mod decoder;
 mod encoder;
+mod fetch;
 mod image;
 
 pub(crate) use classifier::Pictures;
@@ -31,6 +32,7 @@ use crate::{
 Examples:
   nesa model compile weights/all-MiniLM-L6-v2 --out models/all-minilm-l6-v2.nesa
   nesa model info --json
+  nesa model fetch dictionary --out dictionary.nesa
   nesa model eval models/all-minilm-l6-v2.nesa
   nesa model eval weights/all-MiniLM-L6-v2 --json
   nesa model bench --tokens 256
@@ -132,6 +134,9 @@ enum Action {
         #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN)]
         threads: NonZeroUsize,
     },
+    /// Fetch a model of the network into a file: from several peers at once, each piece checked against the
+    /// digest that the chain proves; interrupted, it goes on where it stopped
+    Fetch(fetch::Fetch),
     /// Show digest, sizes, stages and lanes of a compiled model
     Info {
         /// The compiled model [default: found under models/].
@@ -206,6 +211,7 @@ impl Model {
                 classifier::classify(file, image.as_deref().unwrap_or(Path::new("")), how)?
             }
             Action::Embed { file, text } => encoder::embed(file, text)?,
+            Action::Fetch(what) => what.run()?,
             Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
             Action::Bench { file, tokens, runs } => {
                 bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?
