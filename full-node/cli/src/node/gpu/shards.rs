@@ -232,9 +232,20 @@ mod tests {
             assert_eq!(products, noting.1.into_inner());
             before += tokens.len();
         }
+        // Two sequences at once: their rows in the order of the steps.
+        let (long, short) = (&[9, 26][..], &[30][..]);
+        let feeds = [(long, KvCache::new()), (short, cache)].map(|(tokens, cache)| Feed {
+            cache,
+            input: Input::Tokens(tokens.to_vec()),
+            logits: Logits::Last,
+        });
+        let noting = Noting(PlainDecoder(&model), RefCell::default());
+        DecoderRun::start(&model, feeds.into()).unwrap().run(&noting).unwrap();
+        let both = vec![step(8, 0, long), step(7, before, short)];
+        assert_eq!(shard.products(both).await.unwrap(), noting.1.into_inner());
         for (wrong, why) in [
-            (step(7, 5, &[1]), "shorter"),
-            (step(8, 1, &[1]), "shorter"),
+            (step(7, 6, &[1]), "shorter"),
+            (step(8, 3, &[1]), "shorter"),
             (step(9, 0, &[1]), "not on the device"),
             (step(7, 4, &[1, 2, 3, 4, 5]), "room for 8 tokens, 9"),
         ] {
