@@ -134,6 +134,35 @@ async fn nodes_that_die_in_mid_step_are_replaced_until_none_is_left() {
     assert!(matches!(failed, SealedError::Relay(RelayError::NoSpare { shard: 1, .. })), "{failed}");
 }
 
+/// With consent to disclosure a dispute makes a node compute its sessions again within a round. One that could not
+/// leaves the session to another before it owes that, and commits to what it served.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_computed_again_in_time_is_left_to_another() {
+    let mut world = small(&[0, 2, 4], 2);
+    (world.disclose, world.slow) = (true, Some((link(1, 0), 6)));
+    world.fill(3, &[]).await;
+    let gone = Arc::new(Mutex::new(Vec::new()));
+    let noted = gone.clone();
+    let listener = move |event| {
+        if let SealedEvent::Replaced { link, reason, .. } = event {
+            noted.lock().unwrap().push((link, reason));
+        }
+    };
+    let (done, _) = world.ask(Arc::new(listener)).await.unwrap();
+    assert_eq!(done.tokens, world.alone());
+    let gone = gone.lock().unwrap().clone();
+    assert!(matches!(&gone[..], [(lost, _)] if *lost == link(1, 0)), "{gone:?}");
+    assert!(done.served.iter().any(|served| served.link == link(1, 2)));
+    let part = wait_for(|| {
+        let settled = world.settled.lock().unwrap();
+        let slow = settled.iter().find(|(role, _)| (role.shard, role.seat) == (1, 0));
+        slow.and_then(|(_, outcome)| outcome.clone())
+    })
+    .await;
+    let whole = done.tokens.len() + world.request().prompt.len() - 1;
+    assert!(part.served_tokens > 0 && (part.served_tokens as usize) < whole, "{part:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lying_replica_is_noticed_and_the_text_is_not_accepted() {
     for liar in [link(0, 1), link(1, 0)] {

@@ -1,7 +1,13 @@
 //! Continuous batching: steps of several sequences that wait at the same time are computed in one pass
 //! over the weights, by the device where their sequences are on it, by the processor otherwise.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{
     FutureExt as _, SinkExt as _, StreamExt as _,
@@ -37,8 +43,11 @@ type Placing = Shared<oneshot::Receiver<Option<Arc<Placed>>>>;
 struct Ticket {
     job: Job,
     seat: Option<Arc<Seat>>,
-    reply: oneshot::Sender<Done>,
+    reply: oneshot::Sender<Timed>,
 }
+
+/// A step, and how long the pass took that computed it.
+type Timed = (Done, Duration);
 
 /// Computes the steps of one shard's sessions.
 pub(crate) struct Desk {
@@ -47,6 +56,8 @@ pub(crate) struct Desk {
     /// The shard on the device, once it is there, where there is a device.
     placing: Option<Placing>,
     counters: Arc<Counters>,
+    /// What a token by itself takes on the processor, in microseconds, of late; 0 before the first.
+    pace_us: AtomicU64,
     _tasks: Vec<Guard>,
 }
 
@@ -70,7 +81,7 @@ impl Desk {
             tasks.push(task::spawn(place).abort_on_drop());
             placing.shared()
         });
-        Self { model, jobs, placing, counters, _tasks: tasks }
+        Self { model, jobs, placing, counters, pace_us: AtomicU64::new(0), _tasks: tasks }
     }
 
     /// The shard.
@@ -78,9 +89,27 @@ impl Desk {
         &self.model
     }
 
+    /// How long computing `tokens` tokens one by one takes at the pace of late; nothing before a pace is known.
+    pub(crate) fn repeat(&self, tokens: usize) -> Duration {
+        let pace = self.pace_us.load(Ordering::Relaxed);
+        Duration::from_micros(pace.saturating_mul(tokens as u64))
+    }
+
+    fn paced(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.pace_us.load(Ordering::Relaxed);
+        let now = if before == 0 { took } else { before - before / 4 + took / 4 };
+        self.pace_us.store(now, Ordering::Relaxed);
+    }
+
+    /// Takes a session in that the processor computes alone.
+    pub(crate) fn alone(self: Arc<Self>) -> Seated {
+        Seated { desk: self, seat: None, spent_us: AtomicU64::new(0) }
+    }
+
     /// Takes a session of at most `tokens` tokens in, on the device where there is one and it has a place.
     pub(crate) async fn enter(self: Arc<Self>, tokens: usize) -> Seated {
-        let Some(placing) = self.placing.clone() else { return Seated { desk: self, seat: None } };
+        let Some(placing) = self.placing.clone() else { return self.alone() };
         let seat = match timeout(SEATING, placing).await {
             Ok(Ok(Some(placed))) => placed.seat(tokens),
             _ => Err(Spill::Shard),
@@ -89,7 +118,7 @@ impl Desk {
             tracing::info!(reason = %spill, "a session of the sealed lane is the processor's alone");
             Counters::add(&self.counters.shard_spilled, 1);
         });
-        Seated { seat: seat.ok(), desk: self }
+        Seated { seat: seat.ok(), ..self.alone() }
     }
 }
 
@@ -97,6 +126,8 @@ impl Desk {
 pub(crate) struct Seated {
     desk: Arc<Desk>,
     seat: Option<Arc<Seat>>,
+    /// What its steps took, in microseconds, since that was last asked.
+    spent_us: AtomicU64,
 }
 
 impl Seated {
@@ -105,17 +136,25 @@ impl Seated {
         &self.desk.model
     }
 
-    /// Gives back what the device holds for the session.
-    pub(crate) fn leave(self) -> Arc<Desk> {
-        self.desk
+    /// What the session's steps took since the last call, in microseconds.
+    pub(crate) fn take_spent_us(&self) -> u64 {
+        self.spent_us.swap(0, Ordering::Relaxed)
     }
 
-    /// The result of a step; `None` when the desk is gone.
-    pub(crate) async fn compute(&self, job: Job) -> Option<Done> {
+    /// The result of a step, and how long the pass took that computed it, others' steps included; `None` when
+    /// the desk is gone.
+    pub(crate) async fn compute(&self, job: Job) -> Option<Timed> {
+        let single = job.tokens() == 1;
         let (reply, done) = oneshot::channel();
         let ticket = Ticket { job, seat: self.seat.clone(), reply };
         self.desk.jobs.clone().send(ticket).await.ok()?;
-        done.await.ok()
+        let (done, took) = done.await.ok()?;
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.spent_us.fetch_add(us, Ordering::Relaxed);
+        if single && self.seat.is_none() {
+            self.desk.paced(took);
+        }
+        Some((done, took))
     }
 
     /// The result of a step whose new token number `row` is computed wrong, for scenarios.
@@ -193,7 +232,8 @@ async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counte
         None => (batch.run(&shard, &PlainDecoder(&shard)), false),
     })
     .await;
-    note(counters, began.elapsed(), model);
+    let took = began.elapsed();
+    note(counters, took, model);
     if given && !right {
         placed.drop_device("one of its products was wrong");
     }
@@ -205,7 +245,7 @@ async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counte
         }
         count(counters, &done, right);
         // A session that has ended does not wait any more.
-        let _ = reply.send(done);
+        let _ = reply.send((done, took));
     }
 }
 
@@ -224,11 +264,12 @@ async fn on_cpu(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counters)
     let shard = model.clone();
     let began = Instant::now();
     let done = task::compute(move || server::run(jobs, &shard, &PlainDecoder(&shard))).await;
-    note(counters, began.elapsed(), model);
+    let took = began.elapsed();
+    note(counters, took, model);
     for (done, reply) in done.into_iter().zip(replies) {
         count(counters, &done, false);
         // A session that has ended does not wait any more.
-        let _ = reply.send(done);
+        let _ = reply.send((done, took));
     }
 }
 

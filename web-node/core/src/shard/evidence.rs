@@ -2,12 +2,14 @@
 //! client's word for them and for what it asked. From these it computes everything else again.
 //!
 //! Only where the user agreed that a dispute discloses a piece; encrypted on disk under the store's key;
-//! within a limit over all sessions; erased when no dispute can ask for it any more. It is written before
+//! within limits over all sessions, of bytes and of the time that computing them again takes: who must answer
+//! within a round must be able to; erased when no dispute can ask for it any more. It is written before
 //! the voucher or the commitment that it belongs to, so that what a node commits to it can also defend.
 
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use commonware_codec::{Buf, Encode as _, EncodeSize, Error, RangeCfg, Read, ReadExt as _, Write};
@@ -34,6 +36,8 @@ pub struct Kept {
     pub given: Vec<Given>,
     /// The client's word for how many tokens it asked for, if it has come.
     pub end: Option<End>,
+    /// How long the steps took to compute, in microseconds.
+    pub took_us: u64,
 }
 
 impl Write for Kept {
@@ -44,12 +48,13 @@ impl Write for Kept {
         self.d_model.write(buf);
         self.given.write(buf);
         self.end.write(buf);
+        self.took_us.write(buf);
     }
 }
 
 impl EncodeSize for Kept {
     fn encode_size(&self) -> usize {
-        32 + 6 + self.given.encode_size() + self.end.encode_size()
+        32 + 6 + self.given.encode_size() + self.end.encode_size() + 8
     }
 }
 
@@ -62,7 +67,8 @@ impl Read for Kept {
         let limits = Limits::of_width(d_model.into());
         let given = Vec::read_cfg(buf, &(RangeCfg::new(0..=MAX_STEPS), limits))?;
         let end = Option::read(buf)?;
-        Ok(Self { salt, layers, d_model, given, end })
+        let took_us = u64::read(buf)?;
+        Ok(Self { salt, layers, d_model, given, end, took_us })
     }
 }
 
@@ -71,6 +77,27 @@ impl Read for Kept {
 struct Share {
     bytes: usize,
     chunks: usize,
+    /// How long its steps have taken to compute.
+    spent: Duration,
+    /// How long all of them are expected to take, while it lasts.
+    expected: Duration,
+}
+
+impl Share {
+    fn repeat(&self) -> Duration {
+        self.spent.max(self.expected)
+    }
+}
+
+/// What one more session may need.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// Bytes of evidence.
+    pub(crate) bytes: usize,
+    /// Time to compute it again.
+    pub(crate) repeat: Duration,
+    /// Time that computing all sessions again may take.
+    pub(crate) most: Duration,
 }
 
 /// The evidence of all sessions.
@@ -95,14 +122,34 @@ impl Evidence {
     }
 
     /// Makes room for a session, unless there is none.
-    pub(crate) fn reserve(&self, place: &str, bytes: usize) -> bool {
+    pub(crate) fn reserve(&self, place: &str, need: Need) -> bool {
         let mut shares = self.shares();
         let taken = shares.values().fold(0usize, |sum, share| sum.saturating_add(share.bytes));
-        let fits = taken.saturating_add(bytes) <= self.limit && !shares.contains_key(place);
+        let fits = taken.saturating_add(need.bytes) <= self.limit
+            && repeat(&shares).saturating_add(need.repeat) <= need.most
+            && !shares.contains_key(place);
         if fits {
-            shares.insert(place.to_owned(), Share { bytes, chunks: 0 });
+            let share = Share { bytes: need.bytes, expected: need.repeat, ..Share::default() };
+            shares.insert(place.to_owned(), share);
         }
         fits
+    }
+
+    /// Counts what a session's next step took; `false` when computing all sessions again would take longer than
+    /// `most`.
+    pub(crate) fn spend(&self, place: &str, took: Duration, most: Duration) -> bool {
+        let mut shares = self.shares();
+        if let Some(share) = shares.get_mut(place) {
+            share.spent = share.spent.saturating_add(took);
+        }
+        repeat(&shares) <= most
+    }
+
+    /// A session takes no more steps: it counts with what it took.
+    pub(crate) fn ended(&self, place: &str) {
+        if let Some(share) = self.shares().get_mut(place) {
+            share.expected = Duration::ZERO;
+        }
     }
 
     /// Writes more of a session down.
@@ -141,6 +188,7 @@ impl Evidence {
                     }
                     before.given.extend(kept.given);
                     before.end = kept.end.or(before.end);
+                    before.took_us = before.took_us.saturating_add(kept.took_us);
                 }
             }
         }
@@ -174,13 +222,24 @@ impl Evidence {
                 self.store.delete(SPACE, &name).await?;
                 continue;
             }
-            let bytes = self.store.get(SPACE, &name).await?.map_or(0, |bytes| bytes.len());
+            let bytes = self.store.get_secret(SPACE, &name).await.unwrap_or_default();
+            let bytes = bytes.unwrap_or_default();
+            // One that does not decode defends nothing.
+            let kept = decode_exact::<Kept>(&bytes, &()).ok();
+            let took = Duration::from_micros(kept.map_or(0, |kept| kept.took_us));
             let mut shares = self.shares();
             let share = shares.entry(place.to_owned()).or_default();
-            *share = Share { bytes: share.bytes + bytes, chunks: share.chunks + 1 };
+            share.bytes += bytes.len();
+            share.chunks += 1;
+            share.spent = share.spent.saturating_add(took);
         }
         Ok(())
     }
+}
+
+/// How long computing all sessions again takes.
+fn repeat(shares: &BTreeMap<String, Share>) -> Duration {
+    shares.values().fold(Duration::ZERO, |sum, share| sum.saturating_add(share.repeat()))
 }
 
 #[cfg(test)]
@@ -195,7 +254,49 @@ mod tests {
         let receipt = SecretKey::from_seed(&[9; 32]).sign("test", &Hash::ZERO, &[1]);
         let receipts = vec![receipt; tokens.len()];
         let given = Given { position, input: Input::Tokens(tokens), every: false, receipts };
-        Kept { salt: Hash([4; 32]), layers: (1, 3), d_model: 32, given: vec![given], end: None }
+        Kept {
+            salt: Hash([4; 32]),
+            layers: (1, 3),
+            d_model: 32,
+            given: vec![given],
+            end: None,
+            took_us: 700,
+        }
+    }
+
+    fn need(bytes: usize) -> Need {
+        Need { bytes, repeat: Duration::ZERO, most: Duration::from_secs(1) }
+    }
+
+    /// What must be computed again within a round is bounded over all sessions, by what is expected of those that
+    /// go on and by what those that ended took, also after a start.
+    #[test]
+    fn no_more_is_taken_on_than_can_be_computed_again() {
+        run(async {
+            let store = Store::memory();
+            let evidence = Evidence::new(store.clone(), 1 << 20);
+            let ms = Duration::from_millis;
+            let most = ms(100);
+            let reserve = |of: &Evidence, place: &str, repeat| {
+                of.reserve(place, Need { bytes: 1, repeat, most })
+            };
+            assert!(reserve(&evidence, "a-0-1", ms(60)));
+            assert!(!reserve(&evidence, "b-0-1", ms(41)));
+            assert!(reserve(&evidence, "b-0-1", ms(40)));
+            assert!(evidence.spend("a-0-1", ms(20), most) && evidence.spend("a-0-1", ms(40), most));
+            assert!(!evidence.spend("a-0-1", ms(1), most), "longer than expected");
+            assert!(!evidence.spend("b-0-1", ms(2), most));
+            evidence.ended("b-0-1");
+            assert!(evidence.spend("a-0-1", ms(37), most), "the other took two of its forty");
+            assert!(!reserve(&evidence, "c-0-1", ms(1)));
+            let took = Kept { took_us: 98_000, ..kept(0, vec![1]) };
+            evidence.append("a-0-1", &took).await.unwrap();
+            let again = Evidence::new(store, 1 << 20);
+            again.recover(&["a-0-1".to_owned()]).await.unwrap();
+            assert!(!reserve(&again, "c-0-1", ms(3)) && reserve(&again, "c-0-1", ms(2)));
+            again.erase("a-0-1").await.unwrap();
+            assert!(reserve(&again, "d-0-1", ms(98)));
+        });
     }
 
     fn run<T>(work: impl Future<Output = T>) -> T {
@@ -207,15 +308,16 @@ mod tests {
         run(async {
             let store = Store::memory();
             let evidence = Evidence::new(store.clone(), 100);
-            assert!(evidence.reserve("a-0-1", 60));
-            assert!(!evidence.reserve("a-0-1", 10), "once a session");
-            assert!(!evidence.reserve("b-0-1", 41), "no more than the limit");
-            assert!(evidence.reserve("b-0-1", 40));
+            assert!(evidence.reserve("a-0-1", need(60)));
+            assert!(!evidence.reserve("a-0-1", need(10)), "once a session");
+            assert!(!evidence.reserve("b-0-1", need(41)), "no more than the limit");
+            assert!(evidence.reserve("b-0-1", need(40)));
             evidence.append("a-0-1", &kept(0, vec![1, 2])).await.unwrap();
             evidence.append("a-0-1", &kept(2, vec![3])).await.unwrap();
             evidence.append("b-0-1", &kept(0, vec![7])).await.unwrap();
             let mut whole = kept(0, vec![1, 2]);
             whole.given.extend(kept(2, vec![3]).given);
+            whole.took_us += 700;
             assert_eq!(evidence.load("a-0-1").await.unwrap(), Some(whole.clone()));
 
             // Started again: what a journal still wants stays, the other goes.
@@ -232,7 +334,7 @@ mod tests {
             assert_eq!((whole.given.len(), whole.end), (3, end));
             again.erase("a-0-1").await.unwrap();
             assert!(store.list(SPACE).await.unwrap().is_empty());
-            assert!(again.reserve("c-0-1", 1 << 20), "its room is free again");
+            assert!(again.reserve("c-0-1", need(1 << 20)), "its room is free again");
         });
     }
 

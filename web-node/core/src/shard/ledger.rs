@@ -37,7 +37,7 @@ use nesa_trace::Answer;
 use super::{
     contest::Brief,
     entry::{Entry, place, place_of},
-    evidence::{Evidence, Kept},
+    evidence::{Evidence, Kept, Need},
     service::{ProvenShard, ShardChain},
     shelf::Shelf,
 };
@@ -98,8 +98,13 @@ impl ShardChain for OnChain {
         Box::pin(self.note(proven, outcome))
     }
 
-    fn reserve(&self, proven: &ProvenShard, bytes: usize) -> bool {
-        self.evidence.reserve(&place_of(proven), bytes)
+    fn reserve(&self, proven: &ProvenShard, bytes: usize, repeat: Duration) -> bool {
+        let need = Need { bytes, repeat, most: most_repeated(proven) };
+        self.evidence.reserve(&place_of(proven), need)
+    }
+
+    fn spend(&self, proven: &ProvenShard, took: Duration) -> bool {
+        self.evidence.spend(&place_of(proven), took, most_repeated(proven))
     }
 
     fn keep<'a>(&'a self, proven: &'a ProvenShard, kept: Kept) -> BoxFuture<'a, ()> {
@@ -162,6 +167,7 @@ impl OnChain {
 
     /// [`ShardChain::settle`].
     pub(crate) async fn conclude(&self, proven: &ProvenShard, outcome: Option<Outcome>) {
+        self.evidence.ended(&place_of(proven));
         let Some(outcome) = outcome else {
             return self.bring_kept(&place_of(proven)).await;
         };
@@ -204,6 +210,7 @@ impl OnChain {
         let (snapshot, _) = light.record::<Snapshot>(key, "snapshot", 0).await?;
         let missing = || AskError::Undecided { missing: "the snapshot".into() };
         let snapshot = snapshot.ok_or_else(missing)?;
+        let params = self.accounts.params().await?;
         let terms = &sealed.terms;
         let drawn = committee::derive_shards(&seed, &query, &snapshot.set, &model, terms);
         let Ok(drawn) = drawn else { return Ok(None) };
@@ -227,6 +234,7 @@ impl OnChain {
             replica,
             seed,
             deadline_ms: record.deadline_ms,
+            round_ms: params.step_ms,
         }))
     }
 
@@ -468,6 +476,12 @@ impl OnChain {
             _ => Next::Wait(earned),
         })
     }
+}
+
+/// How long computing all sessions again may take that may be disputed: each is computed twice for its first
+/// answers, and the half of a round is left for these to come into a block.
+const fn most_repeated(proven: &ProvenShard) -> Duration {
+    Duration::from_millis(proven.round_ms / 4)
 }
 
 /// An action's name. An opening has one of its own: once it is in a block, the validators have computed

@@ -12,7 +12,6 @@ use nesa_crypto::{
     SecretKey,
     seal::{Binding, Role},
 };
-use nesa_model::decoder::DecoderModel;
 use nesa_platform::{
     BoxFuture, MaybeSend, MaybeSync,
     net::{AcceptError, Network, Reader, Stream, StreamLimits, Writer},
@@ -62,6 +61,8 @@ pub struct ProvenShard {
     pub seed: Bytes,
     /// Block time of the last commit, in ms.
     pub deadline_ms: u64,
+    /// How long a round of a dispute is, in ms of block time.
+    pub round_ms: u64,
 }
 
 /// The chain, as the service needs it.
@@ -74,9 +75,14 @@ pub trait ShardChain: MaybeSend + MaybeSync {
     ) -> BoxFuture<'a, Result<ProvenShard, Refusal>>;
     /// Writes down what the node may claim, before it goes on.
     fn checkpoint<'a>(&'a self, proven: &'a ProvenShard, outcome: Outcome) -> BoxFuture<'a, ()>;
-    /// Makes room for what may be needed in a dispute of this session, in bytes; `false` when there is
-    /// none.
-    fn reserve(&self, _proven: &ProvenShard, _bytes: usize) -> bool {
+    /// Makes room for what may be needed in a dispute of this session: bytes, and the time to compute it again;
+    /// `false` when there is none.
+    fn reserve(&self, _proven: &ProvenShard, _bytes: usize, _repeat: Duration) -> bool {
+        true
+    }
+    /// Counts what a step of a session took that a dispute may ask for again; `false` when this node could not
+    /// compute all of its sessions again within a round.
+    fn spend(&self, _proven: &ProvenShard, _took: Duration) -> bool {
         true
     }
     /// Keeps what the session was given, before it is committed to. Only with consent to disclosure.
@@ -223,9 +229,9 @@ impl Service {
         let Begun { mut session, proven, desk, accept, _held } = begun;
         let (reader, writer) = stream.split();
         let end = self.converse(&mut session, &proven, &desk, accept, reader, writer).await;
-        let desk = desk.leave();
         drop(_held);
-        self.keep(&mut session, &proven, desk.model()).await;
+        self.keep(&mut session, &proven, &desk).await;
+        drop(desk);
         let outcome = match end {
             End::Finished(outcome) => Some(*outcome),
             // Who is killed and starts again commits to the part it served, like who is given up.
@@ -263,10 +269,17 @@ impl Service {
             error.refusal()
         })?;
         let room = given_bytes(desk.model(), session.max_tokens());
-        if proven.terms.disclose && !self.ledger.reserve(&proven, room) {
-            return Err(Refusal::Unavailable);
-        }
-        let desk = desk.enter(session.max_tokens()).await;
+        let desk = if proven.terms.disclose {
+            let repeat = desk.repeat(session.max_tokens());
+            if !self.ledger.reserve(&proven, room, repeat) {
+                tracing::info!(query = %binding.query, ?repeat, "too much to compute again in a dispute");
+                return Err(Refusal::Unavailable);
+            }
+            // What the processor may have to repeat, it computes: so its time is known.
+            desk.alone()
+        } else {
+            desk.enter(session.max_tokens()).await
+        };
         let held = Held { _place: place, _memory: memory, _live: live };
         Ok(Begun { session, proven, desk, accept, _held: held })
     }
@@ -360,7 +373,7 @@ impl Service {
             let answer = match session.receive(&frame) {
                 Ok(Received::Reply(answer)) => answer,
                 Ok(Received::Quiet) => {
-                    self.keep(session, proven, desk.model()).await;
+                    self.keep(session, proven, desk).await;
                     self.note_voucher(session, proven).await;
                     continue;
                 }
@@ -373,7 +386,7 @@ impl Service {
                     if matches!(self.fault, Some(Fault::DieMidQuery { after }) if tokens >= after) {
                         self.admission.close();
                         // Computed and never told: part of what it commits to.
-                        if let Some(done) = desk.compute(job).await {
+                        if let Some((done, _)) = desk.compute(job).await {
                             drop(session.complete(done));
                         }
                         return End::Died;
@@ -382,17 +395,27 @@ impl Service {
                     tokens += job.tokens() as u64;
                     let lie = self.fault.and_then(Fault::lie).map(|lie| lie as u64);
                     let computed = match lie.filter(|lie| (before..tokens).contains(lie)) {
-                        Some(lie) => desk.lie(job, (lie - before) as usize).await,
+                        Some(lie) => {
+                            let done = desk.lie(job, (lie - before) as usize).await;
+                            done.map(|done| (done, Duration::ZERO))
+                        }
                         None => desk.compute(job).await,
                     };
-                    let Some(done) = computed else { return End::Left };
-                    match session.complete(done) {
-                        Some(answer) => answer,
-                        None => return End::Left,
+                    let Some((done, took)) = computed else { return End::Left };
+                    let Some(answer) = session.complete(done) else { return End::Left };
+                    if proven.terms.disclose && !self.ledger.spend(proven, took) {
+                        let query = proven.terms.query;
+                        tracing::info!(%query, "more than could be computed again in a dispute");
+                        let refused = session.refuse(Refusal::Unavailable);
+                        for frame in [Some(answer), refused].into_iter().flatten() {
+                            let _ = answers.send(frame).await;
+                        }
+                        return End::Left;
                     }
+                    answer
                 }
                 Ok(Received::Finished { reply, outcome }) => {
-                    self.keep(session, proven, desk.model()).await;
+                    self.keep(session, proven, desk).await;
                     // Written first: what the client holds, this node will also claim.
                     self.ledger.checkpoint(proven, outcome.as_ref().clone()).await;
                     let _ = answers.send(reply).await;
@@ -414,16 +437,17 @@ impl Service {
     }
 
     /// Hands on what the session was given, if a dispute may ask for it.
-    async fn keep(&self, session: &mut Session, proven: &ProvenShard, model: &DecoderModel) {
+    async fn keep(&self, session: &mut Session, proven: &ProvenShard, desk: &Seated) {
         let Some(salt) = session.salt() else { return };
-        let (layers, model) = (model.layers(), model.config());
+        let (layers, model) = (desk.model().layers(), desk.model().config());
         let (Ok(start), Ok(end)) = (u16::try_from(layers.start), u16::try_from(layers.end)) else {
             return;
         };
         let Ok(d_model) = u16::try_from(model.d_model) else { return };
         let (given, asked) = (session.take_given(), session.take_end());
         if !given.is_empty() || asked.is_some() {
-            let kept = Kept { salt, layers: (start, end), d_model, given, end: asked };
+            let took_us = desk.take_spent_us();
+            let kept = Kept { salt, layers: (start, end), d_model, given, end: asked, took_us };
             self.ledger.keep(proven, kept).await;
         }
     }

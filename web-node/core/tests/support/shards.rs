@@ -35,7 +35,11 @@ use nesa_sealed::{
 };
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 pub(crate) const CHAIN: Hash = Hash([1; 32]);
@@ -62,6 +66,9 @@ struct Paper {
     replicas: u8,
     model: Hash,
     settled: Settled,
+    disclose: bool,
+    /// Steps after which no more can be computed again in time.
+    steps: Option<AtomicUsize>,
 }
 
 impl ShardChain for Paper {
@@ -85,12 +92,19 @@ impl ShardChain for Paper {
                 price_per_token: Amount(5),
                 budget: Amount(1 << 40),
                 max_tokens: 64,
-                disclose: false,
+                disclose: self.disclose,
             };
             let deadline_ms = time::now_ms() + 60_000;
             let replica = opening.replica;
-            Ok(ProvenShard { terms, replica, seed: Bytes::new(), deadline_ms })
+            let round_ms = 10_000;
+            Ok(ProvenShard { terms, replica, seed: Bytes::new(), deadline_ms, round_ms })
         })
+    }
+
+    fn spend(&self, _: &ProvenShard, _: Duration) -> bool {
+        let Some(steps) = &self.steps else { return true };
+        let left = steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        left.is_ok()
     }
 
     fn checkpoint<'a>(&'a self, _: &'a ProvenShard, _: Outcome) -> BoxFuture<'a, ()> {
@@ -118,6 +132,10 @@ pub(crate) struct World {
     pub(crate) seed: u8,
     /// A device that the nodes of these seats share.
     pub(crate) beside: Option<(BesideShards, Vec<u8>)>,
+    /// Whether a dispute may disclose a piece.
+    pub(crate) disclose: bool,
+    /// A node that can compute so many steps again in time, and no more.
+    pub(crate) slow: Option<(Link, usize)>,
 }
 
 /// Tokens that are written.
@@ -143,6 +161,8 @@ impl World {
             settled: Arc::default(),
             seed: 0,
             beside: None,
+            disclose: false,
+            slow: None,
         };
         // A text that does not end before it is as long as may be.
         while world.alone().len() < TOKENS {
@@ -179,6 +199,8 @@ impl World {
             replicas: self.replicas,
             model: self.artifact.digest(),
             settled: self.settled.clone(),
+            disclose: self.disclose,
+            steps: self.slow.filter(|(slow, _)| *slow == link).map(|(_, steps)| steps.into()),
         });
         let shelf = Arc::new(shelf);
         let beside = self.beside.as_ref().filter(|(_, seats)| seats.contains(&link.seat));
@@ -231,7 +253,7 @@ impl World {
             replicas: self.replicas.into(),
             price_per_token: Amount(5),
             client_key: client_key(),
-            disclose: false,
+            disclose: self.disclose,
         }
         .sized(&DecoderModel::open(&self.artifact).unwrap());
         let mut seats = vec![Vec::new(); self.plan.len()];
