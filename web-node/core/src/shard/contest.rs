@@ -24,7 +24,8 @@ use nesa_trace::Side;
 use super::{
     defence::{Defence, DefenceError},
     entry::Entry,
-    ledger::{LATE_MS, OnChain},
+    ledger::OnChain,
+    settle::LATE_MS,
 };
 use crate::fault::Fault;
 

@@ -7,7 +7,7 @@ use nesa_crypto::Signature;
 use nesa_primitives::{Address, Hash, codec_struct};
 use nesa_sealed::{Terms, server::Outcome};
 
-use super::service::ProvenShard;
+use super::chain::ProvenShard;
 
 /// Bytes of a seed at most; the chain's own limit.
 const MAX_SEED: usize = 64;

@@ -28,6 +28,7 @@
 //! **What arrives is read**: unlike the masked lane, a node of this lane sees what it computes on.
 
 mod audit;
+mod chain;
 mod contest;
 mod defence;
 mod desk;
@@ -38,13 +39,15 @@ mod ledger;
 mod memory;
 mod seat;
 mod service;
+mod settle;
 mod shelf;
 
 pub(crate) use evidence::Evidence;
 pub(crate) use ledger::OnChain;
 pub(crate) use service::serve_with;
 
+pub use chain::{ProvenShard, ShardChain};
 pub use device::{BesideShards, DeviceStep, PlaceError, PlacedShard, ShardAccelerator};
 pub use evidence::Kept;
-pub use service::{ProvenShard, ShardChain, ShardNode, serve};
+pub use service::{ShardNode, serve};
 pub use shelf::{Shelf, ShelfError};
