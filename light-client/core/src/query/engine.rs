@@ -17,7 +17,7 @@ use nesa_model::{Model, decoder::DecoderModel};
 use nesa_platform::{BoxFuture, MaybeSend, MaybeSync};
 use nesa_primitives::Hash;
 
-use super::text::Said;
+use super::prompt::Said;
 
 /// Why a text could not be turned into tokens, or tokens into text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

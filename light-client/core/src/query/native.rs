@@ -10,7 +10,7 @@ use nesa_tokenizer::{
 
 use super::{
     engine::{Pieces, SharedCodec, TextCodec, TextEngine, TextError, TextFiles},
-    text::{Message, Role, Said},
+    prompt::{Message, Role, Said},
 };
 
 /// Tokenizers in this process.

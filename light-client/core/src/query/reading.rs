@@ -5,7 +5,7 @@ use nesa_model::{Frame, Model, TokenIds, Tokenizer};
 use super::{
     MAX_TEXTS, QueryError, TextInput,
     engine::{SharedCodec, TextEngine, TextError, TextFiles},
-    text::Said,
+    prompt::Said,
 };
 
 /// What reads the texts of a model.
