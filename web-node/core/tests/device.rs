@@ -12,10 +12,9 @@ use nesa_light::{
     sealed::{SealedEvent, SealedListener},
 };
 use nesa_model::{
-    Linear, PlainDecoder, StageId,
     decoder::{
         DecoderModel, DecoderRun, Feed, KvCache,
-        toy::{self, ToyDecoder},
+        toy::{self, Noting, ToyDecoder},
     },
     manifest::WeightForm,
 };
@@ -30,7 +29,6 @@ use nesa_platform::{
     task,
 };
 use std::{
-    cell::RefCell,
     collections::HashMap,
     sync::{
         Arc, Mutex,
@@ -94,17 +92,6 @@ struct Shard {
     asked: Arc<AtomicUsize>,
     sequences: Arc<AtomicUsize>,
     most_sequences: Arc<AtomicUsize>,
-}
-
-/// Keeps what passes through.
-struct Noting<'a>(PlainDecoder<'a>, RefCell<Vec<Vec<i32>>>);
-
-impl Linear for Noting<'_> {
-    fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
-        let y = self.0.apply(stage, x, tokens);
-        self.1.borrow_mut().push(y.clone());
-        y
-    }
 }
 
 impl ShardAccelerator for Device {
@@ -182,12 +169,12 @@ impl PlacedShard for Shard {
                 }
                 feeds.push(Feed { cache, input: step.input.clone(), logits: step.logits });
             }
-            let noting = Noting(PlainDecoder(&self.model), RefCell::default());
+            let noting = Noting::new(&self.model);
             let fed = DecoderRun::start(&self.model, feeds).unwrap().run(&noting).unwrap();
             caches.extend(
                 steps.iter().map(|step| step.sequence).zip(fed.into_iter().map(|f| f.cache)),
             );
-            let mut products = noting.1.into_inner();
+            let mut products = noting.into_products();
             match self.way {
                 Way::FlipsABit { after, stage } if before >= after => {
                     let stage = stage.min(products.len() - 1);

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use nesa_model::decoder::toy::{self, TOY_CONTEXT, ToyDecoder};
+use nesa_model::decoder::toy::{self, Noting, TOY_CONTEXT, ToyDecoder};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits};
 use nesa_model::{Linear, PlainDecoder, StageId};
 use nesa_primitives::Hash;
@@ -28,17 +28,6 @@ impl Linear for Given {
 
     fn apply_to(&self, stage: StageId, _: &[i32], _: usize, y: &mut [i32]) {
         y.copy_from_slice(&self.0.borrow()[usize::from(stage.0)]);
-    }
-}
-
-/// Keeps what passes through.
-struct Noting<'a>(PlainDecoder<'a>, RefCell<Vec<Vec<i32>>>);
-
-impl Linear for Noting<'_> {
-    fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
-        let y = self.0.apply(stage, x, tokens);
-        self.1.borrow_mut().push(y.clone());
-        y
     }
 }
 
@@ -66,9 +55,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plain = |run: DecoderRun| run.run(&PlainDecoder(&model)).unwrap_or_default();
     let prompt = (0..context).map(|i| i % 50).collect();
     let cache = run(KvCache::new(), prompt, &plain)?.remove(0).cache;
-    let noting = Noting(PlainDecoder(&model), RefCell::default());
+    let noting = Noting::new(&model);
     run(cache.clone(), vec![1], &|run| run.run(&noting).unwrap_or_default())?;
-    let given = Given(noting.1);
+    let given = Given(RefCell::new(noting.into_products()));
     let (mut whole, mut followed) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..TURNS {
         let began = Instant::now();

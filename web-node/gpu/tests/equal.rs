@@ -5,32 +5,15 @@
 #![cfg(not(target_family = "wasm"))]
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use std::io::Write as _;
+mod support;
+
 use std::sync::OnceLock;
 
 use futures::executor::block_on;
 use nesa_gpu::{Caps, Gpu, GpuError, Input, Output, Purpose, Work};
 use nesa_kernels::reference;
 use proptest::prelude::*;
-
-/// Says that nothing was tested, past the test harness, which keeps what passing tests print.
-fn not_run(error: &dyn std::fmt::Display) {
-    assert!(std::env::var_os("NESA_REQUIRE_ADAPTER").is_none(), "no adapter: {error}");
-    let install = "install mesa-vulkan-drivers and libvulkan1";
-    let said = format!("NOT RUN, no adapter ({error}): {install}\n");
-    std::io::stderr().write_all(said.as_bytes()).unwrap();
-}
-
-fn open(caps: Option<Caps>) -> Option<Gpu> {
-    match block_on(Gpu::open_within(Purpose::Check, caps)) {
-        Ok(gpu) => Some(gpu),
-        Err(GpuError::Adapter(error)) => {
-            not_run(&error);
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use support::open;
 
 /// The device at its own limits, opened once.
 fn gpu() -> Option<&'static Gpu> {

@@ -5,13 +5,16 @@
 #![cfg(all(feature = "decoder", not(target_family = "wasm")))]
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
+#[path = "support/shapes.rs"]
+mod shapes;
+mod support;
+
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use futures::executor::block_on;
+use nesa_gpu::Caps;
 use nesa_gpu::decoder::{GpuDecoder, GpuSequence, Kernels, Part, Products};
-use nesa_gpu::{Caps, Gpu, GpuError, Purpose};
 use nesa_model::decoder::toy::{self, TOY_VOCAB, ToyDecoder};
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output, Shard};
 use nesa_model::manifest::WeightForm;
@@ -23,24 +26,14 @@ use proptest::prelude::*;
 /// So few bytes to a binding that a prompt goes in several submits.
 const TIGHT: Caps = Caps { binding: 16 << 10, groups: 65_535 };
 
-fn open(caps: Option<Caps>) -> Option<Arc<Kernels>> {
-    match block_on(Gpu::open_within(Purpose::Check, caps)) {
-        Ok(gpu) => Some(block_on(Kernels::prove(Arc::new(gpu))).unwrap()),
-        Err(GpuError::Adapter(error)) => {
-            assert!(std::env::var_os("NESA_REQUIRE_ADAPTER").is_none(), "no adapter: {error}");
-            // Past the test harness, which keeps what passing tests print.
-            let said = format!("NOT RUN, no adapter ({error})\n");
-            std::io::stderr().write_all(said.as_bytes()).unwrap();
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
+fn prove(caps: Option<Caps>) -> Option<Arc<Kernels>> {
+    support::open(caps).map(|gpu| block_on(Kernels::prove(Arc::new(gpu))).unwrap())
 }
 
 /// A device as it is, and one with tight bindings.
 fn devices() -> Option<[Arc<Kernels>; 2]> {
     static DEVICES: OnceLock<Option<[Arc<Kernels>; 2]>> = OnceLock::new();
-    DEVICES.get_or_init(|| Some([open(None)?, open(Some(TIGHT))?])).clone()
+    DEVICES.get_or_init(|| Some([prove(None)?, prove(Some(TIGHT))?])).clone()
 }
 
 /// Gives the products of a device, each once and in order.
@@ -148,34 +141,6 @@ impl Pair {
     }
 }
 
-fn shapes() -> impl Strategy<Value = ToyDecoder> {
-    (
-        0u64..1000,
-        prop::sample::select(vec![(4u16, 2u16, 8u16), (2, 2, 16), (6, 1, 4), (3, 3, 2)]),
-        prop::sample::select(vec![0u32, 1, 3]),
-        any::<bool>(),
-        prop::sample::select(vec![8u8, 12, 14]),
-        prop::sample::select(vec![0u8, 4, 9, 18]),
-    )
-        .prop_map(
-            |(seed, (heads, kv_heads, head_width), window, tied, input_bits, loudness)| {
-                let shape = ToyDecoder::default();
-                ToyDecoder {
-                    heads,
-                    kv_heads,
-                    head_width,
-                    window,
-                    tied,
-                    input_bits,
-                    loudness,
-                    layers: 4,
-                    seed,
-                    ..shape
-                }
-            },
-        )
-}
-
 fn pieces(outputs: Vec<Output>, logits: Logits) -> Vec<(Input, Logits)> {
     let row = |output| match output {
         Output::Hidden(rows) => (Input::Hidden(rows), logits),
@@ -192,7 +157,7 @@ proptest! {
     /// shards: rows, logits and trace roots of the processor, with weights of bytes and of four bits.
     #[test]
     fn batches_of_shards_equal_the_processors(
-        toy in shapes(),
+        toy in shapes::shapes(4),
         texts in prop::collection::vec(prop::collection::vec(0..TOY_VOCAB, 1..9), 1..4),
         more in prop::collection::vec(0..TOY_VOCAB, 1..4),
         every: bool,

@@ -1,8 +1,11 @@
 //! Small decoders with made-up weights, for tests.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use nesa_primitives::Text;
 
+use super::DecoderModel;
 use crate::artifact::{Artifact, ArtifactError, HeaderError};
 use crate::bounds::row_bound;
 use crate::layout::{Layout, ModelLimits, TensorKind, decoder_stage_shape};
@@ -10,6 +13,7 @@ use crate::manifest::{
     DecoderConfig, DecoderManifest, Manifest, RmsNormConfig, SpecialTokens, StageConfig, WeightForm,
 };
 use crate::toy::SplitMix;
+use crate::{Linear, PlainDecoder, StageId};
 
 /// Shape of a made-up decoder.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +171,32 @@ pub fn artifact_of(toy: &ToyDecoder, weights: WeightForm) -> Result<Artifact, Ar
         }
     }
     Artifact::build(Manifest::Decoder(manifest), Bytes::from(payload))
+}
+
+/// The products of the processor, each kept as it is given: what a device should have given for the same run.
+pub struct Noting<'a> {
+    plain: PlainDecoder<'a>,
+    products: RefCell<Vec<Vec<i32>>>,
+}
+
+impl<'a> Noting<'a> {
+    /// Of a model, or of a shard of one.
+    pub fn new(model: &'a DecoderModel) -> Self {
+        Self { plain: PlainDecoder(model), products: RefCell::default() }
+    }
+
+    /// What was given, in the order of the run.
+    pub fn into_products(self) -> Vec<Vec<i32>> {
+        self.products.into_inner()
+    }
+}
+
+impl Linear for Noting<'_> {
+    fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
+        let y = self.plain.apply(stage, x, tokens);
+        self.products.borrow_mut().push(y.clone());
+        y
+    }
 }
 
 /// A stand-in for the cosine without floats: straight lines between 1, −1 and 1.

@@ -189,7 +189,7 @@ impl Processors {
     /// A product of the accelerator that passed its audit; `None` where the processor must compute it.
     async fn accelerated(&self, key: (Hash, u16), share: &[u32], rows: usize) -> Option<Vec<u32>> {
         let (placed, room) = (self.placed.get(&key)?, self.beside.as_ref()?);
-        if self.standing().dropped.is_some() {
+        if self.standing.is_dropped() {
             return None;
         }
         let share = Zeroizing::new(share.to_vec());

@@ -101,27 +101,14 @@ impl Linear for Audited<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-    use std::cell::RefCell;
-
     use nesa_model::decoder::{
         DecoderRun, Feed, Input, KvCache, Logits, Output, Shard,
-        toy::{self, TOY_VOCAB, ToyDecoder},
+        toy::{self, Noting, TOY_VOCAB, ToyDecoder},
     };
     use proptest::prelude::*;
     use rand_core::SeedableRng as _;
 
     use super::*;
-
-    /// Keeps what passes through.
-    struct Noting<'a>(PlainDecoder<'a>, RefCell<Vec<Vec<i32>>>);
-
-    impl Linear for Noting<'_> {
-        fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
-            let y = self.0.apply(stage, x, tokens);
-            self.1.borrow_mut().push(y.clone());
-            y
-        }
-    }
 
     fn run(model: &DecoderModel, tokens: &[u32], engine: &impl Linear) -> Output {
         let input = Input::Tokens(tokens.to_vec());
@@ -145,9 +132,9 @@ mod tests {
             let layers = if whole { 0..2 } else { 0..1 };
             let shard = Shard::of_artifact(&artifact, layers).unwrap();
             let model = DecoderModel::open_shard(&shard).unwrap();
-            let noting = Noting(PlainDecoder(&model), RefCell::default());
+            let noting = Noting::new(&model);
             let expected = run(&model, &tokens, &noting);
-            let mut products = noting.1.into_inner();
+            let mut products = noting.into_products();
             let secrets = secrets(&model, &mut rand::rngs::StdRng::seed_from_u64(seed)).unwrap();
             let stage = stage.index(products.len());
             match way {

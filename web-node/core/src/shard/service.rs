@@ -157,10 +157,9 @@ impl Drop for Live {
 enum End {
     /// The client asked for the commitment.
     Finished(Box<Outcome>),
-    /// The client left, broke the protocol, or ran out of time.
+    /// The client left, broke the protocol, or ran out of time; or the node dies, as its scenario wants: who
+    /// is killed and starts again commits to the part it served, like who is given up.
     Left,
-    /// As the scenario wants.
-    Died,
 }
 
 impl Service {
@@ -186,8 +185,7 @@ impl Service {
         drop(desk);
         let outcome = match end {
             End::Finished(outcome) => Some(*outcome),
-            // Who is killed and starts again commits to the part it served, like who is given up.
-            End::Left | End::Died => session.abandon(),
+            End::Left => session.abandon(),
         };
         let silent = self.fault == Some(Fault::NeverAnswer);
         let outcome = outcome.filter(|outcome| outcome.served_tokens > 0 && !silent);
@@ -341,7 +339,7 @@ impl Service {
                         if let Some((done, _)) = desk.compute(job).await {
                             drop(session.complete(done));
                         }
-                        return End::Died;
+                        return End::Left;
                     }
                     let before = tokens;
                     tokens += job.tokens() as u64;

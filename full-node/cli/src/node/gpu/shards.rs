@@ -167,15 +167,12 @@ impl PlacedShard for Shard {
 mod tests {
     #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-    use std::{cell::RefCell, io::Write as _};
+    use std::io::Write as _;
 
     use nesa_gpu::{Gpu, Purpose};
-    use nesa_model::{
-        Linear, PlainDecoder, StageId,
-        decoder::{
-            DecoderRun, Feed, Input, KvCache, Logits,
-            toy::{self, ToyDecoder},
-        },
+    use nesa_model::decoder::{
+        DecoderRun, Feed, Input, KvCache, Logits,
+        toy::{self, Noting, ToyDecoder},
     };
 
     use super::*;
@@ -196,17 +193,6 @@ mod tests {
         Some(of("a device".into(), block_on(Kernels::prove(gpu)).unwrap(), None))
     }
 
-    /// Keeps what passes through.
-    struct Noting<'a>(PlainDecoder<'a>, RefCell<Vec<Vec<i32>>>);
-
-    impl Linear for Noting<'_> {
-        fn apply(&self, stage: StageId, x: &[i32], tokens: usize) -> Vec<i32> {
-            let y = self.0.apply(stage, x, tokens);
-            self.1.borrow_mut().push(y.clone());
-            y
-        }
-    }
-
     fn step(sequence: u32, before: usize, tokens: &[u32]) -> DeviceStep {
         let input = Input::Tokens(tokens.to_vec());
         DeviceStep { sequence, before, input, logits: Logits::Last }
@@ -225,11 +211,11 @@ mod tests {
             before -= back;
             cache.truncate(before).unwrap();
             let feed = Feed { cache, input: Input::Tokens(tokens.to_vec()), logits: Logits::Last };
-            let noting = Noting(PlainDecoder(&model), RefCell::default());
+            let noting = Noting::new(&model);
             let mut fed = DecoderRun::start(&model, vec![feed]).unwrap().run(&noting).unwrap();
             cache = fed.remove(0).cache;
             let products = shard.products(vec![step(7, before, tokens)]).await.unwrap();
-            assert_eq!(products, noting.1.into_inner());
+            assert_eq!(products, noting.into_products());
             before += tokens.len();
         }
         // Two sequences at once: their rows in the order of the steps.
@@ -239,10 +225,10 @@ mod tests {
             input: Input::Tokens(tokens.to_vec()),
             logits: Logits::Last,
         });
-        let noting = Noting(PlainDecoder(&model), RefCell::default());
+        let noting = Noting::new(&model);
         DecoderRun::start(&model, feeds.into()).unwrap().run(&noting).unwrap();
         let both = vec![step(8, 0, long), step(7, before, short)];
-        assert_eq!(shard.products(both).await.unwrap(), noting.1.into_inner());
+        assert_eq!(shard.products(both).await.unwrap(), noting.into_products());
         for (wrong, why) in [
             (step(7, 6, &[1]), "shorter"),
             (step(8, 3, &[1]), "shorter"),
