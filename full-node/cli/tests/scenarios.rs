@@ -7,6 +7,7 @@ mod support;
 use std::{
     process::Output,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -159,19 +160,20 @@ fn a_node_that_dies_in_mid_query_is_replaced_and_restarted() {
 /// Runs `scenario` with a decoder, and has a text written by two shards on three nodes each; the
 /// network, what came of it, and the text of this machine alone.
 fn rehearse_sealed(scenario: &str, root: &std::path::Path) -> (Network, Output, Value) {
-    rehearse_sealed_with(scenario, root, &[])
+    rehearse_sealed_with(scenario, root, "a lighthouse", &[])
 }
 
 fn rehearse_sealed_with(
     scenario: &str,
     root: &std::path::Path,
+    prompt: &str,
     more: &[&str],
 ) -> (Network, Output, Value) {
     let tiny = tiny_decoder(root);
     let network = Network::start(root, &["--port", "0", "--scenario", scenario, "--model", &tiny]);
     let dir = network.dir();
     let dir = dir.to_str().expect("a test's path is UTF-8");
-    let how = ["--prompt", "a lighthouse", "--tokens", "12", "--temperature", "1", "--json"];
+    let how = ["--prompt", prompt, "--tokens", "12", "--temperature", "1", "--json"];
     let alone = network.json([&["model", "generate", &tiny], &how[..]].concat());
     let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "3", "--deadline", "12"];
     let asked = [&["query", "generate", "--dir", dir], &how[..], &sealed, more].concat();
@@ -183,7 +185,9 @@ fn rehearse_sealed_with(
 fn a_node_that_dies_in_mid_text_is_replaced_and_its_shard_writes_the_same() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("temporary folder");
-    let (network, output, alone) = rehearse_sealed("crash", folder.path());
+    // Long enough that the first voucher comes before it dies.
+    let prompt = "a lighthouse ".repeat(8);
+    let (network, output, alone) = rehearse_sealed_with("crash", folder.path(), prompt.trim(), &[]);
     let answer = serde_json::from_slice(&output.stdout);
     let answer: Value = answer.unwrap_or_else(|_| panic!("{}", show(&output)));
     assert_eq!(answer["text"], alone["text"]);
@@ -193,6 +197,22 @@ fn a_node_that_dies_in_mid_text_is_replaced_and_its_shard_writes_the_same() {
     assert!(replaced.iter().all(|node| node["node"] == culprit(&network)));
     let nodes = answer["nodes"].as_array().expect("a list");
     assert!(nodes.iter().all(|node| node["node"] != culprit(&network)));
+    // It commits to the part it served. The spare's commitment puts that out, and what the client signed for
+    // is paid all the same.
+    let query = answer["query"].as_str().expect("an id");
+    let path = format!("/v1/query/{query}");
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let record = http::get(network.field("rpc"), &path).json();
+        let commits = record["sealed"]["commits"].as_array().expect("a list");
+        let parts = commits.iter().filter(|commit| commit["node"] == culprit(&network));
+        assert!(parts.clone().all(|part| part["put_out"] == true && part["root"].is_null()));
+        if parts.clone().any(|part| part["claim"]["earned"].as_str().is_some_and(|e| e != "0")) {
+            break;
+        }
+        assert!(Instant::now() < until, "{record}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
     network.stop();
 }
 
@@ -273,7 +293,7 @@ fn a_liar_in_a_shard_is_found_by_the_validators_and_slashed() {
     let receipt = folder.path().join("receipt.json");
     let receipt = receipt.to_str().expect("UTF-8");
     let more = ["--disclose", "--receipt", receipt];
-    let (network, output, _) = rehearse_sealed_with("liar", folder.path(), &more);
+    let (network, output, _) = rehearse_sealed_with("liar", folder.path(), "a lighthouse", &more);
     convicted(&network, &output);
     // An opening in a block has been computed by every validator, and the record says so. A liar that is
     // late in another dispute loses that one by its deadline.
@@ -294,7 +314,8 @@ fn a_liar_in_a_shard_is_found_by_the_validators_and_slashed() {
 fn a_liar_that_falls_silent_loses_by_deadline() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().expect("temporary folder");
-    let (network, output, _) = rehearse_sealed_with("hush", folder.path(), &["--disclose"]);
+    let (network, output, _) =
+        rehearse_sealed_with("hush", folder.path(), "a lighthouse", &["--disclose"]);
     convicted(&network, &output);
     assert!(grounds(&output).iter().all(|grounds| grounds == "silence"), "{:?}", grounds(&output));
     assert!(said(&network, "name=\"close-dispute\"") > 0, "closed by those who waited");

@@ -25,8 +25,8 @@ pub fn shard_price(price_per_token: Amount, shards: usize) -> Amount {
     Amount(price_per_token.0.div_ceil((shards as u64).max(1)))
 }
 
-/// Least escrow of a committee's query: for each replica of each shard what [`min_escrow`] asks for
-/// a side. `None` on overflow.
+/// Least escrow of a committee's query: for each replica and each spare of each shard what
+/// [`min_escrow`] asks for a side. `None` on overflow.
 pub fn min_committee_escrow(
     price_per_token: Amount,
     max_tokens: u32,
@@ -36,12 +36,12 @@ pub fn min_committee_escrow(
     let each = shard_price(price_per_token, terms.shards());
     let work = price(each, max_tokens)?;
     let increment = price(each, max_tokens.min(params.increment_tokens))?;
-    work.checked_add(increment)?.checked_mul(terms.seats() as u64)
+    work.checked_add(increment)?.checked_mul(terms.parts() as u64)
 }
 
-/// Budget of one replica of one shard: an equal part of the escrow, rounded down.
+/// Budget of one commit, a replica's or a spare's: an equal part of the escrow, rounded down.
 pub fn replica_budget(escrow: Amount, terms: &Terms) -> Amount {
-    Amount(escrow.0 / (terms.seats() as u64).max(1))
+    Amount(escrow.0 / (terms.parts() as u64).max(1))
 }
 
 /// Each side's budget: half of the escrow, rounded down.

@@ -213,16 +213,18 @@ impl Dispute {
         if self.ruling().is_some() {
             return;
         }
-        let mut silent = [self.answers[0].is_none(), self.answers[1].is_none()];
-        if let Stage::Asked { slot: 0, digests, .. } = &self.stage
-            && silent != [true, true]
-        {
-            for (silent, digest) in silent.iter_mut().zip(digests) {
-                *silent &= *digest != Hash::ZERO;
+        let silent = [self.answers[0].is_none(), self.answers[1].is_none()];
+        let ruling = match (&self.stage, silent) {
+            // The way down leads to the first row that differs: here to the end of one that is shorter.
+            (Stage::Asked { slot: 0, digests, .. }, _)
+                if silent.iter().zip(digests).any(|(&silent, d)| silent && *d == Hash::ZERO) =>
+            {
+                Ruling::Lengths
             }
-        }
-        // Neither answered: neither is shown to be right.
-        let ruling = if silent == [true, true] { Ruling::Undecided } else { Ruling::of(silent) };
+            // Neither answered: neither is shown to be right.
+            (_, [true, true]) => Ruling::Undecided,
+            _ => Ruling::of(silent),
+        };
         self.stage = Decision::stage(ruling, Grounds::Silence);
         self.answers = [None, None];
     }

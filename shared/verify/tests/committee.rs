@@ -3,8 +3,9 @@
 //!
 //! `data/committee-agreed.json` was written by a local network (`nesa up`, `nesa query generate --lane sealed
 //! --shards 2 --replicas 3 --disclose --receipt FILE`), `data/committee-disputed.json` by one of the scenario
-//! `liar`, with the same query; `*.trust-root.hex` are these networks' trust roots. When a format changes on
-//! purpose, all are made again in the same way.
+//! `liar`, with the same query, `data/committee-given-up.json` by one of the scenario `crash`, with a prompt
+//! of fifty tokens and without `--disclose`; `*.trust-root.hex` are these networks' trust roots. When a format
+//! changes on purpose, all are made again in the same way.
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
@@ -20,6 +21,10 @@ const AGREED: [&str; 2] = [
 const DISPUTED: [&str; 2] = [
     include_str!("data/committee-disputed.json"),
     include_str!("data/committee-disputed.trust-root.hex"),
+];
+const GIVEN_UP: [&str; 2] = [
+    include_str!("data/committee-given-up.json"),
+    include_str!("data/committee-given-up.trust-root.hex"),
 ];
 
 fn check(text: &str, trust: &str) -> Result<Report<PaymentSummary>, String> {
@@ -63,6 +68,25 @@ fn a_disputed_querys_receipt_names_the_liar_and_pays_the_others() {
     }));
 }
 
+#[test]
+fn a_node_that_was_given_up_is_named_and_its_part_accounted_for() {
+    let report = check(GIVEN_UP[0], GIVEN_UP[1]).unwrap();
+    let shards = &report.summary.shards;
+    assert!(shards.iter().all(|shard| shard.standing == "agreed"));
+    let replicas = || shards.iter().flat_map(|shard| &shard.replicas);
+    let parts: Vec<_> = replicas().filter(|replica| replica.put_out).collect();
+    assert!(!parts.is_empty() && parts.iter().all(|part| part.node == parts[0].node));
+    for part in &parts {
+        assert!(part.root.is_none() && !part.liar);
+        let place = |r: &&nesa_verify::receipt::ReplicaSummary| {
+            r.replica == part.replica && r.root.is_some() && r.seat >= 3
+        };
+        assert!(replicas().any(|replica| place(&replica)), "a spare has its place");
+    }
+    assert!(parts.iter().any(|part| !part.claimed.is_zero()), "paid for what was signed for");
+    assert!(report.checks.iter().any(|check| check.what.contains("was given up as replica")));
+}
+
 /// JSON pointers of every string in the receipt.
 fn strings(value: &Value, path: String, found: &mut Vec<String>) {
     match value {
@@ -83,7 +107,7 @@ fn strings(value: &Value, path: String, found: &mut Vec<String>) {
 
 #[test]
 fn one_changed_digit_in_any_field_is_noticed() {
-    for [text, trust] in [AGREED, DISPUTED] {
+    for [text, trust] in [AGREED, DISPUTED, GIVEN_UP] {
         let base: Value = serde_json::from_str(text).unwrap();
         let mut pointers = Vec::new();
         strings(&base, String::new(), &mut pointers);

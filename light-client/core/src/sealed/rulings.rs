@@ -57,10 +57,12 @@ impl QueryClient {
     }
 }
 
-/// Whether everybody who can be paid has been.
+/// Whether everybody who can be paid has been. Who was given up need not claim anything.
 pub(super) fn paid(sealed: &Sealed) -> bool {
-    let payable =
-        |shard| matches!(sealed.agreement(shard), Agreement::Agreed(_) | Agreement::ClientLied);
+    let payable = |shard| {
+        let agreement = sealed.agreement(shard);
+        matches!(agreement, Agreement::Agreed(_) | Agreement::Lengths | Agreement::ClientLied)
+    };
     let due = sealed.commits.iter().filter(|c| c.root.is_some() && !c.liar && payable(c.shard));
     due.into_iter().all(|commit| !commit.claimed().is_zero())
 }

@@ -9,7 +9,7 @@
 //! `claim_ms`. Claims may come from the end of the reveals on, for shards whose replicas agree.
 
 use crate::{
-    limits::{MAX_REPLICAS, MAX_ROUNDS, MAX_SHARDS, up_to},
+    limits::{MAX_REPLICAS, MAX_ROUNDS, MAX_SHARDS, MAX_SPARES, up_to},
     params::Params,
 };
 use nesa_crypto::{
@@ -70,6 +70,12 @@ impl Terms {
     /// Replicas of all shards together.
     pub fn seats(&self) -> usize {
         self.shards().saturating_mul(self.replicas.into())
+    }
+
+    /// Equal parts of the escrow: one for each replica, and one for each spare that may take a replica's
+    /// place, so that what a replica did before it was given up is paid from a part of its own.
+    pub fn parts(&self) -> usize {
+        self.shards().saturating_mul(usize::from(self.replicas).saturating_add(MAX_SPARES))
     }
 
     /// Layers of a shard in a model of `layers`; `None` if there is no such shard, or the cuts do

@@ -2,7 +2,7 @@
 
 use crate::{
     committee::{ShardCommittee, Terms},
-    limits::{MAX_DISPUTES, MAX_REPLICAS, MAX_SHARDS, up_to},
+    limits::{MAX_DISPUTES, MAX_REPLICAS, MAX_SHARDS, MAX_SPARES, up_to},
     voucher::ShardVoucher,
 };
 use nesa_primitives::{Address, Amount, Hash, codec_struct};
@@ -28,6 +28,10 @@ pub struct ShardCommit {
     pub served_tokens: u32,
     /// Height of the block that holds the commit.
     pub height: u64,
+    /// Whether a spare has its place: what it committed to is a part, which is not compared, but what the
+    /// client has signed for is paid.
+    #[serde(default)]
+    pub put_out: bool,
     /// The trace's root, once revealed.
     pub root: Option<Hash>,
     /// Whether a dispute has shown that it lied: it is no longer counted, and not paid.
@@ -49,6 +53,7 @@ codec_struct!(ShardCommit {
     blinded_root,
     served_tokens,
     height,
+    put_out,
     root,
     liar,
     claim,
@@ -56,6 +61,11 @@ codec_struct!(ShardCommit {
 });
 
 impl ShardCommit {
+    /// Whether it could be paid, or was put out, so that an increment it is not paid for is burned.
+    pub const fn is_due(&self) -> bool {
+        self.put_out || (self.root.is_some() && !self.liar)
+    }
+
     /// What has been claimed, before the split.
     pub fn claimed(&self) -> Amount {
         let vouched = self.claim.as_ref().map_or(Amount::ZERO, |claim| claim.voucher.total);
@@ -150,6 +160,9 @@ pub enum Agreement {
     },
     /// Two revealed different roots and neither is shown to have lied.
     Mismatch,
+    /// All that revealed, proven liars aside, did the same as far as each went, and some went further: the
+    /// client left without a word of the end. What it has signed for is good.
+    Lengths,
     /// The client signed different inputs for replicas of the shard: their roots say nothing about
     /// them, and all but proven liars are paid.
     ClientLied,
@@ -171,7 +184,7 @@ pub struct Sealed {
 codec_struct!(Sealed {
     terms,
     committee,
-    commits: up_to(MAX_SHARDS * MAX_REPLICAS),
+    commits: up_to(MAX_SHARDS * (MAX_REPLICAS + MAX_SPARES)),
     disputes: up_to(MAX_DISPUTES),
 });
 
@@ -181,14 +194,20 @@ impl Sealed {
         Self { terms, committee: None, commits: Vec::new(), disputes: Vec::new() }
     }
 
-    /// The place of a replica's commit in the list.
+    /// The place in the list of a replica's commit, that of a spare where one has taken over.
     pub fn place(&self, shard: u8, replica: u8) -> Option<usize> {
-        self.commits.iter().position(|c| c.shard == shard && c.replica == replica)
+        self.commits.iter().position(|c| c.shard == shard && c.replica == replica && !c.put_out)
     }
 
-    /// A replica's commit.
+    /// A replica's commit, that of a spare where one has taken over.
     pub fn commit(&self, shard: u8, replica: u8) -> Option<&ShardCommit> {
         self.commits.get(self.place(shard, replica)?)
+    }
+
+    /// The place in the list of a node's commit for a replica, also where a spare has taken over.
+    pub fn place_of(&self, (shard, replica): (u8, u8), node: &Address) -> Option<usize> {
+        let theirs = |c: &ShardCommit| (c.shard, c.replica) == (shard, replica) && c.node == *node;
+        self.commits.iter().position(theirs)
     }
 
     /// Whether a shard can be paid, once the reveals are over.
@@ -202,12 +221,33 @@ impl Sealed {
         }
         let revealed = self.commits.iter().filter(|c| c.shard == shard && c.root.is_some());
         let (count, needed) = (revealed.clone().count(), self.terms.majority());
-        let mut roots = revealed.filter(|c| !c.liar).filter_map(|c| c.root);
-        match roots.next() {
-            Some(_) | None if count < needed => Agreement::Few { revealed: count, needed },
+        let roots: Vec<Hash> = revealed.filter(|c| !c.liar).filter_map(|c| c.root).collect();
+        match roots.split_first() {
+            _ if count < needed => Agreement::Few { revealed: count, needed },
             None => Agreement::Few { revealed: 0, needed },
-            Some(root) if roots.all(|other| other == root) => Agreement::Agreed(root),
+            Some((root, others)) if others.iter().all(|other| other == root) => {
+                Agreement::Agreed(*root)
+            }
+            Some(_) if self.differ_in_length_only(shard, &roots) => Agreement::Lengths,
             Some(_) => Agreement::Mismatch,
         }
+    }
+
+    /// Whether for any two of a shard's roots a dispute has shown that one only goes further.
+    fn differ_in_length_only(&self, shard: u8, roots: &[Hash]) -> bool {
+        let root = |replica| self.commit(shard, replica).and_then(|commit| commit.root);
+        let of_lengths =
+            |d: &&DisputeEntry| d.shard == shard && d.ruling() == Some(Ruling::Lengths);
+        let shown: Vec<_> = self
+            .disputes
+            .iter()
+            .filter(of_lengths)
+            .map(|d| (root(d.left), root(d.right)))
+            .collect();
+        let same = |a: &Hash, b: &Hash| {
+            let (a, b) = (Some(*a), Some(*b));
+            a == b || shown.contains(&(a, b)) || shown.contains(&(b, a))
+        };
+        roots.iter().enumerate().all(|(i, a)| roots[i + 1..].iter().all(|b| same(a, b)))
     }
 }

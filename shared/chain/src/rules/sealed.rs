@@ -6,6 +6,10 @@
 //!                                               else ──▶ nothing is paid; see below
 //! ```
 //!
+//! A node that a spare was put in for is paid what the client signed for, and nothing else; its part is
+//! neither compared nor disputed. What the client used of it and did not sign for is burned like the rest, or
+//! a client could have a text of every replica that it gives up in time.
+//!
 //! What is served is cheap to deny and cheap to feign, so what a mismatch costs whom is a choice.
 //! Here it costs everybody a little: the replicas are not paid, and for each that revealed one
 //! increment of the payer's escrow is burned, the rest returns. A client that feeds its replicas
@@ -155,21 +159,24 @@ pub(super) fn commit(
             .verify(&record.client_key, &call.env.chain, signature)
             .map_err(|_| TxError::Admission("bad signature"))?,
     }
-    // A spare stands in for one replica. It puts whoever had the place before it out: what a node has
-    // computed by the time it is given up is no whole trace, and must not stand against the others.
-    let put_out = |c: &ShardCommit| c.replica == replica && c.seat < commit.seat;
-    let taken =
-        |c: &ShardCommit| c.shard == shard && (c.replica == replica || c.operator == seat.operator);
-    if sealed.commits.iter().any(|c| taken(c) && !put_out(c)) {
+    if sealed.commits.iter().any(|c| c.shard == shard && c.operator == seat.operator) {
         return Err(TxError::CommittedShard { shard, replica });
     }
-    sealed.commits.retain(|c| !taken(c));
     if commit.served_tokens > record.max_tokens {
         return Err(TxError::Served { got: commit.served_tokens, max: record.max_tokens });
+    }
+    // A spare stands in for one replica. It puts whoever had the place before it out, whichever commits
+    // first: what a node has computed by the time it is given up is no whole trace, and must not stand
+    // against the others.
+    let mut put_out = false;
+    for c in sealed.commits.iter_mut().filter(|c| (c.shard, c.replica) == (shard, replica)) {
+        c.put_out |= c.seat < commit.seat;
+        put_out |= c.seat > commit.seat;
     }
     sealed.commits.push(ShardCommit {
         shard,
         replica,
+        put_out,
         seat: commit.seat,
         node: seat.node,
         operator: seat.operator,
@@ -208,7 +215,7 @@ pub(super) fn reveal(
     store(overlay, record, sealed)
 }
 
-/// `ClaimShard`: pays where the replicas of the shard agree.
+/// `ClaimShard`: pays where the replicas of the shard agree, and who was put out in any case.
 pub(super) fn claim(
     overlay: &mut Overlay<'_>,
     call: &Call<'_>,
@@ -222,10 +229,12 @@ pub(super) fn claim(
     after(call, windows.reveal_ms)?;
     until(call, windows.close_ms)?;
     voucher.verify(&record.client_key, &call.env.chain).map_err(TxError::Voucher)?;
-    let place = place(&sealed, voucher.shard, voucher.replica)?;
+    let (shard, replica) = (voucher.shard, voucher.replica);
+    let none = TxError::NotCommitted { node: voucher.node };
+    let place = sealed.place_of((shard, replica), &voucher.node).ok_or(none)?;
     let commit = &sealed.commits[place];
     by_operator(call, commit)?;
-    check_claim(&record, &sealed, commit, voucher.node, voucher.total)?;
+    check_claim(&record, &sealed, commit, voucher.total)?;
     let (operator, claimed, earned) = (commit.operator, commit.claimed(), commit.earned());
     let payee = pay::Payee { operator, claimed, earned };
     // What has been claimed counts in the record's sums.
@@ -257,7 +266,7 @@ pub(super) fn claim_served(
     }
     let worth = fees::price(record.price_per_token, commit.served_tokens).ok_or(OVERFLOW)?;
     let total = worth.min(fees::replica_budget(record.escrow, &sealed.terms));
-    check_claim(&record, &sealed, commit, commit.node, total)?;
+    check_claim(&record, &sealed, commit, total)?;
     let (operator, claimed, earned) = (commit.operator, commit.claimed(), commit.earned());
     let payee = pay::Payee { operator, claimed, earned };
     // What has been claimed counts in the record's sums.
@@ -272,25 +281,22 @@ fn check_claim(
     record: &QueryRecord,
     sealed: &Sealed,
     commit: &ShardCommit,
-    node: nesa_primitives::Address,
     total: Amount,
 ) -> Result<(), TxError> {
     let (shard, replica) = (commit.shard, commit.replica);
-    if commit.node != node {
-        return Err(TxError::NotCommitted { node });
-    }
-    if commit.root.is_none() {
+    if commit.root.is_none() && !commit.put_out {
         return Err(TxError::NotRevealed { shard, replica });
     }
     if commit.liar {
         return Err(TxError::Liar { shard, replica });
     }
-    // Float replicas reveal roots that differ in honest runs too: the client's voucher alone says that
-    // it counted this one among those that agree. What it withholds is burned, not returned.
-    let compared = record.verification == Verification::Committee;
+    // The part of a node that was put out is compared with nothing: its client took it, signed for it, and
+    // went to another. Float replicas reveal roots that differ in honest runs too: the client's voucher
+    // alone says that it counted this one among those that agree. What it withholds is burned, not returned.
+    let compared = record.verification == Verification::Committee && !commit.put_out;
     match sealed.agreement(shard) {
         _ if !compared => {}
-        Agreement::Agreed(_) | Agreement::ClientLied => {}
+        Agreement::Agreed(_) | Agreement::ClientLied | Agreement::Lengths => {}
         Agreement::Few { revealed, needed } => {
             return Err(TxError::FewReveals { shard, revealed, needed });
         }
@@ -310,13 +316,13 @@ fn check_claim(
     Ok(())
 }
 
-/// What is burned at the close: for each replica that revealed and was not shown to have lied, the
-/// part of its served tokens that no claim covers, at most one increment.
+/// What is burned at the close: for each replica that revealed and was not shown to have lied, and each
+/// that was put out, the part of its served tokens that no claim covers, at most one increment.
 pub(super) fn disputed(record: &QueryRecord, params: &Params) -> Result<Amount, TxError> {
     let Some(sealed) = &record.sealed else { return Ok(Amount::ZERO) };
     let budget = fees::replica_budget(record.escrow, &sealed.terms);
     let mut sum = Amount::ZERO;
-    for commit in sealed.commits.iter().filter(|c| c.root.is_some() && !c.liar) {
+    for commit in sealed.commits.iter().filter(|c| c.is_due()) {
         let left = budget.checked_sub(commit.claimed()).ok_or(OVERFLOW)?;
         let price = record.price_per_token;
         let disputed = fees::disputed(price, commit.served_tokens, commit.claimed(), params)

@@ -5,10 +5,12 @@ use crate::{traces::*, world::*};
 use nesa_chain::{
     Action, SignedTx,
     action::{
-        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, Lane, Named, OpenDispute,
-        Pair, PayForQuery, Reveal, Side, Unbond, Verification,
+        AnswerDispute, Claim, ClaimServed, ClaimShard, CloseDispute, CommitShard, Lane, Named,
+        OpenDispute, Pair, PayForQuery, Reveal, Side, Unbond, Verification,
     },
+    committee::Admission,
     query::QueryRecord,
+    voucher::ShardVoucher,
 };
 use nesa_primitives::{Amount, Denom, Hash};
 use proptest::prelude::*;
@@ -259,7 +261,12 @@ impl World {
         let record = self.live(query)?;
         let sealed = record.sealed.as_ref().filter(|_| record.status.is_open())?;
         let (id, shard) = (record.id, shard % sealed.terms.shards() as u8);
-        let seat = *self.replicas(&id).seat(shard, replica)?;
+        let at = replica;
+        let seat = *self.replicas(&id).seat(shard, at)?;
+        // A spare stands in for one of the replicas.
+        let replica =
+            if at < sealed.terms.replicas { at } else { which as u8 % sealed.terms.replicas };
+        let spare = at != replica;
         let pair = |other: u8| {
             let (left, right) = (other.min(replica), other.max(replica));
             Pair { query: id, shard, left, right }
@@ -275,14 +282,19 @@ impl World {
         let which = place.unwrap_or(which);
         let action = match what {
             SealedOp::Commit { served } => {
-                Action::CommitShard(self.commit_shard(&id, (shard, replica), &roots[which], served))
+                let commit = self.commit_shard(&id, (shard, replica), &roots[which], served);
+                let admission = Admission { query: id, shard, replica, node: seat.node };
+                let admission = spare.then(|| admission.sign(&key(100), &self.chain));
+                Action::CommitShard(CommitShard { seat: at, admission, ..commit })
             }
             SealedOp::Reveal => {
                 let (root, blind) = (roots[which], veil(shard, replica));
                 Action::Reveal(Reveal { query: id, shard, replica, root, blind })
             }
             SealedOp::Claim { total } => {
-                let voucher = self.shard_voucher(&id, shard, replica, total);
+                let (place, total) = ((shard, replica), Amount(total));
+                let voucher =
+                    ShardVoucher::sign(&key(100), &self.chain, id, place, seat.node, total);
                 Action::ClaimShard(ClaimShard { query: id, voucher })
             }
             SealedOp::Open { other } => {

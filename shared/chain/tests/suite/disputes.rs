@@ -52,7 +52,7 @@ fn the_liar_is_slashed_and_the_others_are_paid() {
         world.until(world.windows(&id).close_ms + 2_000);
         // The liar's part of the escrow returned; nothing of it is burned.
         let ended = *world.query(&id).status.settlement().unwrap();
-        assert_eq!((ended.burned.0, ended.returned.0), (0, 1_920 - 5 * 120));
+        assert_eq!((ended.burned.0, ended.returned.0), (0, 3_200 - 5 * 120));
     }
 }
 
@@ -233,7 +233,7 @@ fn a_client_that_signs_two_inputs_pays_for_both() {
         }
         world.until(world.windows(&id).close_ms + 2_000);
         let ended = *world.query(&id).status.settlement().unwrap();
-        assert_eq!((ended.burned.0, ended.returned.0), (0, 1_920 - 5 * 120));
+        assert_eq!((ended.burned.0, ended.returned.0), (0, 3_200 - 5 * 120));
     }
 }
 

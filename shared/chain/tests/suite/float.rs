@@ -63,7 +63,8 @@ fn nobody_can_claim_without_commit_reveal_and_voucher() {
     world.reveals(&id, 0, 0, 0).unwrap();
     world.until(world.windows(&id).reveal_ms + 1);
     assert_eq!(world.claims(&id, 0, 1, 210), Err(TxError::NotRevealed { shard: 0, replica: 1 }));
-    assert_eq!(world.claims(&id, 0, 2, 210), Err(TxError::NoCommit { shard: 0, replica: 2 }));
+    let node = world.replicas(&id).seat(0, 2).unwrap().node;
+    assert_eq!(world.claims(&id, 0, 2, 210), Err(TxError::NotCommitted { node }));
     assert!(matches!(world.claims(&id, 0, 0, 211), Err(TxError::VoucherAboveServed { .. })));
     // One reveal of three is enough here: agreement is the client's to judge.
     world.claims(&id, 0, 0, 210).unwrap();

@@ -170,7 +170,7 @@ impl World {
             model: toy_model(),
             lane: Lane::Sealed,
             verification: Verification::Committee,
-            max_fee: Amount(each * 2 * u64::from(MAX_TOKENS) * terms.seats() as u64),
+            max_fee: Amount(each * 2 * u64::from(MAX_TOKENS) * terms.parts() as u64),
             denom: Denom::NES,
             max_tokens: MAX_TOKENS,
             deadline_ms: self.now + 5_000,

@@ -169,9 +169,19 @@ fn check_query(query: &QueryRecord) {
     }
     for commit in shards() {
         let terms = &query.sealed.as_ref().unwrap().terms;
-        let budget = query.escrow.0 / (u64::from(terms.replicas) * terms.shards() as u64);
-        assert!(commit.claimed().0 <= budget, "a replica has claimed more than its part");
-        assert!(commit.claim.is_none() || (commit.root.is_some() && !commit.liar));
+        let parts = (u64::from(terms.replicas) + 2) * terms.shards() as u64;
+        assert!(
+            commit.claimed().0 <= query.escrow.0 / parts,
+            "a replica claimed more than its part"
+        );
+        // Who was put out revealed nothing, and is nobody's liar.
+        assert!(!(commit.put_out && (commit.root.is_some() || commit.liar)));
+        let payable = commit.put_out || (commit.root.is_some() && !commit.liar);
+        assert!(commit.claimed().is_zero() || payable);
+        let holders = shards()
+            .filter(|c| (c.shard, c.replica, c.put_out) == (commit.shard, commit.replica, false));
+        let holders: Vec<_> = holders.map(|c| c.seat).collect();
+        assert!(matches!(holders[..], [seat] if seat > commit.seat || !commit.put_out));
     }
     for side in [Side::A, Side::B] {
         let of_side = query.commits.iter().filter(|c| c.side == side);

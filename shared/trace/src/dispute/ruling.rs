@@ -45,15 +45,24 @@ pub enum Ruling {
     RightLies,
     /// Both did.
     BothLie,
-    /// Nobody is shown to have lied: both fell silent, or one has tokens that the client asked of it, and
-    /// the other no word of how many there were to be.
+    /// Nobody is shown to have lied: both fell silent.
     Undecided,
     /// The client did: it signed two different inputs or askings for one token of one shard, or asked for
     /// a token after it had signed that there are no more.
     ClientLies,
+    /// Nobody lied as far as both went: there the traces are the same. One goes further, and the other shows
+    /// no word of the client that this is the end.
+    Lengths,
 }
 
-codec_tag!(Ruling { LeftLies = 0, RightLies = 1, BothLie = 2, Undecided = 3, ClientLies = 4 });
+codec_tag!(Ruling {
+    LeftLies = 0,
+    RightLies = 1,
+    BothLie = 2,
+    Undecided = 3,
+    ClientLies = 4,
+    Lengths = 5,
+});
 
 impl Ruling {
     pub(super) const fn of(lies: [bool; 2]) -> Self {
@@ -71,7 +80,7 @@ impl Ruling {
             Self::BothLie => true,
             Self::LeftLies => matches!(side, Side::Left),
             Self::RightLies => matches!(side, Side::Right),
-            Self::Undecided | Self::ClientLies => false,
+            Self::Undecided | Self::ClientLies | Self::Lengths => false,
         }
     }
 }

@@ -105,7 +105,7 @@ fn a_client_that_leaves_without_a_word_convicts_nobody() {
     let asked = Some((true, context, 0));
     let less = Holder { trace: &short.0, rows: &short.1, receipt: asked, end: None };
     let more = Holder { trace: &long.0, rows: &long.1, receipt: asked, end: None };
-    let nobody = decision(Ruling::Undecided, Grounds::Silence);
+    let nobody = decision(Ruling::Lengths, Grounds::Silence);
     assert_eq!(judged(lab, less, more), nobody);
     assert_eq!(judged(lab, more, less), nobody);
     let nothing = Holder { receipt: None, ..more };
@@ -136,7 +136,7 @@ fn words_about_something_else_frame_no_client() {
     ];
     let asked = Some((true, context, 0));
     let more = Holder { trace: &long.0, rows: &long.1, receipt: asked, end: Some((4, context)) };
-    let nobody = decision(Ruling::Undecided, Grounds::Silence);
+    let nobody = decision(Ruling::Lengths, Grounds::Silence);
     for end in other.iter().map(|place| (3, place)).chain([(4, context), (u32::MAX, context)]) {
         let less = Holder { trace: &short.0, rows: &short.1, receipt: asked, end: Some(end) };
         assert_eq!(judged(lab, less, more), nobody);

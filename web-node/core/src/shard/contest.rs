@@ -67,6 +67,9 @@ impl OnChain {
             return Ok(Vec::new());
         }
         let Entry { query, shard, replica, .. } = *entry;
+        // Who was put out is no party: a spare has its place.
+        let mine = sealed.commit(shard, replica).filter(|mine| mine.node == entry.node);
+        let Some(mine) = mine else { return Ok(Vec::new()) };
         let (mut said, mut owing) = (Vec::new(), Vec::new());
         for dispute in sealed.disputes.iter().filter(|d| d.shard == shard && d.ruling().is_none()) {
             let (left, right) = (dispute.left, dispute.right);
@@ -98,12 +101,9 @@ impl OnChain {
                 Err(error) => tracing::warn!(%error, %query, shard, replica, "no answer"),
             }
         }
-        if now > last {
+        if now > last || mine.liar {
             return Ok(said);
         }
-        let Some(mine) = sealed.commit(shard, replica).filter(|mine| !mine.liar) else {
-            return Ok(said);
-        };
         for other in sealed.commits.iter().filter(|c| c.shard == shard && !c.liar) {
             let differs = other.root.is_some() && mine.root.is_some() && other.root != mine.root;
             let (left, right) = (replica.min(other.replica), replica.max(other.replica));

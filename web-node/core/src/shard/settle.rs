@@ -165,7 +165,7 @@ impl OnChain {
             return Ok(if gone { Next::Over(Amount::ZERO) } else { Next::Wait(Amount::ZERO) });
         };
         let windows = Windows::of(record.deadline_ms, sealed.terms.disclose, &params);
-        let mine = sealed.commit(shard, replica).filter(|commit| commit.node == entry.node);
+        let mine = sealed.place_of((shard, replica), &entry.node).map(|at| &sealed.commits[at]);
         let earned = mine.map_or(Amount::ZERO, |commit| commit.earned());
         if !record.status.is_open() || now > windows.close_ms.saturating_add(60_000) {
             return Ok(Next::Over(earned));
@@ -183,9 +183,10 @@ impl OnChain {
         }
         let entered = |end_ms: u64| now > end_ms.saturating_add(LATE_MS);
         Ok(match mine {
-            // A spare puts whoever had its place before it out.
+            // A spare puts whoever had its place before it out; who was put out is paid what was signed for.
             None if now <= windows.commit_ms
-                && sealed.commit(shard, replica).is_none_or(|before| before.seat < seat) =>
+                && (entry.voucher.is_some()
+                    || sealed.commit(shard, replica).is_none_or(|holder| holder.seat < seat)) =>
             {
                 Next::Send(Action::CommitShard(CommitShard {
                     query,
@@ -206,27 +207,33 @@ impl OnChain {
             }
             Some(commit)
                 if commit.root.is_none()
+                    && !commit.put_out
                     && entered(windows.commit_ms)
                     && now <= windows.reveal_ms =>
             {
                 let (root, blind) = (entry.root, entry.blind);
                 Next::Send(Action::Reveal(Reveal { query, shard, replica, root, blind }))
             }
-            Some(commit) if commit.root.is_some() && entered(windows.reveal_ms) => {
+            Some(commit)
+                if (commit.root.is_some() || commit.put_out) && entered(windows.reveal_ms) =>
+            {
                 let agreement = sealed.agreement(shard);
                 let served = fees::price(record.price_per_token, commit.served_tokens);
                 let budget = fees::replica_budget(record.escrow, &sealed.terms);
                 let served = served.map_or(budget, |served| served.min(budget));
-                if agreement == Agreement::ClientLied && !commit.liar && served > commit.claimed() {
+                let lied = agreement == Agreement::ClientLied && !commit.put_out;
+                if lied && !commit.liar && served > commit.claimed() {
                     let claim = ClaimServed { query, shard, replica };
                     return Ok(Next::Send(Action::ClaimServed(claim)));
                 }
-                // Float replicas are compared by the client, whose voucher says what it found.
-                let agreed =
-                    record.lane == Lane::Float || matches!(agreement, Agreement::Agreed(_));
-                let agreed = agreed && !commit.liar;
+                // Float replicas are compared by the client, whose voucher says what it found; who was put
+                // out is compared with nobody.
+                let payable = record.lane == Lane::Float
+                    || commit.put_out
+                    || matches!(agreement, Agreement::Agreed(_) | Agreement::Lengths);
+                let payable = payable && !commit.liar;
                 match &entry.voucher {
-                    Some(voucher) if agreed && voucher.total > commit.claimed() => {
+                    Some(voucher) if payable && voucher.total > commit.claimed() => {
                         let voucher = voucher.clone();
                         Next::Send(Action::ClaimShard(ClaimShard { query, voucher }))
                     }

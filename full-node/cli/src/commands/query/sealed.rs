@@ -214,6 +214,7 @@ fn judged(sealed: &Sealed) -> Vec<String> {
             Some(Ruling::RightLies) => format!("replica {right} lied"),
             Some(Ruling::BothLie) => "both lied".to_owned(),
             Some(Ruling::Undecided) => "nobody is shown to have lied".to_owned(),
+            Some(Ruling::Lengths) => "one only goes further".to_owned(),
             Some(Ruling::ClientLies) => "the client asked them for different things".to_owned(),
         };
         let why = match decision.map(|decision| decision.grounds) {

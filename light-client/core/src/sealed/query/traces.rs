@@ -124,7 +124,9 @@ pub(super) fn judge(record: &QueryRecord, told: &[Told], whole: bool) -> Standin
         }
         match sealed.agreement(shard) {
             Agreement::Agreed(root) => roots.push(root),
-            Agreement::Mismatch | Agreement::ClientLied => return Standing::Disputed(None),
+            Agreement::Mismatch | Agreement::Lengths | Agreement::ClientLied => {
+                return Standing::Disputed(None);
+            }
             Agreement::Few { .. } => {}
         }
     }
@@ -167,6 +169,7 @@ mod tests {
                     blinded_root: Hash([node; 32]),
                     served_tokens: 9,
                     height: 5,
+                    put_out: false,
                     root: Some(Hash([100 + shard; 32])),
                     liar: false,
                     claim: None,
