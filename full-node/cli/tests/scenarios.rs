@@ -197,22 +197,31 @@ fn a_node_that_dies_in_mid_text_is_replaced_and_its_shard_writes_the_same() {
     assert!(replaced.iter().all(|node| node["node"] == culprit(&network)));
     let nodes = answer["nodes"].as_array().expect("a list");
     assert!(nodes.iter().all(|node| node["node"] != culprit(&network)));
-    // It commits to the part it served. The spare's commitment puts that out, and what the client signed for
-    // is paid all the same.
+    // It commits to the part it served, which the spare's commitment puts out: what the client signed for is
+    // paid, the rest of it burned.
     let query = answer["query"].as_str().expect("an id");
     let path = format!("/v1/query/{query}");
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
+    let until = Instant::now() + Duration::from_secs(40);
+    let record = loop {
         let record = http::get(network.field("rpc"), &path).json();
-        let commits = record["sealed"]["commits"].as_array().expect("a list");
-        let parts = commits.iter().filter(|commit| commit["node"] == culprit(&network));
-        assert!(parts.clone().all(|part| part["put_out"] == true && part["root"].is_null()));
-        if parts.clone().any(|part| part["claim"]["earned"].as_str().is_some_and(|e| e != "0")) {
-            break;
+        if record["status"]["state"] == "settled" {
+            break record;
         }
         assert!(Instant::now() < until, "{record}");
         std::thread::sleep(Duration::from_millis(300));
+    };
+    let commits = record["sealed"]["commits"].as_array().expect("a list");
+    let amount = |value: &Value| value.as_str().and_then(|n| n.parse::<u64>().ok());
+    let price = amount(&record["price_per_token"]).expect("an amount");
+    let mut unpaid = 0;
+    for commit in commits {
+        let part = commit["node"] == culprit(&network);
+        assert_eq!((&commit["put_out"], commit["root"].is_null()), (&Value::Bool(part), part));
+        let claimed = amount(&commit["claim"]["voucher"]["total"]).unwrap_or_default();
+        unpaid += commit["served_tokens"].as_u64().expect("a count") * price - claimed;
     }
+    assert!(commits.iter().any(|commit| commit["put_out"] == true), "{record}");
+    assert_eq!(amount(&record["status"]["burned"]), Some(unpaid), "{record}");
     network.stop();
 }
 

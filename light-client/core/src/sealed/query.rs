@@ -416,8 +416,8 @@ impl QueryClient {
             Some(dispute) => Standing::Disputed(Some(dispute.clone())),
             None => Standing::Agreed { revealed: 0, expected },
         };
-        let paid =
-            transcript.served.iter().try_fold(Amount::ZERO, |s, one| s.checked_add(one.paid));
+        let parted = transcript.parted;
+        let paid = transcript.served.iter().try_fold(parted, |s, one| s.checked_add(one.paid));
         let replaced = lock(&reader.replaced).clone();
         let outcome = SealedOutcome {
             query: record.id,

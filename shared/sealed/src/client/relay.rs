@@ -12,9 +12,10 @@
 //!
 //! Every row fed to a shard is kept until the end: at most `max_tokens · d_model · 4` bytes per shard.
 
-use nesa_chain::ShardVoucher;
+mod ending;
+
 use nesa_model::decoder::WriteRequest;
-use nesa_primitives::Hash;
+use nesa_primitives::{Amount, Hash};
 use rand_core::CryptoRng;
 
 use super::{
@@ -60,6 +61,8 @@ pub struct Relay<R> {
     ended: bool,
     stopped: bool,
     agreed: usize,
+    /// What nodes that were given up hold vouchers for.
+    parted: Amount,
     dispute: Option<Dispute>,
     phase: Phase,
 }
@@ -115,6 +118,7 @@ impl<R: CryptoRng> Relay<R> {
             ended: false,
             stopped: false,
             agreed: 0,
+            parted: Amount::ZERO,
             dispute: None,
             phase: Phase::Writing,
         })
@@ -241,13 +245,19 @@ impl<R: CryptoRng> Relay<R> {
         if one.replicas[at].done || self.phase == Phase::Over {
             return;
         }
-        actions.push(Action::Close { link });
         if self.phase == Phase::Finishing {
             // It answered every step; only its commitment is missing.
             one.replicas[at].done = true;
+            actions.push(Action::Close { link });
             return;
         }
+        // What it gave and all agree on is good work, whatever came then.
+        let given = one.replicas[at].answered.min(one.confirmed);
+        self.pay_one((shard, at), given, 1, actions);
+        actions.push(Action::Close { link });
+        let Some(one) = self.shards.get_mut(shard) else { return };
         let gone = one.replicas.remove(at);
+        self.parted = self.parted.checked_add(gone.paid).unwrap_or(Amount(u64::MAX));
         let candidate = gone.candidate;
         if self.hire(shard, gone.place, actions) {
             actions.push(Action::Replaced { link, candidate, reason });
@@ -308,8 +318,8 @@ impl<R: CryptoRng> Relay<R> {
         if self.phase == Phase::Writing && self.dispute.is_none() {
             let confirmed = self.confirm(actions);
             self.feed(confirmed);
-            self.pump(actions);
             self.pay(PAY_EVERY, actions);
+            self.pump(actions);
             let all = self.shards.first().map_or(0, |shard| shard.fed.len());
             let written = self.prompt.is_empty() && self.next.is_none();
             if !written || confirmed < all || self.agreed < self.tokens.len() {
@@ -391,96 +401,5 @@ impl<R: CryptoRng> Relay<R> {
                 }
             }
         }
-    }
-
-    /// Vouchers for what replicas gave and all agree on, once it is `least` tokens more. In a dispute for
-    /// all they gave: the chain pays no liar.
-    fn pay(&mut self, least: usize, actions: &mut Vec<Action>) {
-        let Config { chain, query, price_per_token: price, client_key, .. } = &self.config;
-        for shard in &mut self.shards {
-            for at in 0..shard.replicas.len() {
-                let replica = &shard.replicas[at];
-                let steps = match &self.dispute {
-                    Some(_) => replica.sent,
-                    None => replica.answered.min(shard.confirmed),
-                };
-                let tokens = shard.tokens(steps);
-                let replica = &mut shard.replicas[at];
-                let (Some(total), Some(step)) =
-                    (price.checked_mul(tokens as u64), price.checked_mul(least as u64))
-                else {
-                    continue;
-                };
-                let owed = total.checked_sub(replica.paid).unwrap_or_default();
-                if owed.is_zero() || owed < step {
-                    continue;
-                }
-                let node = replica.candidate.node;
-                let place = (shard.index, replica.place);
-                let voucher = ShardVoucher::sign(client_key, chain, *query, place, node, total);
-                if let Some(frame) = replica.session.voucher(voucher) {
-                    replica.paid = total;
-                    let link = Link { shard: shard.index, seat: replica.index };
-                    actions.push(Action::Send { link, frame });
-                }
-            }
-        }
-    }
-
-    /// Asks for commitments, and ends once all have come.
-    fn finish(&mut self, actions: &mut Vec<Action>) {
-        if self.phase == Phase::Writing {
-            if self.dispute.is_none() {
-                self.pay(1, actions);
-            }
-            self.phase = Phase::Finishing;
-        }
-        if self.dispute.is_some() {
-            self.pump(actions);
-            let replicas = || self.shards.iter().flat_map(|shard| &shard.replicas);
-            if replicas().any(|replica| !replica.done && replica.session.is_owed()) {
-                return;
-            }
-            self.pay(1, actions);
-        }
-        let mut waiting = false;
-        let places: Vec<Inputs> = (0..self.shards.len()).map(|shard| self.place(shard)).collect();
-        let Config { client_key, disclose, .. } = &self.config;
-        for (shard, place) in self.shards.iter_mut().zip(places) {
-            // All replicas were brought so far, and no replica was ever asked for more.
-            let asked = u32::try_from(shard.tokens(shard.furthest())).unwrap_or(u32::MAX);
-            let end = disclose.then(|| place.sign_end(client_key, asked));
-            for replica in shard.replicas.iter_mut().filter(|r| !r.done) {
-                let link = Link { shard: shard.index, seat: replica.index };
-                if replica.session.is_ready() {
-                    // In a dispute, steps may still be owed: their answers come first.
-                    if let Some(frame) = replica.session.finish(replica.blind, end) {
-                        actions.push(Action::Send { link, frame });
-                    }
-                }
-                waiting |= replica.session.is_waiting();
-            }
-        }
-        if waiting {
-            return;
-        }
-        self.close(actions);
-        let served = self.shards.iter().flat_map(|shard| {
-            shard.replicas.iter().map(|replica| Served {
-                link: Link { shard: shard.index, seat: replica.index },
-                replica: replica.place,
-                candidate: replica.candidate,
-                commitment: replica.commitment,
-                blind: replica.blind,
-                paid: replica.paid,
-            })
-        });
-        actions.push(Action::Done(Box::new(Transcript {
-            tokens: self.tokens.clone(),
-            ended: self.ended,
-            agreed: self.agreed,
-            served: served.collect(),
-            dispute: self.dispute.clone(),
-        })));
     }
 }

@@ -166,6 +166,8 @@ pub struct Transcript {
     pub agreed: usize,
     /// The nodes at the end.
     pub served: Vec<Served>,
+    /// The vouchers of nodes that were given up on the way, together.
+    pub parted: Amount,
     /// Set where replicas disagreed.
     pub dispute: Option<Dispute>,
 }

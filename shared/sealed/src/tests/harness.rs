@@ -86,6 +86,8 @@ pub(super) enum Fault {
     LieAt(usize),
     /// Is gone when its step of this number is due.
     Die(u32),
+    /// Is silent from its step of this number on, and reads what the client says before it leaves.
+    Stall(u32),
     /// Refuses at once.
     Refuse,
 }
@@ -159,6 +161,12 @@ impl Node {
         Some(trace.root(nesa_trace::token_bits(self.terms.max_tokens)))
     }
 
+    /// The total of the vouchers it holds.
+    pub(super) fn paid(&self) -> Amount {
+        let voucher = self.session.as_ref().and_then(Session::latest_voucher);
+        voucher.map_or(Amount::ZERO, |voucher| voucher.total)
+    }
+
     /// The node's answer to a frame; an error is a broken link.
     pub(super) fn answer(
         &mut self,
@@ -214,8 +222,10 @@ impl Node {
                 if fault == Some(Fault::Lie(self.steps)) {
                     done.corrupt();
                 }
+                let stalls = fault == Some(Fault::Stall(self.steps));
                 self.steps += 1;
-                Ok(session.complete(done))
+                let answer = session.complete(done);
+                if stalls { Err(()) } else { Ok(answer) }
             }
             Err(error) => Ok(session.refuse(error.refusal())),
         }
@@ -362,7 +372,19 @@ pub(super) fn run_until(
             Ok(None) => {}
             Err(()) => {
                 gone.insert(link);
-                actions.extend(relay.lost(link));
+                let last = relay.lost(link);
+                if matches!(fault, Some(Fault::Stall(_))) {
+                    let node = ran.nodes.get_mut(&link).unwrap();
+                    let late = wire.iter().filter(|(l, _)| *l == link).map(|(_, frame)| frame);
+                    let farewell = last.iter().filter_map(|action| match action {
+                        Action::Send { link: to, frame } => (*to == link).then_some(frame),
+                        _ => None,
+                    });
+                    for frame in late.chain(farewell) {
+                        node.answer(frame, None).unwrap();
+                    }
+                }
+                actions.extend(last);
             }
         }
     }

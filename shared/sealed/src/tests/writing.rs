@@ -80,6 +80,32 @@ fn a_node_that_dies_is_replaced_and_the_text_is_the_same() {
     }
 }
 
+/// It is signed for all that it gave and the others agree on, before its stream is closed.
+#[test]
+fn a_node_that_is_given_up_is_paid_for_what_it_gave() {
+    let artifact = model(4);
+    let request = long(&artifact, 12, 24);
+    let plan = plan(&[0, 2, 4]);
+    for shard in 0..2 {
+        for at in [0, 1, 3, 9, 22] {
+            let faults = [(link(shard, 0), Fault::Stall(at))];
+            let ran = run(&artifact, &request, Setting { faults: &faults, ..setting(&plan) });
+            let done = ran.result.unwrap();
+            let node = &ran.nodes[&link(shard, 0)];
+            let paid = node.paid();
+            assert_eq!(done.parted, paid, "shard {shard} step {at}");
+            // The prompt takes two steps, each further token one. Of those that it answered the others have
+            // answered all but the last few.
+            let answered = if at > 1 { request.prompt.len() as u64 + u64::from(at) - 2 } else { 0 };
+            let gave = PRICE.checked_mul(answered).unwrap();
+            assert!(paid <= PRICE.checked_mul(node.tokens as u64).unwrap());
+            assert!(paid.0 + 2 * PRICE.0 >= gave.0, "{paid} of {gave} at shard {shard} step {at}");
+        }
+    }
+    let ran = run(&artifact, &request, setting(&plan));
+    assert!(ran.result.unwrap().parted.is_zero());
+}
+
 #[test]
 fn a_node_that_refuses_is_replaced_until_none_is_left() {
     let artifact = model(2);
