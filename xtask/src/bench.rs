@@ -3,6 +3,7 @@
 mod browser;
 mod decode;
 mod gpu;
+mod lanes;
 mod link;
 mod masked;
 mod memory;
@@ -52,6 +53,11 @@ const BENCHMARKS: &[Benchmark] = &[
         name: "link",
         about: "embeddings and texts over a shaped link at 0, 10 and 30 ms, against their floor",
         run: link::link,
+    },
+    Benchmark {
+        name: "lanes",
+        about: "one text in every lane at 0, 10 and 30 ms, against the engine alone; a killed shard",
+        run: lanes::lanes,
     },
     Benchmark {
         name: "memory",

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// Added round trips, in milliseconds.
-const ROUND_TRIPS: [u64; 3] = [0, 10, 30];
+pub(super) const ROUND_TRIPS: [u64; 3] = [0, 10, 30];
 /// Rate of the line in each direction unless `NESA_BENCH_MBIT` names another.
 const MBIT: &str = "100";
 /// Times each text is embedded; the one with the least time in the lane counts.
@@ -206,7 +206,7 @@ impl Drop for Forwarder {
     }
 }
 
-fn ask(folder: &Path, query: &[&str]) -> Result<Value> {
+pub(super) fn ask(folder: &Path, query: &[&str]) -> Result<Value> {
     json_of(
         Command::new(native_binary("nesa"))
             .arg("query")

@@ -186,7 +186,7 @@ fn report(outcome: &SealedOutcome, receipt: Option<&Path>) -> Value {
         "commits": outcome.on_chain.as_ref().map(|sealed| {
             let fate = |c: &ShardCommit| json!({
                 "shard": c.shard, "replica": c.replica, "node": c.node, "operator": c.operator,
-                "root": c.root, "liar": c.liar, "claimed": c.claimed(), "earned": c.earned(),
+                "root": c.root, "liar": c.liar, "put_out": c.put_out, "claimed": c.claimed(), "earned": c.earned(),
             });
             sealed.commits.iter().map(fate).collect::<Vec<_>>()
         }),
