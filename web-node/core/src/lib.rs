@@ -31,6 +31,7 @@ mod compute;
 mod fault;
 mod float;
 mod journal;
+mod larder;
 mod limits;
 mod metrics;
 mod models;
@@ -47,6 +48,7 @@ pub use compute::{
 };
 pub use fault::Fault;
 pub use float::{FloatEngine, MAX_CONTENT};
+pub use larder::{Larder, LarderError, Stocked};
 pub use limits::Limits;
 pub use metrics::{Computed, Metrics, Phase, ShardSteps};
 pub use models::OpenError;

@@ -13,7 +13,7 @@ use nesa_light::{
     sealed::{SealedError, SealedEvent, SealedListener},
 };
 use nesa_model::decoder::toy::ToyDecoder;
-use nesa_node::{Fault, Limits, chunks, shard::Shelf};
+use nesa_node::{Fault, Larder, Limits, chunks, shard::Shelf};
 use nesa_platform::{
     BoxFuture,
     net::{NetConfig, Network},
@@ -210,7 +210,9 @@ async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
         for address in &addresses {
             sources.push(Arc::new(NetworkSource::new(network.clone(), address)));
         }
-        let shelf = Shelf::new(Vec::new(), vec![digest], store.clone(), sources);
+        let headers = vec![world.artifact.header().clone()];
+        let larder = Arc::new(Larder::new(headers, store.clone(), sources, u64::MAX));
+        let shelf = Shelf::new(Vec::new(), Some(&larder));
         world.add(link(shard, 0), shelf, None, Limits::default()).await;
         networks.push(network);
         stores.push(store);
@@ -243,7 +245,7 @@ impl PieceSource for Liar {
 async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
     let mut world = small(&[0, 4], 1);
     let whole = vec![world.artifact.clone()];
-    let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
+    let shelf = Shelf::new(whole, None);
     let limits = Limits { cache_bytes: 1000, ..Limits::default() };
     world.add(link(0, 0), shelf, None, limits).await;
     let failed = world.ask(quiet()).await.unwrap_err();
@@ -252,7 +254,7 @@ async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
     assert!(world.settled.lock().unwrap().is_empty(), "nothing was served");
 
     let mut world = small(&[0, 4], 1);
-    let shelf = Shelf::new(Vec::new(), Vec::new(), Store::memory(), Vec::new());
+    let shelf = Shelf::new(Vec::new(), None);
     world.add(link(0, 0), shelf, None, Limits::default()).await;
     let failed = world.ask(quiet()).await.unwrap_err();
     let SealedError::Relay(RelayError::NoSpare { reason, .. }) = failed else { panic!("{failed}") };

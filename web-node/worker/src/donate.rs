@@ -61,7 +61,7 @@ impl Donation {
 
 fn phase(phase: Phase) -> DonatePhase {
     match phase {
-        Phase::Syncing => DonatePhase::Loading,
+        Phase::Syncing | Phase::Fetching => DonatePhase::Loading,
         Phase::Funding => DonatePhase::Funding,
         Phase::Reserving => DonatePhase::Reserving,
         Phase::Registering => DonatePhase::Registering,
@@ -164,6 +164,7 @@ impl App {
             operator: wallet.key().clone(),
             node: key,
             models: vec![Arc::new(artifact)],
+            larder: None,
             floats: floats.clone().map(|engine| engine as Arc<dyn FloatEngine>),
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),

@@ -22,7 +22,6 @@ use nesa_platform::{
     BoxFuture,
     net::{NetConfig, Network},
     random,
-    storage::Store,
     task::Guard,
     time,
 };
@@ -178,7 +177,7 @@ impl World {
                 let link = link(shard, seat);
                 let fault = faults.iter().find(|(l, _)| *l == link).map(|(_, f)| *f);
                 let whole = vec![self.artifact.clone()];
-                let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
+                let shelf = Shelf::new(whole, None);
                 self.add(link, shelf, fault, Limits::default()).await;
             }
         }
