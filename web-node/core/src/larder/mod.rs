@@ -9,8 +9,8 @@
 //!   a masked query's whole model ─────┘
 //! ```
 //!
-//! A node learns what it is drawn for when a client opens a session, which waits for seconds only. So it fetches
-//! beforehand: each model whole where that fits the bound, otherwise as many shards of the usual plan as fit,
+//! A node learns what it is drawn for when a client opens a session, and queries have deadlines of some seconds. So
+//! it fetches beforehand: each model whole where that fits the bound, otherwise as many shards of the usual plan as fit,
 //! beginning with one that its own key names, so that nodes differ. What it is drawn for beyond that it fetches
 //! when asked, in the place of what was used longest ago.
 //!
