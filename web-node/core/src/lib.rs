@@ -43,8 +43,11 @@ mod settle;
 pub mod shard;
 mod terms;
 
+#[cfg(not(target_family = "wasm"))]
+pub use compute::CoresError;
 pub use compute::{
-    Accelerator, Beside, Failed, PoolStanding, Product, Slices, Standing, Team, Threads, Workers,
+    Accelerator, Beside, Cores, Failed, PoolStanding, Product, Slices, Standing, Team, Threads,
+    Workers,
 };
 pub use fault::Fault;
 pub use float::{FloatEngine, MAX_CONTENT};

@@ -3,7 +3,7 @@
 use crate::{
     admission::Admission,
     chunks,
-    compute::{Beside, Processors, Stock, Threads, Watch},
+    compute::{Beside, Cores, Processors, Stock, Threads, Watch},
     fault::Fault,
     float::{FloatEngine, FloatService},
     journal::Journal,
@@ -82,6 +82,8 @@ pub struct NodeConfig {
     pub serve_weights: bool,
     /// A processor beside the CPU, for masked products and for shards.
     pub accelerator: Option<Beside>,
+    /// The threads that compute what an accelerator does not.
+    pub cores: Cores,
     /// What may be spent.
     pub limits: Limits,
     /// Misbehaviour of a test scenario.
@@ -200,6 +202,7 @@ impl ComputeNode {
                 ledger: Arc::new(ledger),
                 limits: config.limits,
                 beside: beside_shards,
+                cores: config.cores.clone(),
                 fault: config.fault,
             };
             let admission = admission.clone();
@@ -223,6 +226,7 @@ impl ComputeNode {
             }
             None => Processors::alone(threads.clone(), counters.clone()),
         };
+        let processors = processors.with(config.cores);
         let preparer = prepare::Preparer {
             chain: light.chain(),
             node: address,

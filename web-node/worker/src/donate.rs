@@ -10,7 +10,9 @@ use nesa_messages::{
     ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, PoolView, Problem, ServingOn,
     Unes,
 };
-use nesa_node::{Beside, ComputeNode, FloatEngine, Limits, Metrics, NodeConfig, Phase, Team};
+use nesa_node::{
+    Beside, ComputeNode, Cores, FloatEngine, Limits, Metrics, NodeConfig, Phase, Team,
+};
 use nesa_platform::{
     net::{NetConfig, Network},
     task::Guard,
@@ -173,6 +175,7 @@ impl App {
             pause_on_stop: true,
             serve_weights: false,
             accelerator,
+            cores: Cores::default(),
             limits: limits(&choices),
             fault: None,
         })

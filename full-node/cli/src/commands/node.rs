@@ -1,6 +1,6 @@
 //! `nesa node`: one process of a network. `nesa up` runs these; so may an operator's init system.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -46,8 +46,21 @@ struct ComputeArgs {
     announce: Vec<String>,
     #[command(flatten)]
     fetch: FetchArgs,
+    /// Threads that share each product of shards and of the masked lane, for a machine that serves with nothing
+    /// else. What the node answers does not depend on their number.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = threads)]
+    threads: NonZeroUsize,
     #[command(flatten)]
     gpu: GpuArgs,
+}
+
+/// Most threads of a node.
+const MAX_THREADS: usize = 256;
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse::<NonZeroUsize>().map_err(|error| error.to_string())?;
+    let fits = number.get() <= MAX_THREADS;
+    fits.then_some(number).ok_or_else(|| format!("got {number}, expected 1 to {MAX_THREADS}"))
 }
 
 /// Models that a compute node serves without having a file of them.
@@ -210,7 +223,8 @@ impl Node {
             Role::Compute(args) => {
                 args.common.logs.begin()?;
                 let Common { dir, name, .. } = &args.common;
-                let wishes = compute::Wishes { fetch: args.fetch.wish(), gpu: args.gpu.wish() };
+                let (fetch, gpu) = (args.fetch.wish(), args.gpu.wish());
+                let wishes = compute::Wishes { fetch, gpu, threads: args.threads };
                 compute::run(dir, name, &args.announce, wishes)
             }
             Role::Engine(args) => {

@@ -1,6 +1,7 @@
 //! A compute node process: the same node that volunteers run in a tab, over a native network.
 
 use std::{
+    num::NonZeroUsize,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,7 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
 use nesa_model::artifact::Pieces;
-use nesa_node::{ComputeNode, Fault, Larder, Limits, NodeConfig, Phase, ShardSteps};
+use nesa_node::{ComputeNode, Cores, Fault, Larder, Limits, NodeConfig, Phase, ShardSteps};
 use nesa_platform::{
     net::{self, NetConfig, Network as Swarm},
     storage::Store,
@@ -50,6 +51,8 @@ pub(crate) struct Wishes {
     pub(crate) fetch: Option<fetched::Wish>,
     /// A graphics processor.
     pub(crate) gpu: Option<gpu::Wish>,
+    /// Threads that share each product.
+    pub(crate) threads: NonZeroUsize,
 }
 
 /// Runs the compute node `name` of the network in `dir` until asked to stop; it registers the addresses
@@ -168,6 +171,7 @@ async fn serve(
         pause_on_stop: false,
         serve_weights: true,
         accelerator,
+        cores: Cores::new(wishes.threads)?,
         limits: Limits::default(),
         fault,
     })

@@ -210,7 +210,7 @@ async fn rerun(
     lie: Option<usize>,
     about: Option<(u32, u16)>,
 ) -> Option<(Trace, Rows)> {
-    let model = desk.model().clone();
+    let (model, cores) = (desk.model().clone(), desk.cores().clone());
     task::compute(move || {
         let keep = |geometry: &Geometry| -> Keep {
             match about {
@@ -218,7 +218,7 @@ async fn rerun(
                 None => Box::new(|_, _| false),
             }
         };
-        replay(&model, &salt, &given, &keep, lie)
+        cores.run(&model, |engine| replay((&model, engine), &salt, &given, &keep, lie))
     })
     .await
 }

@@ -13,6 +13,7 @@ use nesa_primitives::Hash;
 
 use super::{desk::Desk, seat::Device};
 use crate::{
+    compute::Cores,
     larder::{Larder, Part},
     metrics::Counters,
     models::{OpenError, Source},
@@ -47,6 +48,8 @@ pub struct Shelf {
     pub(crate) counters: Mutex<Arc<Counters>>,
     /// The device beside the processor, where there is one.
     pub(crate) device: Mutex<Option<Arc<Device>>>,
+    /// The processor's threads.
+    pub(crate) cores: Mutex<Cores>,
 }
 
 impl Shelf {
@@ -64,6 +67,7 @@ impl Shelf {
             loading: AsyncMutex::new(()),
             counters: Mutex::default(),
             device: Mutex::default(),
+            cores: Mutex::default(),
         }
     }
 
@@ -93,7 +97,8 @@ impl Shelf {
         let shard = self.source(model)?.shard(layers, &self.busy()).await?;
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let device = self.device.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let desk = Arc::new(Desk::new(shard, counters, device));
+        let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let desk = Arc::new(Desk::new(shard, counters, device, cores));
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|_, desk| desk.strong_count() > 0);
         live.insert(place, Arc::downgrade(&desk));
