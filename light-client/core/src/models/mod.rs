@@ -205,6 +205,11 @@ impl ModelStore {
         Self { store, refused: Arc::default(), fetched: Arc::default() }
     }
 
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Sources dropped for a wrong piece, each with what was wrong.
     pub fn refused(&self) -> BTreeMap<String, String> {
         lock(&self.refused).clone()
