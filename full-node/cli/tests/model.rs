@@ -76,6 +76,46 @@ fn from_a_folder_to_text() {
 }
 
 #[test]
+fn a_plan_by_speed_spares_the_slow_machine() {
+    let home = tempfile::tempdir().unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/dictionary.nesa");
+    let file = file.display().to_string();
+    let plan =
+        |more: &[&str]| nesa(home.path(), &[&["model", "plan", &file, "--json"], more].concat());
+    let cuts = |plan: &Value| -> Vec<u64> { serde_json::from_value(plan["cuts"].clone()).unwrap() };
+    let by_bytes = plan(&["--shards", "2"]);
+    assert_eq!(by_bytes.get("by_speed"), None);
+    let even = cuts(&by_bytes["by_bytes"]);
+    // One that is five times as fast takes more layers, and the slowest has less to do than in the even plan.
+    let by_speed = plan(&["--speeds", "5,1"]);
+    assert_eq!(cuts(&by_speed["by_bytes"]), even);
+    assert!(cuts(&by_speed["by_speed"])[1] > even[1], "{by_speed}");
+    let slowest = |plan: &Value| plan["slowest"].as_f64().unwrap();
+    assert!(slowest(&by_speed["by_speed"]) < slowest(&by_speed["by_bytes"]), "{by_speed}");
+    assert_eq!(cuts(&plan(&["--speeds", "9,9"])["by_speed"]), even);
+    let bytes = |plan: &Value| -> u64 {
+        let shards = plan["shards"].as_array().unwrap().iter();
+        shards.map(|shard| shard["bytes"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(bytes(&by_speed["by_speed"]), bytes(&by_speed["by_bytes"]));
+
+    let measured = plan(&["--shards", "2", "--measure", "--threads", "2"])["measured"].clone();
+    let times: Vec<f64> = serde_json::from_value(measured["ms_per_token"].clone()).unwrap();
+    assert!(times.len() == 2 && times.iter().all(|ms| *ms > 0.0), "{measured}");
+    assert!(measured["bytes_per_second"].as_u64() > Some(0), "{measured}");
+
+    let refused = |more: &[&str], words: &str| {
+        let output = run(home.path(), [&["model", "plan", &file], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+        assert!(show(&output).contains(words), "{}", show(&output));
+    };
+    refused(&["--speeds", "3,0"], "the node of shard 1 has speed 0");
+    refused(&["--shards", "17"], "17 shards");
+    refused(&["--shards", "0"], "0 shards");
+    refused(&[], "--shards");
+}
+
+#[test]
 fn from_onnx_to_a_class() {
     let home = tempfile::tempdir().unwrap();
     let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/digits");

@@ -1,7 +1,7 @@
 //! Serving model weights: `/nesa/chunks/1`.
 //!
 //! Anybody may ask, and nobody needs to trust the server: the client checks every piece against
-//! the model's digest.
+//! the model's digest. Of a model that the node itself fetches, it serves the pieces that it has.
 
 use nesa_model::Artifact;
 use nesa_platform::{
@@ -68,23 +68,26 @@ async fn answer(mut stream: Stream, shelf: Arc<HashMap<Hash, Arc<Source>>>) {
             }
         };
         let Ok(request) = nesa_wire::decode::<Request>(frame, &()) else { return };
-        let response = nesa_wire::encode(&respond(&shelf, request));
+        let response = nesa_wire::encode(&respond(&shelf, request).await);
         if stream.send(&response).await.is_err() {
             return;
         }
     }
 }
 
-fn respond(shelf: &HashMap<Hash, Arc<Source>>, request: Request) -> Response {
+async fn respond(shelf: &HashMap<Hash, Arc<Source>>, request: Request) -> Response {
     let (model, index) = match request {
         Request::Manifest { model } => (model, 0),
         Request::Chunk { model, index } => (model, index),
     };
-    let piece = shelf.get(&model).and_then(|source| {
-        let piece = source.piece(index as usize);
-        // Whoever asks for one too many learns no more than whoever asks after the file was changed.
-        piece.inspect_err(|error| tracing::warn!(%error, %model, "a piece cannot be served")).ok()
-    });
+    let piece = match shelf.get(&model) {
+        Some(source) => source.lent(index as usize).await,
+        None => Ok(None),
+    };
+    // Whoever asks for one too many learns no more than whoever asks after the file was changed.
+    let piece =
+        piece.inspect_err(|error| tracing::warn!(%error, %model, "a piece cannot be served"));
+    let piece = piece.ok().flatten();
     match (piece, request) {
         (None, _) => Response::Unknown,
         (Some(data), _) if data.len() > Limits::default().chunk => Response::Unknown,

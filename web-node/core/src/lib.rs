@@ -31,6 +31,7 @@ mod compute;
 mod fault;
 mod float;
 mod journal;
+mod larder;
 mod limits;
 mod metrics;
 mod models;
@@ -42,11 +43,15 @@ mod settle;
 pub mod shard;
 mod terms;
 
+#[cfg(not(target_family = "wasm"))]
+pub use compute::CoresError;
 pub use compute::{
-    Accelerator, Beside, Failed, PoolStanding, Product, Slices, Standing, Team, Threads, Workers,
+    Accelerator, Beside, Cores, Failed, PoolStanding, Product, Slices, Standing, Team, Threads,
+    Workers,
 };
 pub use fault::Fault;
 pub use float::{FloatEngine, MAX_CONTENT};
+pub use larder::{Larder, LarderError, Stocked};
 pub use limits::Limits;
 pub use metrics::{Computed, Metrics, Phase, ShardSteps};
 pub use models::OpenError;

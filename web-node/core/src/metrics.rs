@@ -17,6 +17,8 @@ pub enum Phase {
     /// Waits for the first verified header.
     #[default]
     Syncing,
+    /// Fetches pieces of the models that it has no files of.
+    Fetching,
     /// Fetches the bond from the faucet.
     Funding,
     /// Reserves a place at a relay.

@@ -3,10 +3,11 @@
 use crate::{
     admission::Admission,
     chunks,
-    compute::{Beside, Processors, Stock, Threads, Watch},
+    compute::{Beside, Cores, Processors, Stock, Threads, Watch},
     fault::Fault,
     float::{FloatEngine, FloatService},
     journal::Journal,
+    larder::Larder,
     limits::Limits,
     metrics::{Counters, Metrics, Phase},
     models::{Models, OpenError, Source},
@@ -62,6 +63,8 @@ pub struct NodeConfig {
     pub node: SecretKey,
     /// The models served, weights included: held, or read from where they lie as far as queries need them.
     pub models: Vec<Arc<dyn Pieces>>,
+    /// Models served whose pieces are fetched.
+    pub larder: Option<Arc<Larder>>,
     /// What runs float models, if any are served.
     pub floats: Option<Arc<dyn FloatEngine>>,
     /// Bond to post, in unes.
@@ -79,6 +82,8 @@ pub struct NodeConfig {
     pub serve_weights: bool,
     /// A processor beside the CPU, for masked products and for shards.
     pub accelerator: Option<Beside>,
+    /// The threads that compute what an accelerator does not.
+    pub cores: Cores,
     /// What may be spent.
     pub limits: Limits,
     /// Misbehaviour of a test scenario.
@@ -134,10 +139,12 @@ impl ComputeNode {
             return Err(StartError::Identity { got: network.address(), expected: address });
         }
         let floats = config.floats.as_ref().map(|engine| engine.models()).unwrap_or_default();
-        if config.models.is_empty() && floats.is_empty() {
+        let here = config.models.into_iter().map(Source::new);
+        let fetched = config.larder.iter().flat_map(Source::fetched);
+        let sources: Vec<_> = here.chain(fetched).collect();
+        if sources.is_empty() && floats.is_empty() {
             return Err(StartError::NoModel);
         }
-        let sources: Vec<_> = config.models.into_iter().map(Source::new).collect();
         let models = Models::new(&sources).await?;
         let exact = sources.iter().map(|source| source.header().digest());
         let digests: Vec<Hash> = exact.chain(floats.iter().copied()).collect();
@@ -154,7 +161,7 @@ impl ComputeNode {
         let is_decoder = |source: &&Arc<Source>| source.header().manifest().decoder().is_some();
         let decoders: Vec<Arc<Source>> = sources.iter().filter(is_decoder).cloned().collect();
         let has_decoders = !decoders.is_empty();
-        let shelf = Arc::new(Shelf::over(decoders, config.store.clone()));
+        let shelf = Arc::new(Shelf::over(decoders));
         let evidence = Evidence::new(config.store.clone(), config.limits.evidence_bytes);
         let ledger = OnChain {
             accounts: accounts.clone(),
@@ -195,6 +202,7 @@ impl ComputeNode {
                 ledger: Arc::new(ledger),
                 limits: config.limits,
                 beside: beside_shards,
+                cores: config.cores.clone(),
                 fault: config.fault,
             };
             let admission = admission.clone();
@@ -218,6 +226,7 @@ impl ComputeNode {
             }
             None => Processors::alone(threads.clone(), counters.clone()),
         };
+        let processors = processors.with(config.cores);
         let preparer = prepare::Preparer {
             chain: light.chain(),
             node: address,
@@ -256,6 +265,7 @@ impl ComputeNode {
             relays: config.relays,
             announce: config.announce,
             registrar: registrar.clone(),
+            larder: config.larder,
             counters: counters.clone(),
         };
         tasks.push(task::spawn(presence.keep()).abort_on_drop());
@@ -330,6 +340,7 @@ struct Presence {
     relays: Vec<String>,
     announce: Vec<String>,
     registrar: Arc<Registrar>,
+    larder: Option<Arc<Larder>>,
     counters: Arc<Counters>,
 }
 
@@ -338,6 +349,14 @@ impl Presence {
         let mut events = self.network.events();
         while let Err(error) = self.light.ready(RETRY).await {
             self.counters.problem(&error);
+        }
+        if let Some(larder) = &self.larder {
+            self.counters.enter(Phase::Fetching);
+            // Who is registered may be drawn at once.
+            while let Err(error) = larder.stock(&self.network.address()).await {
+                self.counters.problem(&error);
+                time::sleep(RETRY).await;
+            }
         }
         self.until(|| self.registrar.fund()).await;
         if !self.relays.is_empty() {

@@ -19,7 +19,7 @@ use nesa_model::{
     manifest::WeightForm,
 };
 use nesa_node::{
-    Failed, Fault, Limits, chunks,
+    Failed, Fault, Larder, Limits, chunks,
     shard::{BesideShards, DeviceStep, PlaceError, PlacedShard, ShardAccelerator, Shelf},
 };
 use nesa_platform::{
@@ -249,8 +249,9 @@ async fn packed_shards_that_are_fetched_reach_the_device() {
     for place in 0..4 {
         let network = Network::start(NetConfig::client([150 + place; 32])).await.unwrap();
         let source = NetworkSource::new(network.clone(), &address);
-        let (fetched, store) = (vec![world.artifact.digest()], Store::memory());
-        let shelf = Shelf::new(Vec::new(), fetched, store, vec![Arc::new(source)]);
+        let (headers, store) = (vec![world.artifact.header().clone()], Store::memory());
+        let larder = Larder::new(headers, store, vec![Arc::new(source)], u64::MAX);
+        let shelf = Shelf::new(Vec::new(), Some(&Arc::new(larder)));
         world.add(link(place / 2, place % 2), shelf, None, Limits::default()).await;
         networks.push(network);
     }

@@ -13,7 +13,7 @@ use nesa_light::{
     sealed::{SealedError, SealedEvent, SealedListener},
 };
 use nesa_model::decoder::toy::ToyDecoder;
-use nesa_node::{Fault, Limits, chunks, shard::Shelf};
+use nesa_node::{Cores, Fault, Larder, Limits, chunks, shard::Shelf};
 use nesa_platform::{
     BoxFuture,
     net::{NetConfig, Network},
@@ -24,9 +24,12 @@ use nesa_sealed::{
     client::{Link, RelayError},
     message::Refusal,
 };
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use support::{World, link, listening};
 
@@ -210,7 +213,9 @@ async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
         for address in &addresses {
             sources.push(Arc::new(NetworkSource::new(network.clone(), address)));
         }
-        let shelf = Shelf::new(Vec::new(), vec![digest], store.clone(), sources);
+        let headers = vec![world.artifact.header().clone()];
+        let larder = Arc::new(Larder::new(headers, store.clone(), sources, u64::MAX));
+        let shelf = Shelf::new(Vec::new(), Some(&larder));
         world.add(link(shard, 0), shelf, None, Limits::default()).await;
         networks.push(network);
         stores.push(store);
@@ -223,6 +228,29 @@ async fn a_node_fetches_the_pieces_of_its_shard_alone_from_several_peers() {
         let models = ModelStore::new(store);
         assert!(models.shard(&digest, mine, &offline, &|_| {}).await.is_ok());
         assert!(models.shard(&digest, other, &offline, &|_| {}).await.is_err());
+    }
+}
+
+/// Replicas with one thread and with two, in one query: the same bytes and the same traces.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_change_neither_the_text_nor_the_trace() {
+    // Wide enough that products are handed out, of single rows too.
+    let toy = ToyDecoder { d_model: 512, d_ff: 1030, layers: 2, seed: 3, ..ToyDecoder::default() };
+    let mut world = World::new(&toy, &[0, 1, 2], 2);
+    world.cores = Some((Cores::new(NonZeroUsize::new(2).unwrap()).unwrap(), vec![1]));
+    world.fill(2, &[]).await;
+    let (done, _) = world.ask(quiet()).await.unwrap();
+    assert_eq!((&done.tokens, done.agreed), (&world.alone(), done.tokens.len()));
+    for shard in 0..2 {
+        let roots = wait_for(|| {
+            let settled = world.settled.lock().unwrap();
+            let of = settled.iter().filter(|(role, _)| role.shard == shard);
+            let roots: Vec<Hash> =
+                of.filter_map(|(_, outcome)| Some(outcome.as_ref()?.root)).collect();
+            (roots.len() == 2).then_some(roots)
+        })
+        .await;
+        assert_eq!(roots[0], roots[1], "shard {shard}");
     }
 }
 
@@ -243,7 +271,7 @@ impl PieceSource for Liar {
 async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
     let mut world = small(&[0, 4], 1);
     let whole = vec![world.artifact.clone()];
-    let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
+    let shelf = Shelf::new(whole, None);
     let limits = Limits { cache_bytes: 1000, ..Limits::default() };
     world.add(link(0, 0), shelf, None, limits).await;
     let failed = world.ask(quiet()).await.unwrap_err();
@@ -252,7 +280,7 @@ async fn a_node_without_memory_for_the_cache_or_of_another_query_refuses() {
     assert!(world.settled.lock().unwrap().is_empty(), "nothing was served");
 
     let mut world = small(&[0, 4], 1);
-    let shelf = Shelf::new(Vec::new(), Vec::new(), Store::memory(), Vec::new());
+    let shelf = Shelf::new(Vec::new(), None);
     world.add(link(0, 0), shelf, None, Limits::default()).await;
     let failed = world.ask(quiet()).await.unwrap_err();
     let SealedError::Relay(RelayError::NoSpare { reason, .. }) = failed else { panic!("{failed}") };

@@ -10,7 +10,9 @@ use nesa_messages::{
     ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, PoolView, Problem, ServingOn,
     Unes,
 };
-use nesa_node::{Beside, ComputeNode, FloatEngine, Limits, Metrics, NodeConfig, Phase, Team};
+use nesa_node::{
+    Beside, ComputeNode, Cores, FloatEngine, Limits, Metrics, NodeConfig, Phase, Team,
+};
 use nesa_platform::{
     net::{NetConfig, Network},
     task::Guard,
@@ -61,7 +63,7 @@ impl Donation {
 
 fn phase(phase: Phase) -> DonatePhase {
     match phase {
-        Phase::Syncing => DonatePhase::Loading,
+        Phase::Syncing | Phase::Fetching => DonatePhase::Loading,
         Phase::Funding => DonatePhase::Funding,
         Phase::Reserving => DonatePhase::Reserving,
         Phase::Registering => DonatePhase::Registering,
@@ -164,6 +166,7 @@ impl App {
             operator: wallet.key().clone(),
             node: key,
             models: vec![Arc::new(artifact)],
+            larder: None,
             floats: floats.clone().map(|engine| engine as Arc<dyn FloatEngine>),
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
@@ -172,6 +175,7 @@ impl App {
             pause_on_stop: true,
             serve_weights: false,
             accelerator,
+            cores: Cores::default(),
             limits: limits(&choices),
             fault: None,
         })

@@ -1,6 +1,6 @@
 //! `nesa node`: one process of a network. `nesa up` runs these; so may an operator's init system.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -10,7 +10,7 @@ use nesa_primitives::Hash;
 use crate::{
     logging::{self, LogFormat},
     node::{
-        compute, float, gpu,
+        compute, fetched, float, gpu,
         link::{self, Port, Shape},
         supervised, validator,
     },
@@ -45,7 +45,48 @@ struct ComputeArgs {
     #[arg(long, value_name = "MULTIADDR")]
     announce: Vec<String>,
     #[command(flatten)]
+    fetch: FetchArgs,
+    /// Threads that share each product of shards and of the masked lane, for a machine that serves with nothing
+    /// else. What the node answers does not depend on their number.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN, value_parser = threads)]
+    threads: NonZeroUsize,
+    #[command(flatten)]
     gpu: GpuArgs,
+}
+
+/// Most threads of a node.
+const MAX_THREADS: usize = 256;
+
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse::<NonZeroUsize>().map_err(|error| error.to_string())?;
+    let fits = number.get() <= MAX_THREADS;
+    fits.then_some(number).ok_or_else(|| format!("got {number}, expected 1 to {MAX_THREADS}"))
+}
+
+/// Models that a compute node serves without having a file of them.
+#[derive(Debug, Args)]
+struct FetchArgs {
+    /// Serve this model of the network, by name or digest, without a file of it: its pieces are fetched from peers,
+    /// each checked against the digest that the chain proves, and kept in the data directory; may be given several
+    /// times. Files of other models that are not there are then passed over.
+    #[arg(long, value_name = "NAME_OR_DIGEST")]
+    fetch: Vec<String>,
+    /// Keep at most so many megabytes of pieces; what was used longest ago goes first.
+    #[arg(long, value_name = "MB", default_value_t = 16_384, requires = "fetch",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+    /// Ask this peer for pieces too, beside the validators and the nodes that serve the model; may be given several
+    /// times.
+    #[arg(long, value_name = "MULTIADDR", requires = "fetch")]
+    from: Vec<String>,
+}
+
+impl FetchArgs {
+    fn wish(self) -> Option<fetched::Wish> {
+        let Self { fetch: models, keep, from } = self;
+        let keep = u64::from(keep) << 20;
+        (!models.is_empty()).then_some(fetched::Wish { models, keep, from })
+    }
 }
 
 /// One float model in a process that its node can kill.
@@ -181,7 +222,10 @@ impl Node {
             }
             Role::Compute(args) => {
                 args.common.logs.begin()?;
-                compute::run(&args.common.dir, &args.common.name, &args.announce, args.gpu.wish())
+                let Common { dir, name, .. } = &args.common;
+                let (fetch, gpu) = (args.fetch.wish(), args.gpu.wish());
+                let wishes = compute::Wishes { fetch, gpu, threads: args.threads };
+                compute::run(dir, name, &args.announce, wishes)
             }
             Role::Engine(args) => {
                 args.logs.begin()?;

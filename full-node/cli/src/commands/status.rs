@@ -5,12 +5,17 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::Target;
-use crate::{http, local::layout::Network, node::report, output::outln};
+use crate::{
+    http,
+    local::layout::Network,
+    node::report::{self, About},
+    output::outln,
+};
 
 /// Show the head of the chain, the nodes and the models of a network
 ///
 /// This is what one node says, unverified; `nesa query` verifies what it uses. Of a local network it also
-/// shows which compute nodes serve on a graphics processor.
+/// shows which compute nodes serve on a graphics processor, and how far those are that fetch their models.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,10 +43,12 @@ impl Status {
             let models = http::json(&format!("{rpc}/v1/models")).await?;
             anyhow::Ok((status, nodes, models))
         })?;
-        let devices = self.devices();
+        let devices = self.reports(About::Device);
+        let fetches = self.reports(About::Fetch);
         if self.json {
             let mut object = status;
             object["devices"] = devices.iter().cloned().collect::<Map<String, Value>>().into();
+            object["fetches"] = fetches.iter().cloned().collect::<Map<String, Value>>().into();
             object["rpc"] = json!(rpc);
             object["nodes"] = nodes["nodes"].clone();
             object["models"] = models["models"].clone();
@@ -65,20 +72,23 @@ impl Status {
             );
         }
         for (name, device) in &devices {
-            outln!("device  {name}  {}", report::line(device));
+            outln!("device  {name}  {}", report::line(device, About::Device));
+        }
+        for (name, fetch) in &fetches {
+            outln!("fetch   {name}  {}", report::line(fetch, About::Fetch));
         }
         Ok(())
     }
 
-    /// What the nodes of a local network say of their graphics processors, by name.
-    fn devices(&self) -> Vec<(String, Value)> {
+    /// What the nodes of a local network say of their graphics processors or of what they fetch, by name.
+    fn reports(&self, about: About) -> Vec<(String, Value)> {
         if self.target.rpc.is_some() {
             return Vec::new();
         }
         let Ok(dir) = self.target.dir() else { return Vec::new() };
         let nodes = Network::load(&dir).map(|network| network.nodes).unwrap_or_default();
-        let device = |name: String| report::read(&dir.join(&name)).map(|device| (name, device));
-        nodes.into_iter().filter_map(|node| device(node.name)).collect()
+        let said = |name: String| report::read(&dir.join(&name), about).map(|said| (name, said));
+        nodes.into_iter().filter_map(|node| said(node.name)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A compute node process: the same node that volunteers run in a tab, over a native network.
 
 use std::{
+    num::NonZeroUsize,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,19 +10,24 @@ use std::{
 use anyhow::{Context, Result};
 use nesa_light::{LightClient, NetworkPeer, accounts::Accounts, checkpoint::CheckpointStore};
 use nesa_model::artifact::Pieces;
-use nesa_node::{ComputeNode, Fault, Limits, NodeConfig, Phase, ShardSteps};
+use nesa_node::{ComputeNode, Cores, Fault, Larder, Limits, NodeConfig, Phase, ShardSteps};
 use nesa_platform::{
     net::{self, NetConfig, Network as Swarm},
     storage::Store,
 };
 use nesa_primitives::Address;
 
-use super::{float, gpu, model::ModelFile, report::Report, supervised};
+use super::{
+    fetched, float, gpu,
+    model::ModelFile,
+    report::{About, Report},
+    supervised,
+};
 use crate::{
     failure::{Code, Failure},
     files, keyfile,
     local::{
-        layout::{Network, NodeEntry},
+        layout::{ModelEntry, Network, NodeEntry},
         scenario::Scenario,
         setup::{self, names},
     },
@@ -31,20 +37,27 @@ use crate::{
 const MAX_CONNECTIONS: u32 = 128;
 /// Pause between two looks at the node's state.
 const POLL: Duration = Duration::from_millis(100);
-/// Time between two reports of the device, at least.
+/// Time between two reports of the device or of a fetch, at least.
 const REPORT: Duration = Duration::from_secs(1);
+/// Time between two lines of the log about a fetch.
+const FETCH_LINE: Duration = Duration::from_secs(10);
 /// Which product of a query the liar spoils, and after how many the crashing node dies: past the
 /// first layer, so that a query is well under way.
 const FAULTY_PRODUCT: u64 = 5;
 
+/// What the operator wishes for beside what the network says.
+pub(crate) struct Wishes {
+    /// Models to serve without a file of them.
+    pub(crate) fetch: Option<fetched::Wish>,
+    /// A graphics processor.
+    pub(crate) gpu: Option<gpu::Wish>,
+    /// Threads that share each product.
+    pub(crate) threads: NonZeroUsize,
+}
+
 /// Runs the compute node `name` of the network in `dir` until asked to stop; it registers the addresses
-/// `announce`, or those it listens on when there is none, and uses a graphics processor if one is wished for.
-pub(crate) fn run(
-    dir: &Path,
-    name: &str,
-    announce: &[String],
-    wish: Option<gpu::Wish>,
-) -> Result<()> {
+/// `announce`, or those it listens on when there is none.
+pub(crate) fn run(dir: &Path, name: &str, announce: &[String], wishes: Wishes) -> Result<()> {
     let network = Network::load(dir)?;
     let Some((index, entry)) = network.node(name) else {
         return Err(Failure::new(
@@ -57,10 +70,10 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         // A device may hold up one for each of its two lanes.
-        .max_blocking_threads(if wish.is_some() { 4 } else { 2 })
+        .max_blocking_threads(if wishes.gpu.is_some() { 4 } else { 2 })
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(serve(dir, &network, index, entry, announce, wish));
+    let outcome = runtime.block_on(serve(dir, &network, index, entry, announce, wishes));
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
 }
@@ -71,7 +84,7 @@ async fn serve(
     index: usize,
     entry: &NodeEntry,
     announce: &[String],
-    wish: Option<gpu::Wish>,
+    wishes: Wishes,
 ) -> Result<()> {
     let announce: Vec<String> =
         announce.iter().map(|address| announced(address, &entry.node)).collect::<Result<_>>()?;
@@ -100,7 +113,24 @@ async fn serve(
     }
     let checkpoints = CheckpointStore::new(store.clone(), trust.digest());
     let light = LightClient::start(trust, Some(checkpoints), peers).await?;
-    let exact = network.models.iter().filter(|entry| !float::is_float(&entry.file));
+    let larder = match &wishes.fetch {
+        Some(wish) => {
+            let ground =
+                fetched::Ground { network, entry, light: &light, swarm: &swarm, store: &store };
+            Some(Arc::new(fetched::open(wish, &ground).await?))
+        }
+        None => None,
+    };
+    let is_fetched = |digest| {
+        let mut headers = larder.iter().flat_map(|larder| larder.headers());
+        headers.any(|header| header.digest() == digest)
+    };
+    let here: Vec<&ModelEntry> = network
+        .models
+        .iter()
+        .filter(|model| !is_fetched(model.digest) && (larder.is_none() || is_there(model)))
+        .collect();
+    let exact = here.iter().filter(|entry| !float::is_float(&entry.file));
     let models = exact.map(|entry| Ok(Arc::new(ModelFile::open(&entry.file)?) as Arc<dyn Pieces>));
     let models: Vec<_> = models.collect::<Result<_>>()?;
     let bond = genesis
@@ -113,14 +143,16 @@ async fn serve(
     if let Some(fault) = fault {
         tracing::warn!(?fault, "this node misbehaves on purpose: the network is a rehearsal");
     }
-    let accelerator = match wish {
+    let accelerator = match wishes.gpu {
         Some(wish) => {
-            let decoders = models.iter().any(|model| model.header().manifest().decoder().is_some());
+            let fetched = larder.iter().flat_map(|larder| larder.headers());
+            let mut headers = models.iter().map(|model| model.header()).chain(fetched);
+            let decoders = headers.any(|header| header.manifest().decoder().is_some());
             Some(gpu::open(wish, decoders).await?)
         }
         None => None,
     };
-    let files = network.models.iter().map(|entry| entry.file.as_path());
+    let files = here.iter().map(|entry| entry.file.as_path());
     let engine = float::Engine::open(files, fault == Some(Fault::Quantise))?;
     let node = ComputeNode::start(NodeConfig {
         network: swarm.clone(),
@@ -130,6 +162,7 @@ async fn serve(
         operator,
         node: key,
         models,
+        larder: larder.clone(),
         floats: Some(Arc::new(engine)),
         bond,
         relays: Vec::new(),
@@ -138,6 +171,7 @@ async fn serve(
         pause_on_stop: false,
         serve_weights: true,
         accelerator,
+        cores: Cores::new(wishes.threads)?,
         limits: Limits::default(),
         fault,
     })
@@ -145,7 +179,7 @@ async fn serve(
 
     let outcome = tokio::select! {
         asked = supervised::asked_to_stop() => asked,
-        died = watch(&node, &entry.name, &folder) => Err(died),
+        died = watch(&node, &entry.name, &folder, larder.as_deref()) => Err(died),
     };
     let served = node.metrics();
     if served.accelerator.is_some() {
@@ -167,8 +201,14 @@ async fn serve(
 }
 
 /// Announces readiness once the node can be drawn; resolves if it dies by its scenario.
-async fn watch(node: &ComputeNode, name: &str, folder: &Path) -> anyhow::Error {
-    let (mut problem, mut report) = (None, Report::begin(folder));
+async fn watch(
+    node: &ComputeNode,
+    name: &str,
+    folder: &Path,
+    larder: Option<&Larder>,
+) -> anyhow::Error {
+    let (mut problem, mut device) = (None, Report::begin(folder, About::Device));
+    let mut fetch = Fetching::begin(name, folder, larder);
     while node.metrics().phase != Phase::Serving {
         let now = node.metrics().problem;
         if now != problem {
@@ -177,6 +217,7 @@ async fn watch(node: &ComputeNode, name: &str, folder: &Path) -> anyhow::Error {
             }
             problem = now;
         }
+        fetch.look(problem.as_deref());
         tokio::time::sleep(POLL).await;
     }
     tracing::info!(node = name, address = %node.address(), "serves");
@@ -191,17 +232,68 @@ async fn watch(node: &ComputeNode, name: &str, folder: &Path) -> anyhow::Error {
             "serves on a graphics processor"
         );
     }
-    report.update(&node.metrics());
+    device.device(&node.metrics());
+    fetch.report(None);
     supervised::announce_ready();
     let mut reported = Instant::now();
     while node.is_open() {
         tokio::time::sleep(POLL).await;
         if reported.elapsed() >= REPORT {
-            report.update(&node.metrics());
+            device.device(&node.metrics());
+            fetch.report(None);
             reported = Instant::now();
         }
     }
     anyhow::anyhow!("died in the middle of a query, as its scenario wants")
+}
+
+/// Tells how far a fetch is.
+struct Fetching<'a> {
+    name: &'a str,
+    larder: Option<&'a Larder>,
+    models: Vec<String>,
+    report: Report<'a>,
+    reported: Option<Instant>,
+    told: Instant,
+}
+
+impl<'a> Fetching<'a> {
+    fn begin(name: &'a str, folder: &'a Path, larder: Option<&'a Larder>) -> Self {
+        let headers = larder.iter().flat_map(|larder| larder.headers());
+        let models = headers.map(|header| header.manifest().name().to_owned()).collect();
+        let report = Report::begin(folder, About::Fetch);
+        Self { name, larder, models, report, reported: None, told: Instant::now() }
+    }
+
+    /// Reports now and then while the node does not serve yet.
+    fn look(&mut self, problem: Option<&str>) {
+        let Some(larder) = self.larder else { return };
+        if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT) {
+            self.report(problem);
+            self.reported = Some(Instant::now());
+        }
+        let stocked = larder.stocked();
+        if self.told.elapsed() >= FETCH_LINE && !stocked.ready {
+            let (done, total, pieces) = (stocked.done, stocked.total, stocked.fetched);
+            tracing::info!(node = self.name, done, total, pieces, "fetching, checking");
+            self.told = Instant::now();
+        }
+    }
+
+    fn report(&mut self, problem: Option<&str>) {
+        if let Some(larder) = self.larder {
+            self.report.fetch(&self.models, &larder.stocked(), problem);
+        }
+    }
+}
+
+/// Whether a model's file is where the network's description says.
+fn is_there(model: &ModelEntry) -> bool {
+    let there = model.file.is_file();
+    if !there {
+        tracing::warn!(model = model.name, file = %model.file.display(), "no file: it is not served");
+    }
+    there
 }
 
 /// An announced address, which must name `node` or nobody.

@@ -1,6 +1,7 @@
 //! The long-running processes: a validator with its services, and a compute node.
 
 pub(crate) mod compute;
+pub(crate) mod fetched;
 pub(crate) mod float;
 pub(crate) mod gpu;
 pub(crate) mod link;

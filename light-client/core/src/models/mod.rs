@@ -13,18 +13,20 @@
 //! opened receipt, or serve. A thin preparation needs no weight piece: see
 //! [`QueryClient::prepare_thin`](crate::QueryClient::prepare_thin).
 
+mod holders;
 mod pieces;
 mod seals;
 mod shard;
 mod source;
 
+pub use holders::holders;
 pub(crate) use seals::Kind;
 pub use source::{NetworkSource, PieceSource};
 
 use std::{
     collections::BTreeMap,
     ops::Range,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
 use futures::TryStreamExt as _;
@@ -193,12 +195,19 @@ pub struct ModelStore {
     store: Store,
     /// Sources that gave a wrong piece, by name, with what was wrong. They are not asked again.
     refused: Arc<Mutex<BTreeMap<String, String>>>,
+    /// Pieces that came from sources.
+    fetched: Arc<AtomicU64>,
 }
 
 impl ModelStore {
     /// Models kept in `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, refused: Arc::default() }
+        Self { store, refused: Arc::default(), fetched: Arc::default() }
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Sources dropped for a wrong piece, each with what was wrong.

@@ -1,6 +1,10 @@
 //! Pieces of a model, from this device's store or from strangers, each checked before it is used.
 
-use std::{fmt::Display, ops::Range, sync::Arc};
+use std::{
+    fmt::Display,
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -58,6 +62,45 @@ impl ModelStore {
         Ok(pieces.try_next().await?.ok_or(missing)?.bytes().clone())
     }
 
+    /// One piece beside the header that the store has, checked; `None` where it has none that matches.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn stored_piece(
+        &self,
+        header: &Header,
+        index: usize,
+    ) -> Result<Option<Piece>, StorageError> {
+        let mut found = self.stored(header, index..index.saturating_add(1)).await;
+        found.pop().map_or(Ok(None), |(_, piece)| piece)
+    }
+
+    /// Which pieces of `model` beside the header the store has, in order; whether they match is not checked.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn held(&self, model: &Hash) -> Result<Vec<usize>, StorageError> {
+        let keys = self.store.list(&namespace(model)).await?;
+        let mut held: Vec<usize> = keys.iter().filter_map(|key| key.parse().ok()).collect();
+        held.retain(|index| *index > 0);
+        held.sort_unstable();
+        Ok(held)
+    }
+
+    /// Removes a piece of `model` from the store; that it has none is no error.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn forget(&self, model: &Hash, index: usize) -> Result<(), StorageError> {
+        self.store.delete(&namespace(model), &index.to_string()).await
+    }
+
+    /// Pieces beside headers that came from sources, were as their model's header says, and were kept, since
+    /// this store was opened.
+    pub fn fetched(&self) -> u64 {
+        self.fetched.load(Ordering::Relaxed)
+    }
+
     /// The pieces of `range` in order: those in the store by groups, the others from the sources,
     /// several at once, each written to the store on its way.
     pub fn pieces<'a>(
@@ -85,6 +128,7 @@ impl ModelStore {
                 if fresh {
                     let key = piece.index().to_string();
                     self.store.put(&namespace(&header.digest()), &key, piece.bytes()).await?;
+                    self.fetched.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(piece)
             })

@@ -13,6 +13,7 @@
 //! every stream, which cancels what the nodes compute.
 
 mod online;
+mod paces;
 mod query;
 mod receipt;
 mod rulings;

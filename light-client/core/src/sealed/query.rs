@@ -38,7 +38,7 @@ use nesa_primitives::{Address, Amount, Denom, Hash};
 use nesa_sealed::client::{Candidate, Config, Dispute, Link, Relay, StartError, Transcript};
 use nesa_verify::receipt::PaymentReceipt;
 
-use super::{SealedError, SealedEvent, SealedListener, SealedTimings, drive};
+use super::{SealedError, SealedEvent, SealedListener, SealedTimings, drive, paces::Paces};
 use crate::{
     AskError,
     client::lock,
@@ -55,8 +55,6 @@ use crate::{
 const BASE_DEADLINE: Duration = Duration::from_secs(12);
 /// Time allowed for each token of the prompt, on each shard.
 const READ_DEADLINE: Duration = Duration::from_millis(10);
-/// Time allowed for each token that is written: a round trip per shard, one after another.
-const WRITTEN_DEADLINE: Duration = Duration::from_millis(250);
 /// Time kept before the deadline for commitments to reach a block.
 const MARGIN_MS: u64 = 2_500;
 /// Blocks after a window in which its last transactions are seen, in ms.
@@ -169,6 +167,8 @@ struct Planned {
     max_tokens: u32,
     escrow: Amount,
     deadline: Duration,
+    /// What of the deadline is for each token that is written; `None` where the user named the deadline.
+    pace: Option<Duration>,
 }
 
 impl QueryClient {
@@ -211,6 +211,19 @@ impl QueryClient {
             Err(error) => Fate::Failed { reason: error.to_string() },
         };
         self.journal().put(&entry).await.map_err(QueryError::from)?;
+        let (paces, about) = (Paces(self.models().store()), (model, planned.plan.len()));
+        let noted = match (&ran, planned.pace) {
+            (Ok((outcome, _)), _) => {
+                paces.written(about, outcome.transcript.tokens.len(), &outcome.timings).await
+            }
+            (Err(SealedQueryError::Nodes(SealedError::Deadline)), Some(given)) => {
+                paces.missed(about, given).await
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the nodes' pace is not noted");
+        }
         let (mut outcome, evidence) = ran?;
         if !options.answer_only {
             self.await_reveals(&mut outcome, &planned).await?;
@@ -283,9 +296,10 @@ impl QueryClient {
         {
             return Err(QueryError::TooDear { needed: escrow, allowed }.into());
         }
-        let needed = BASE_DEADLINE
-            + READ_DEADLINE * (read * plan.len()) as u32
-            + WRITTEN_DEADLINE * written as u32;
+        let paces = Paces(self.models().store());
+        let pace = paces.allowed(model, plan.len()).await.map_err(QueryError::from)?;
+        let needed =
+            BASE_DEADLINE + READ_DEADLINE * (read * plan.len()) as u32 + pace * written as u32;
         let least = Duration::from_millis(params.min_deadline_ms.saturating_add(2_000));
         let most = Duration::from_millis(params.max_deadline_ms.saturating_sub(2_000)).max(least);
         let deadline = options.deadline.unwrap_or(needed).clamp(least, most);
@@ -301,6 +315,7 @@ impl QueryClient {
             max_tokens,
             escrow,
             deadline,
+            pace: options.deadline.is_none().then_some(pace),
         })
     }
 

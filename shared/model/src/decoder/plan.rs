@@ -243,6 +243,7 @@ impl Read for ShardPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decoder::toy::{self, ToyDecoder};
     use commonware_codec::Encode as _;
     use nesa_primitives::decode_exact;
     use proptest::prelude::*;
@@ -321,6 +322,44 @@ mod tests {
         fn plans_survive((items, speeds) in case()) {
             let plan = cut(&items, &speeds).unwrap();
             prop_assert_eq!(decode_exact::<ShardPlan>(&plan.encode(), &()).unwrap(), plan);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        /// Of a model, with what the embedding and the head add to the shards at the ends.
+        #[test]
+        fn no_cut_of_a_model_is_faster_than_the_one_by_speed(
+            layers in 1u16..7,
+            d_ff in 8u32..200,
+            speeds in proptest::collection::vec(1u64..50, 1..5),
+        ) {
+            let toy = ToyDecoder { layers, d_ff, ..ToyDecoder::default() };
+            let artifact = toy::artifact(&toy).unwrap();
+            let (header, shards) = (artifact.header(), speeds.len());
+            let planned = ShardPlan::by_speed(header, &speeds);
+            if shards > usize::from(layers) {
+                let refused = matches!(planned, Err(PlanError::Shards { got, .. }) if got == shards);
+                prop_assert!(refused, "{:?}", planned);
+                return Ok(());
+            }
+            let plan = planned.unwrap();
+            let covered: Vec<usize> = (0..shards).flat_map(|i| plan.layers(i).unwrap()).collect();
+            prop_assert_eq!(covered, (0..usize::from(layers)).collect::<Vec<_>>());
+            let slowest = |plan: &ShardPlan| {
+                let bytes = plan.bytes(header).unwrap();
+                let times = bytes.iter().zip(&speeds).map(|(&bytes, &speed)| Time { bytes, speed });
+                times.reduce(|worst, time| if time.slower(worst) { time } else { worst }).unwrap()
+            };
+            let mine = slowest(&plan);
+            for ends in all(layers.into(), shards) {
+                let cuts = std::iter::once(0).chain(ends.into_iter().map(|end| end as u16));
+                let other = ShardPlan::from_cuts(cuts.collect()).unwrap();
+                prop_assert!(!mine.slower(slowest(&other)), "{:?} {:?}", plan, other);
+            }
+            // Equal speeds are a plan by bytes, whatever their unit.
+            let even = ShardPlan::even(header, shards).unwrap();
+            prop_assert_eq!(ShardPlan::by_speed(header, &vec![speeds[0]; shards]).unwrap(), even);
         }
     }
 

@@ -3,7 +3,7 @@
 use commonware_codec::{Buf, EncodeSize, Error, RangeCfg, Read, ReadExt as _, Write};
 use nesa_crypto::Signature;
 use nesa_model::{
-    PlainDecoder,
+    Linear,
     decoder::{DecoderModel, DecoderRun, Feed, Input as Feeding, KvCache, Logits},
 };
 use nesa_primitives::Hash;
@@ -73,11 +73,11 @@ pub fn given_bytes(model: &DecoderModel, tokens: usize) -> usize {
     tokens.saturating_mul(row + size_of::<Signature>() + 16)
 }
 
-/// Runs a session's steps again: its trace, and the rows that `keep` picks. `lie` is the token at which
+/// Runs a session's steps again on the shard and what computes its linear stages: its trace, and the rows that `keep` picks. `lie` is the token at which
 /// the node lied ([`Bent`]), if it is one of a scenario that does. `None` if a step does not fit the model
 /// or the steps before it.
 pub fn replay(
-    model: &DecoderModel,
+    (model, engine): (&DecoderModel, &impl Linear),
     salt: &Hash,
     given: &[Given],
     keep: &dyn Fn(&Geometry) -> Keep,
@@ -101,11 +101,10 @@ pub fn replay(
         let logits = if step.every { Logits::All } else { Logits::Last };
         let feed = Feed { cache, input, logits };
         let run = DecoderRun::start_observed(model, vec![feed], Box::new(recorder.clone())).ok()?;
-        let plain = PlainDecoder(model);
         let row = lie.and_then(|token| token.checked_sub(at)).filter(|row| *row < tokens);
         let ran = match row {
-            Some(row) => run.run(&Bent::new(model, &plain, row, tokens)),
-            None => run.run(&plain),
+            Some(row) => run.run(&Bent::new(model, engine, row, tokens)),
+            None => run.run(engine),
         };
         cache = ran.ok()?.pop()?.cache;
         let (longer, more) =

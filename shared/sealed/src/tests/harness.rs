@@ -156,7 +156,13 @@ impl Node {
             .map(|bytes| nesa_primitives::decode_exact(bytes, &limits).unwrap())
             .collect();
         assert_eq!(given, self.given);
-        let (trace, rows) = server::replay(&self.model, &self.salt?, &given, &keep, lie)?;
+        let (trace, rows) = server::replay(
+            (&self.model, &nesa_model::PlainDecoder(&self.model)),
+            &self.salt?,
+            &given,
+            &keep,
+            lie,
+        )?;
         assert!(rows.is_empty());
         Some(trace.root(nesa_trace::token_bits(self.terms.max_tokens)))
     }

@@ -6,7 +6,7 @@
 //! ```text
 //! Job ─▶ placed on the accelerator? ─yes─▶ queue ─▶ one batch at a time ─▶ audit ─▶ answer
 //!          └─no, lost, wrong or late──────────────▶ kernels of the processor ─────▶ answer
-//!                                                      (in slices, with [`pool`])
+//!                                                      (in slices, with [`pool`] or [`Cores`])
 //! ```
 //!
 //! Weights are placed once, stage after stage, up to the memory the operator allows; what has no room stays
@@ -19,6 +19,7 @@
 
 mod accelerator;
 mod audit;
+mod cores;
 mod pool;
 mod queue;
 mod slices;
@@ -42,6 +43,9 @@ use nesa_primitives::Hash;
 use zeroize::Zeroizing;
 
 pub use accelerator::{Accelerator, Beside, Failed, Product};
+pub use cores::Cores;
+#[cfg(not(target_family = "wasm"))]
+pub use cores::CoresError;
 pub(crate) use pool::Stock;
 pub use pool::{PoolStanding, Slices, Team, Threads, Workers};
 pub use standing::Standing;
@@ -72,6 +76,7 @@ pub(crate) struct Processors {
     beside: Option<Room>,
     standing: Watch,
     threads: Threads,
+    cores: Cores,
     counters: Arc<Counters>,
 }
 
@@ -79,7 +84,13 @@ impl Processors {
     /// The kernels of the processor alone.
     pub(crate) fn alone(threads: Threads, counters: Arc<Counters>) -> Self {
         let standing = Watch::default();
-        Self { placed: HashMap::new(), beside: None, standing, threads, counters }
+        let (placed, cores) = (HashMap::new(), Cores::default());
+        Self { placed, beside: None, standing, threads, cores, counters }
+    }
+
+    /// The same, where the processor's own products are shared among `cores`.
+    pub(crate) fn with(self, cores: Cores) -> Self {
+        Self { cores, ..self }
     }
 
     /// An accelerator beside it, with up to `memory` bytes of weights, whose standing is kept in `standing`.
@@ -92,7 +103,7 @@ impl Processors {
     ) -> (Self, Guard) {
         let (queue, task) = Queue::new(accelerator.clone(), standing.clone(), counters.clone());
         let beside = Some(Room { accelerator, memory, queue });
-        (Self { placed: HashMap::new(), beside, standing, threads, counters }, task)
+        (Self { beside, standing, ..Self::alone(threads, counters) }, task)
     }
 
     /// Brings weights of a model to the accelerator. The model is only opened if one of them has room there.
@@ -179,9 +190,13 @@ impl Processors {
                 return job.finish(product);
             }
         }
-        let weights = model.clone();
+        let (weights, cores) = (model.clone(), self.cores.clone());
         let began = Instant::now();
-        let done = task::compute(move || job.run(&weights)).await;
+        let done = task::compute(move || match cores.product(&job, &weights) {
+            Some(product) => job.finish(product),
+            None => job.run(&weights),
+        });
+        let done = done.await;
         self.counters.computed(&self.counters.cpu, 1, began.elapsed());
         done
     }

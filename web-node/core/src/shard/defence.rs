@@ -76,7 +76,7 @@ impl Defence {
     ) -> Result<Self, DefenceError> {
         let layers = usize::from(kept.layers.0)..usize::from(kept.layers.1);
         let desk = shelf.desk(&model, layers).await?;
-        let header = shelf.header(&model).await?;
+        let header = shelf.header(&model)?;
         let Kept { salt, mut given, .. } = kept;
         let lie = fault.and_then(Fault::lie);
         let whole = Arc::new(given.clone());
@@ -192,7 +192,7 @@ impl Defence {
                     return Ok(answer);
                 }
                 (Err(_), Some(index)) => {
-                    let piece = shelf.piece(&self.model, &self.header, index).await?;
+                    let piece = shelf.piece(&self.model, index).await?;
                     self.pieces.insert(index, piece);
                 }
                 (Err(error), None) => return Err(error.into()),
@@ -210,7 +210,7 @@ async fn rerun(
     lie: Option<usize>,
     about: Option<(u32, u16)>,
 ) -> Option<(Trace, Rows)> {
-    let model = desk.model().clone();
+    let (model, cores) = (desk.model().clone(), desk.cores().clone());
     task::compute(move || {
         let keep = |geometry: &Geometry| -> Keep {
             match about {
@@ -218,7 +218,7 @@ async fn rerun(
                 None => Box::new(|_, _| false),
             }
         };
-        replay(&model, &salt, &given, &keep, lie)
+        cores.run(&model, |engine| replay((&model, engine), &salt, &given, &keep, lie))
     })
     .await
 }

@@ -14,7 +14,7 @@ use futures::{
     channel::{mpsc, oneshot},
     future::Shared,
 };
-use nesa_model::{PlainDecoder, decoder::DecoderModel};
+use nesa_model::decoder::DecoderModel;
 use nesa_platform::{
     task::{self, Guard},
     time::{Instant, timeout},
@@ -29,7 +29,7 @@ use super::{
     device::DeviceStep,
     seat::{Device, Placed, Seat, Spill},
 };
-use crate::metrics::Counters;
+use crate::{compute::Cores, metrics::Counters};
 
 /// Steps that wait for a pass; a session has one at a time.
 const WAITING: usize = 64;
@@ -52,6 +52,7 @@ type Timed = (Done, Duration);
 /// Computes the steps of one shard's sessions.
 pub(crate) struct Desk {
     model: DecoderModel,
+    cores: Cores,
     jobs: mpsc::Sender<Ticket>,
     /// The shard on the device, once it is there, where there is a device.
     placing: Option<Placing>,
@@ -67,9 +68,12 @@ impl Desk {
         model: DecoderModel,
         counters: Arc<Counters>,
         device: Option<Arc<Device>>,
+        cores: Cores,
     ) -> Self {
         let (jobs, waiting) = mpsc::channel(WAITING);
-        let work = work(model.clone(), waiting, counters.clone());
+        let bench =
+            Bench { model: model.clone(), cores: cores.clone(), counters: counters.clone() };
+        let work = work(bench, waiting);
         let mut tasks = vec![task::spawn(work).abort_on_drop()];
         let placing = device.map(|device| {
             let (done, placing) = oneshot::channel();
@@ -81,12 +85,17 @@ impl Desk {
             tasks.push(task::spawn(place).abort_on_drop());
             placing.shared()
         });
-        Self { model, jobs, placing, counters, pace_us: AtomicU64::new(0), _tasks: tasks }
+        Self { model, cores, jobs, placing, counters, pace_us: AtomicU64::new(0), _tasks: tasks }
     }
 
     /// The shard.
     pub(crate) fn model(&self) -> &DecoderModel {
         &self.model
+    }
+
+    /// The processor's threads.
+    pub(crate) fn cores(&self) -> &Cores {
+        &self.cores
     }
 
     /// How long computing `tokens` tokens one by one takes at the pace of late; nothing before a pace is known.
@@ -163,15 +172,24 @@ impl Seated {
             seat.passed_over(job.before());
         }
         let (shard, tokens) = (self.model().clone(), job.tokens());
+        let cores = self.desk.cores.clone();
         let done = task::compute(move || {
-            let plain = PlainDecoder(&shard);
-            server::run(vec![job], &shard, &server::Bent::new(&shard, &plain, row, tokens))
+            cores.run(&shard, |engine| {
+                server::run(vec![job], &shard, &server::Bent::new(&shard, engine, row, tokens))
+            })
         });
         done.await.pop()
     }
 }
 
-async fn work(model: DecoderModel, mut waiting: mpsc::Receiver<Ticket>, counters: Arc<Counters>) {
+/// What the steps of a desk are computed with.
+struct Bench {
+    model: DecoderModel,
+    cores: Cores,
+    counters: Arc<Counters>,
+}
+
+async fn work(bench: Bench, mut waiting: mpsc::Receiver<Ticket>) {
     let mut held = None;
     loop {
         let first = match held.take() {
@@ -194,13 +212,14 @@ async fn work(model: DecoderModel, mut waiting: mpsc::Receiver<Ticket>, counters
         let (beside, alone): (Vec<Ticket>, Vec<Ticket>) = tickets.into_iter().partition(|ticket| {
             ticket.seat.as_ref().is_some_and(|seat| seat.follows(ticket.job.before()))
         });
-        futures::join!(on_device(&model, beside, &counters), on_cpu(&model, alone, &counters));
+        futures::join!(on_device(&bench, beside), on_cpu(&bench, alone));
     }
 }
 
 /// Computes steps on the device, and follows them here: what it gives is checked on the way, and computed
 /// here where it is wrong or missing.
-async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counters) {
+async fn on_device(bench: &Bench, tickets: Vec<Ticket>) {
+    let Bench { model, cores, counters } = bench;
     let (mut jobs, mut marks) = (Vec::new(), Vec::new());
     for Ticket { job, seat, reply } in tickets {
         if let Some(seat) = seat {
@@ -222,6 +241,7 @@ async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counte
     // Nobody may wait for any of them any more.
     let products = if steps.is_empty() { None } else { placed.products(steps).await };
     let (shard, with, given) = (model.clone(), placed.clone(), products.is_some());
+    let cores = cores.clone();
     let began = Instant::now();
     let (done, right) = task::compute(move || match products {
         Some(products) => {
@@ -229,7 +249,7 @@ async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counte
             let done = batch.run(&shard, &engine);
             (done, engine.is_right())
         }
-        None => (batch.run(&shard, &PlainDecoder(&shard)), false),
+        None => (cores.run(&shard, |engine| batch.run(&shard, engine)), false),
     })
     .await;
     let took = began.elapsed();
@@ -249,7 +269,8 @@ async fn on_device(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counte
     }
 }
 
-async fn on_cpu(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counters) {
+async fn on_cpu(bench: &Bench, tickets: Vec<Ticket>) {
+    let Bench { model, cores, counters } = bench;
     if tickets.is_empty() {
         return;
     }
@@ -261,9 +282,10 @@ async fn on_cpu(model: &DecoderModel, tickets: Vec<Ticket>, counters: &Counters)
         jobs.push(job);
         replies.push(reply);
     }
-    let shard = model.clone();
+    let (shard, cores) = (model.clone(), cores.clone());
     let began = Instant::now();
-    let done = task::compute(move || server::run(jobs, &shard, &PlainDecoder(&shard))).await;
+    let run = move || cores.run(&shard, |engine| server::run(jobs, &shard, engine));
+    let done = task::compute(run).await;
     let took = began.elapsed();
     note(counters, took, model);
     for (done, reply) in done.into_iter().zip(replies) {

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     admission::{Admission, Place},
-    compute::Watch,
+    compute::{Cores, Watch},
     fault::Fault,
     limits::Limits,
     metrics::Counters,
@@ -60,6 +60,8 @@ pub struct ShardNode {
     pub limits: Limits,
     /// A device that computes the shards' products.
     pub beside: Option<BesideShards>,
+    /// The threads that compute what a device does not.
+    pub cores: Cores,
     /// Misbehaviour of a test scenario.
     pub fault: Option<Fault>,
 }
@@ -100,6 +102,7 @@ pub(crate) fn serve_with(
     let limits = StreamLimits { total: node.limits.queries as usize * 4, per_peer: PER_CLIENT };
     let mut incoming = network.accept(Protocol::Shard, limits)?;
     *node.shelf.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters.clone();
+    *node.shelf.cores.lock().unwrap_or_else(PoisonError::into_inner) = node.cores;
     let device = node.beside.map(|beside| Arc::new(Device::new(beside, standing)));
     *node.shelf.device.lock().unwrap_or_else(PoisonError::into_inner) = device;
     let service = Arc::new(Service {

@@ -8,17 +8,16 @@ use std::{
 
 use bytes::Bytes;
 use futures::lock::Mutex as AsyncMutex;
-use nesa_light::models::{ModelStore, ModelStoreError, PieceSource};
-use nesa_model::{
-    Artifact, Header, ModelError,
-    artifact::PieceError,
-    decoder::{DecoderModel, ShardError},
-};
-use nesa_platform::{storage::Store, task};
+use nesa_model::{Artifact, Header};
 use nesa_primitives::Hash;
 
 use super::{desk::Desk, seat::Device};
-use crate::{metrics::Counters, models::Source};
+use crate::{
+    compute::Cores,
+    larder::{Larder, Part},
+    metrics::Counters,
+    models::{OpenError, Source},
+};
 
 /// Shards that may be loaded at once, beside those that sessions still use.
 const KEPT: usize = 4;
@@ -29,30 +28,17 @@ pub enum ShelfError {
     /// The node does not offer the model.
     #[error("model {0} is not offered here")]
     Model(Hash),
-    /// The model has no such layers.
+    /// Its pieces cannot be had, or are not those of a possible model.
     #[error(transparent)]
-    Shard(#[from] ShardError),
-    /// The pieces are not those of a possible model.
-    #[error(transparent)]
-    Open(#[from] ModelError),
-    /// A piece cannot be read where it lies.
-    #[error(transparent)]
-    Piece(#[from] PieceError),
-    /// The pieces cannot be had.
-    #[error(transparent)]
-    Fetch(#[from] ModelStoreError),
+    Open(#[from] OpenError),
 }
 
 type Place = (Hash, usize, usize);
 
 /// The shards of a node.
 pub struct Shelf {
-    /// Models whose pieces are here.
-    whole: HashMap<Hash, Arc<Source>>,
-    /// Models whose shards are fetched when a query needs them.
-    fetched: Vec<Hash>,
-    store: ModelStore,
-    sources: Vec<Arc<dyn PieceSource>>,
+    /// Models whose pieces are here or fetched.
+    models: HashMap<Hash, Arc<Source>>,
     /// Desks that sessions use.
     live: Mutex<HashMap<Place, Weak<Desk>>>,
     /// Those used last stay loaded.
@@ -62,45 +48,36 @@ pub struct Shelf {
     pub(crate) counters: Mutex<Arc<Counters>>,
     /// The device beside the processor, where there is one.
     pub(crate) device: Mutex<Option<Arc<Device>>>,
+    /// The processor's threads.
+    pub(crate) cores: Mutex<Cores>,
 }
 
 impl Shelf {
-    /// A shelf over `whole` models, and `fetched` ones whose pieces come from `sources` and are kept
-    /// in `store`.
-    pub fn new(
-        whole: Vec<Artifact>,
-        fetched: Vec<Hash>,
-        store: Store,
-        sources: Vec<Arc<dyn PieceSource>>,
-    ) -> Self {
+    /// A shelf over `whole` models, and those of a larder.
+    pub fn new(whole: Vec<Artifact>, larder: Option<&Arc<Larder>>) -> Self {
         let whole = whole.into_iter().map(|artifact| Source::new(Arc::new(artifact)));
-        let whole = whole.map(|source| (source.header().digest(), source)).collect();
-        Self { fetched, sources, ..Self::empty(whole, store) }
+        Self::over(whole.chain(larder.into_iter().flat_map(Source::fetched)).collect())
     }
 
-    /// A shelf over models whose pieces are here.
-    pub(crate) fn over(sources: Vec<Arc<Source>>, store: Store) -> Self {
-        let whole = sources.into_iter().map(|source| (source.header().digest(), source)).collect();
-        Self::empty(whole, store)
-    }
-
-    fn empty(whole: HashMap<Hash, Arc<Source>>, store: Store) -> Self {
+    pub(crate) fn over(sources: Vec<Arc<Source>>) -> Self {
         Self {
-            whole,
-            fetched: Vec::new(),
-            store: ModelStore::new(store),
-            sources: Vec::new(),
+            models: sources.into_iter().map(|s| (s.header().digest(), s)).collect(),
             live: Mutex::default(),
             kept: Mutex::default(),
             loading: AsyncMutex::new(()),
             counters: Mutex::default(),
             device: Mutex::default(),
+            cores: Mutex::default(),
         }
+    }
+
+    fn source(&self, model: &Hash) -> Result<&Arc<Source>, ShelfError> {
+        self.models.get(model).ok_or(ShelfError::Model(*model))
     }
 
     /// Whether shards of the model can be had.
     pub(crate) fn offers(&self, model: &Hash) -> bool {
-        self.whole.contains_key(model) || self.fetched.contains(model)
+        self.models.contains_key(model)
     }
 
     /// The desk of a shard, loaded if need be.
@@ -117,22 +94,11 @@ impl Shelf {
         if let Some(desk) = self.find(&place) {
             return Ok(desk);
         }
-        let shard = match self.whole.get(model) {
-            Some(source) => {
-                let source = source.clone();
-                let opened = task::compute(move || -> Result<_, ShelfError> {
-                    Ok(DecoderModel::open_shard(&source.shard(layers)?)?)
-                });
-                opened.await?
-            }
-            None if self.fetched.contains(model) => {
-                self.store.shard(model, layers, &self.sources, &|_| {}).await?
-            }
-            None => return Err(ShelfError::Model(*model)),
-        };
+        let shard = self.source(model)?.shard(layers, &self.busy()).await?;
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let device = self.device.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let desk = Arc::new(Desk::new(shard, counters, device));
+        let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let desk = Arc::new(Desk::new(shard, counters, device, cores));
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.retain(|_, desk| desk.strong_count() > 0);
         live.insert(place, Arc::downgrade(&desk));
@@ -148,27 +114,25 @@ impl Shelf {
     ///
     /// # Errors
     /// [`ShelfError`].
-    pub(crate) async fn header(&self, model: &Hash) -> Result<Arc<Header>, ShelfError> {
-        match self.whole.get(model) {
-            Some(source) => Ok(source.header().clone()),
-            None => Ok(self.store.header(model, &self.sources).await?),
-        }
+    pub(crate) fn header(&self, model: &Hash) -> Result<Arc<Header>, ShelfError> {
+        Ok(self.source(model)?.header().clone())
     }
 
     /// One piece of a model that is offered, from this device or its sources.
     ///
     /// # Errors
     /// [`ShelfError`], also where the model has no such piece.
-    pub(crate) async fn piece(
-        &self,
-        model: &Hash,
-        header: &Header,
-        index: usize,
-    ) -> Result<Bytes, ShelfError> {
-        match self.whole.get(model) {
-            Some(source) => Ok(source.piece(index)?),
-            None => Ok(self.store.piece(header, index, &self.sources).await?),
-        }
+    pub(crate) async fn piece(&self, model: &Hash, index: usize) -> Result<Bytes, ShelfError> {
+        Ok(self.source(model)?.piece(index).await?)
+    }
+
+    /// The shards that sessions use now.
+    fn busy(&self) -> Vec<Part> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |place: &Place| kept.iter().filter(|(other, _)| other == place).count();
+        let used = live.iter().filter(|(place, desk)| desk.strong_count() > idle(place));
+        used.map(|((model, start, end), _)| Part::of(*model, &(*start..*end))).collect()
     }
 
     fn find(&self, place: &Place) -> Option<Arc<Desk>> {
@@ -179,6 +143,6 @@ impl Shelf {
 
 impl std::fmt::Debug for Shelf {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Shelf({} whole, {} fetched)", self.whole.len(), self.fetched.len())
+        write!(f, "Shelf({} models)", self.models.len())
     }
 }

@@ -15,14 +15,13 @@ use nesa_model::{
     },
 };
 use nesa_node::{
-    Fault, Limits,
+    Cores, Fault, Limits,
     shard::{BesideShards, ProvenShard, ShardChain, ShardNode, Shelf, serve},
 };
 use nesa_platform::{
     BoxFuture,
     net::{NetConfig, Network},
     random,
-    storage::Store,
     task::Guard,
     time,
 };
@@ -132,6 +131,8 @@ pub(crate) struct World {
     pub(crate) seed: u8,
     /// A device that the nodes of these seats share.
     pub(crate) beside: Option<(BesideShards, Vec<u8>)>,
+    /// Threads that the nodes of these seats share.
+    pub(crate) cores: Option<(Cores, Vec<u8>)>,
     /// Whether a dispute may disclose a piece.
     pub(crate) disclose: bool,
     /// A node that can compute so many steps again in time, and no more.
@@ -161,6 +162,7 @@ impl World {
             settled: Arc::default(),
             seed: 0,
             beside: None,
+            cores: None,
             disclose: false,
             slow: None,
         };
@@ -178,7 +180,7 @@ impl World {
                 let link = link(shard, seat);
                 let fault = faults.iter().find(|(l, _)| *l == link).map(|(_, f)| *f);
                 let whole = vec![self.artifact.clone()];
-                let shelf = Shelf::new(whole, Vec::new(), Store::memory(), Vec::new());
+                let shelf = Shelf::new(whole, None);
                 self.add(link, shelf, fault, Limits::default()).await;
             }
         }
@@ -205,7 +207,9 @@ impl World {
         let shelf = Arc::new(shelf);
         let beside = self.beside.as_ref().filter(|(_, seats)| seats.contains(&link.seat));
         let beside = beside.map(|(beside, _)| beside.clone());
-        let node = ShardNode { chain: CHAIN, key, shelf, ledger, limits, beside, fault };
+        let shares = self.cores.as_ref().filter(|(_, seats)| seats.contains(&link.seat));
+        let cores = shares.map(|(cores, _)| cores.clone()).unwrap_or_default();
+        let node = ShardNode { chain: CHAIN, key, shelf, ledger, limits, beside, cores, fault };
         let guard = serve(&network, node).unwrap();
         self.nodes.insert(link, Node { network, address, _guard: guard });
     }

@@ -79,9 +79,10 @@ impl Fetch {
             .map(|peer| Arc::new(NetworkSource::new(client.network.clone(), peer.clone())) as _)
             .collect();
         let bytes = self.write(&store, &digest, &sources, &parts).await?;
+        let fetched = store.fetched();
         drop(store);
         fs::remove_dir_all(&parts).with_context(|| format!("cannot remove {}", parts.display()))?;
-        Ok(self.report(&record, bytes))
+        Ok(self.report(&record, bytes, fetched))
     }
 
     /// Fetches what is missing, and writes all of it; how many bytes the file has.
@@ -168,12 +169,15 @@ impl Fetch {
         if artifact.digest() != record.digest {
             return Err(other(artifact.digest().to_string()).into());
         }
-        Ok(self.report(record, artifact.file_len() as u64))
+        Ok(self.report(record, artifact.file_len() as u64, 0))
     }
 
-    fn report(&self, record: &ModelRecord, bytes: u64) -> Value {
+    /// `fetched` are the pieces that came this time.
+    fn report(&self, record: &ModelRecord, bytes: u64, fetched: u64) -> Value {
         let (digest, name) = (record.digest, record.name.as_str());
-        json!({ "file": self.out, "digest": digest, "name": name, "bytes": bytes })
+        json!({
+            "file": self.out, "digest": digest, "name": name, "bytes": bytes, "pieces_fetched": fetched,
+        })
     }
 }
 

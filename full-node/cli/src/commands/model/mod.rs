@@ -5,6 +5,7 @@ mod decoder;
 mod encoder;
 mod fetch;
 mod image;
+mod plan;
 
 pub(crate) use classifier::Pictures;
 pub(crate) use decoder::Generation;
@@ -33,6 +34,7 @@ Examples:
   nesa model compile weights/all-MiniLM-L6-v2 --out models/all-minilm-l6-v2.nesa
   nesa model info --json
   nesa model fetch dictionary --out dictionary.nesa
+  nesa model plan dictionary.nesa --shards 2 --measure
   nesa model eval models/all-minilm-l6-v2.nesa
   nesa model eval weights/all-MiniLM-L6-v2 --json
   nesa model bench --tokens 256
@@ -137,6 +139,8 @@ enum Action {
     /// Fetch a model of the network into a file: from several peers at once, each piece checked against the
     /// digest that the chain proves; interrupted, it goes on where it stopped
     Fetch(fetch::Fetch),
+    /// Show where a decoder is cut into shards, by bytes or by the speeds of machines, and time the shards here
+    Plan(plan::Plan),
     /// Show digest, sizes, stages and lanes of a compiled model
     Info {
         /// The compiled model [default: found under models/].
@@ -212,6 +216,7 @@ impl Model {
             }
             Action::Embed { file, text } => encoder::embed(file, text)?,
             Action::Fetch(what) => what.run()?,
+            Action::Plan(what) => what.run()?,
             Action::Info { file } => info(&file.clone().map_or_else(model::find, Ok)?)?,
             Action::Bench { file, tokens, runs } => {
                 bench(&file.clone().map_or_else(model::find, Ok)?, *tokens, *runs)?
