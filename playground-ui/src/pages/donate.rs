@@ -121,6 +121,12 @@ fn Limits(limits: RwSignal<DonateLimits>, #[prop(into)] serving: Signal<bool>) -
                     on:input:target=move |e| { if let Ok(n) = e.target().value().parse() { limits.update(|l| l.max_gpu_mb = n); changed(); } }/>
             </div>
             <label class="check">
+                <input type="checkbox" id="texts" data-test="donate-texts" prop:checked=move || limits.get().texts
+                    on:change:target=move |e| { let on = e.target().checked(); limits.update(|l| l.texts = on); changed(); }/>
+                <span>"Write texts too"
+                    <span class="small muted">" In the masked lane this device sees noise, in the sealed lane it reads the text that it works on.                         Downloads the network’s language models, up to 256 MB, and keeps them until you uncheck this and serve again."</span></span>
+            </label>
+            <label class="check">
                 <input type="checkbox" id="floats" data-test="donate-floats" prop:checked=move || limits.get().floats
                     on:change:target=move |e| { let on = e.target().checked(); limits.update(|l| l.floats = on); changed(); }/>
                 <span>"Run models in floats too"
@@ -164,6 +170,15 @@ fn Meter() -> impl IntoView {
                     <div><dt>"Time"</dt><dd>{millis(d.serving_ms)}<small>{format!("{} computing", millis(d.busy_ms))}</small></dd></div>
                     <div><dt>"Bond"</dt><dd>{format!("{} NES", d.bond)}</dd></div>
                 </dl>
+                {(d.texts > 0 || d.no_texts.is_some()).then(|| view! {
+                    <p data-test="donate-text-models">{plural(u64::from(d.texts), "language model")}
+                        {match d.fetching {
+                            Some((done, total)) if total > 0 => format!(": {} of {} here.", bytes(done), bytes(total)),
+                            Some(_) => ", weights not here yet.".to_owned(),
+                            None => " served.".to_owned(),
+                        }}
+                        {d.no_texts.clone().map(|why| format!(" Not all that are offered: {why}."))}</p>
+                })}
                 {(d.floats > 0 || d.no_floats.is_some()).then(|| view! {
                     <p data-test="donate-float-models">{plural(u64::from(d.floats), "model")} " run in floats."
                         {d.no_floats.clone().map(|why| format!(" Not all that are offered: {why}."))}</p>

@@ -16,6 +16,8 @@ pub struct DonateLimits {
     pub max_gpu_mb: u32,
     /// Whether models are run in floats too, whose inputs this device then reads. Off by default.
     pub floats: bool,
+    /// Whether language models are served too, whose prompts this device reads in the sealed lane. Off by default.
+    pub texts: bool,
     /// Threads beside the node's own; 0 leaves the other cores alone.
     pub threads: u32,
     /// Megabytes of weights on all of them together.
@@ -29,6 +31,7 @@ impl Default for DonateLimits {
             max_mb_per_hour: 2_000,
             max_gpu_mb: 512,
             floats: false,
+            texts: false,
             threads: 1,
             max_threads_mb: 256,
         }
@@ -117,6 +120,12 @@ pub struct DonateView {
     pub floats: u32,
     /// Why some of those the network offers are not among them.
     pub no_floats: Option<String>,
+    /// Language models that it serves.
+    pub texts: u32,
+    /// Why some of those the network offers are not among them.
+    pub no_texts: Option<String>,
+    /// Bytes of their weights that are here, and of the part that is being fetched; `None` once all are.
+    pub fetching: Option<(u64, u64)>,
     /// Limits in force.
     pub limits: DonateLimits,
     /// Why it stopped.

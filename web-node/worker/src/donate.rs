@@ -6,15 +6,17 @@
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use nesa_crypto::SecretKey;
+use nesa_light::models::PieceSource;
 use nesa_messages::{
     ActivityKind, DonateLimits, DonatePhase, DonateView, FromWorker, PoolView, Problem, ServingOn,
     Unes,
 };
 use nesa_node::{
-    Beside, ComputeNode, Cores, FloatEngine, Limits, Metrics, NodeConfig, Phase, Team,
+    Beside, ComputeNode, Cores, FloatEngine, Larder, Limits, Metrics, NodeConfig, Phase, Team,
 };
 use nesa_platform::{
     net::{NetConfig, Network},
+    storage::Store,
     task::Guard,
     time,
 };
@@ -32,6 +34,14 @@ const NAMESPACE: &str = "donate";
 const NODE_KEY: &str = "node";
 /// What a volunteer posts where the chain asks for less: enough to be drawn among small bonds.
 const BOND: Amount = Amount(10 * UNES_PER_NES);
+/// Weights of language models that a tab keeps at most.
+const KEPT_BYTES: u64 = 256 << 20;
+/// Where they lie: apart from what this browser fetched for its own use, which it keeps when it stops serving.
+const LARDER: &str = "nesa-served";
+/// Memory for the caches of texts that others have written.
+const CACHE_BYTES: usize = 128 << 20;
+/// Storage for their inputs, as long as they may be disputed.
+const EVIDENCE_BYTES: usize = 32 << 20;
 /// The meter ticks this often.
 const TICK: Duration = Duration::from_secs(1);
 /// A page hidden for so long gives back the cores beside its own, until it is seen again.
@@ -49,6 +59,9 @@ pub(crate) struct Donation {
     /// Models that run in floats, and why some of those offered are not among them.
     floats: u32,
     no_floats: Option<String>,
+    /// Language models, whose weights are fetched, and why some of those offered are not among them.
+    texts: Option<Arc<Larder>>,
+    no_texts: Option<String>,
     /// Why there are no threads beside the node's own.
     no_threads: Option<String>,
     _meter: Guard,
@@ -77,6 +90,8 @@ fn limits(limits: &DonateLimits) -> Limits {
     Limits {
         queries: limits.max_queries.max(1),
         bytes_per_hour: u64::from(limits.max_mb_per_hour).saturating_mul(1 << 20),
+        cache_bytes: CACHE_BYTES,
+        evidence_bytes: EVIDENCE_BYTES,
         ..Limits::default()
     }
 }
@@ -139,6 +154,7 @@ impl App {
             true => self.open_floats(&chain).await,
             false => (None, None),
         };
+        let (texts, no_texts) = self.open_texts(&chain, choices.texts).await;
         let wallet = self.open_or_create_wallet().await?;
         let params = chain.accounts.params().await.map_err(|e| e.problem())?;
         let artifact = chain
@@ -166,7 +182,7 @@ impl App {
             operator: wallet.key().clone(),
             node: key,
             models: vec![Arc::new(artifact)],
-            larder: None,
+            larder: texts.clone(),
             floats: floats.clone().map(|engine| engine as Arc<dyn FloatEngine>),
             bond: params.min_bond.max(BOND),
             relays: chain.peers.clone(),
@@ -193,12 +209,58 @@ impl App {
             no_gpu,
             floats: floats.map_or(0, |engine| engine.models().len() as u32),
             no_floats,
+            texts,
+            no_texts,
             no_threads: None,
             _meter: meter.abort_on_drop(),
         }));
         self.send_donation();
         Self::run(&self, |app| async move { app.employ_threads().await });
         Ok(())
+    }
+
+    /// The language models of the network that fit, and why some do not. Who does not want them keeps none.
+    async fn open_texts(
+        &self,
+        chain: &Chain,
+        wanted: bool,
+    ) -> (Option<Arc<Larder>>, Option<String>) {
+        let store = match Store::open(LARDER).await {
+            Ok(store) => store,
+            Err(error) => return (None, wanted.then(|| error.to_string())),
+        };
+        let (mut headers, mut problem, mut bytes) = (Vec::new(), None, 0u64);
+        for model in chain.offered.iter().filter(|_| wanted) {
+            let header = chain.queries.models().header(model, chain.queries.sources()).await;
+            match header {
+                Ok(header) if header.manifest().decoder().is_none() => {}
+                Ok(header) => {
+                    let pieces = (0..header.piece_count()).filter_map(|at| header.piece_len(at));
+                    let all = bytes.saturating_add(pieces.sum::<usize>() as u64);
+                    if all > KEPT_BYTES {
+                        problem = Some(format!("a tab keeps at most {} MB", KEPT_BYTES >> 20));
+                        continue;
+                    }
+                    bytes = all;
+                    headers.push(header);
+                }
+                Err(error) => problem = Some(error.to_string()),
+            }
+        }
+        let none = headers.is_empty();
+        let sources: Vec<Arc<dyn PieceSource>> = chain.queries.sources().to_vec();
+        // Shared within this thread natively: what it fetches through lives in this tab alone.
+        #[allow(clippy::arc_with_non_send_sync)]
+        let larder = Arc::new(Larder::new(headers, store, sources, KEPT_BYTES));
+        if !none {
+            return (Some(larder), problem);
+        }
+        // What an earlier choice has left here goes.
+        if let Err(error) = larder.stock(&Address([0; 32])).await {
+            tracing::debug!(%error, "what was served before is still kept");
+        }
+        let offers_none = || "this network offers none".to_owned();
+        (None, wanted.then(|| problem.unwrap_or_else(offers_none)))
     }
 
     /// The engine for models that run in floats, and why some of those offered are not served.
@@ -284,6 +346,12 @@ impl App {
                 on: serving_on(&metrics, donation),
                 floats: donation.floats,
                 no_floats: donation.no_floats.clone(),
+                texts: donation.texts.as_ref().map_or(0, |texts| texts.headers().len() as u32),
+                no_texts: donation.no_texts.clone(),
+                fetching: donation.texts.as_ref().and_then(|texts| {
+                    let stocked = texts.stocked();
+                    (!stocked.ready).then_some((stocked.done, stocked.total))
+                }),
                 limits: donation.limits.clone(),
                 problem,
             };
