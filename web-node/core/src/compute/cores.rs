@@ -5,13 +5,13 @@ use nesa_kernels::Weight;
 use nesa_masked::server::Job;
 use nesa_model::{ExactModel, Linear, PlainDecoder, StageId, decoder::DecoderModel};
 use nesa_platform::MaybeSend;
-use zeroize::Zeroizing;
 
 #[cfg(not(target_family = "wasm"))]
 use {
     nesa_model::ThreadedDecoder,
     rayon::ThreadPool,
     std::{num::NonZeroUsize, sync::Arc},
+    zeroize::Zeroizing,
 };
 
 /// Products of fewer multiplications cost less than handing them out.
