@@ -37,6 +37,7 @@ mod metrics;
 mod models;
 mod node;
 mod prepare;
+mod presence;
 mod register;
 mod service;
 mod settle;

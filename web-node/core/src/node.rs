@@ -1,4 +1,4 @@
-//! The node as a whole: starting, staying registered, stopping.
+//! The node as a whole: starting and stopping.
 
 use crate::{
     admission::Admission,
@@ -12,21 +12,21 @@ use crate::{
     metrics::{Counters, Metrics, Phase},
     models::{Models, OpenError, Source},
     prepare,
+    presence::Presence,
     register::{RegisterError, Registrar},
     service::Service,
     settle::Settler,
     shard::{self, Evidence, OnChain, ShardNode, Shelf},
 };
-use futures::StreamExt as _;
 use nesa_chain::action::Lane;
 use nesa_crypto::SecretKey;
 use nesa_light::{LightClient, accounts::Accounts};
 use nesa_model::artifact::Pieces;
 use nesa_platform::{
-    net::{AcceptError, Event, Incoming, Network, StreamLimits},
+    net::{AcceptError, Incoming, Network, StreamLimits},
     storage::Store,
     task::{self, Guard},
-    time::{self, Instant},
+    time,
 };
 use nesa_primitives::{Address, Amount, Hash};
 use nesa_wire::Protocol;
@@ -36,10 +36,6 @@ use std::{
     time::Duration,
 };
 
-/// Pause before a failed registration is tried again.
-const RETRY: Duration = Duration::from_secs(3);
-/// Pause between two looks at whether the registration wants to be renewed.
-const RENEW_LOOK: Duration = Duration::from_secs(20);
 /// How long stopping waits for the pause to be in a block.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long stopping waits for queries under way.
@@ -330,99 +326,5 @@ async fn accept(service: Arc<Service>, mut incoming: Incoming, admission: Arc<Ad
             return;
         }
         task::spawn(service.clone().serve(stream));
-    }
-}
-
-/// Keeps a node reachable and its record true.
-struct Presence {
-    network: Network,
-    light: LightClient,
-    relays: Vec<String>,
-    announce: Vec<String>,
-    registrar: Arc<Registrar>,
-    larder: Option<Arc<Larder>>,
-    counters: Arc<Counters>,
-}
-
-impl Presence {
-    async fn keep(self) {
-        let mut events = self.network.events();
-        while let Err(error) = self.light.ready(RETRY).await {
-            self.counters.problem(&error);
-        }
-        if let Some(larder) = &self.larder {
-            self.counters.enter(Phase::Fetching);
-            // Who is registered may be drawn at once.
-            while let Err(error) = larder.stock(&self.network.address()).await {
-                self.counters.problem(&error);
-                time::sleep(RETRY).await;
-            }
-        }
-        self.until(|| self.registrar.fund()).await;
-        if !self.relays.is_empty() {
-            self.counters.enter(Phase::Reserving);
-            self.until(|| self.reserve()).await;
-        }
-        self.counters.enter(Phase::Registering);
-        self.until(|| self.registrar.register(self.addresses())).await;
-        self.counters.enter(Phase::Serving);
-        // New addresses, of a relay that came back for instance, are published; and the
-        // registration is renewed in good time.
-        let mut looked = Instant::now();
-        loop {
-            let left = RENEW_LOOK.saturating_sub(looked.elapsed());
-            let changed = match time::timeout(left, events.next()).await {
-                Ok(None) => return,
-                Ok(Some(event)) => matches!(event, Event::Listening { .. }),
-                Err(_) => false,
-            };
-            let due = looked.elapsed() >= RENEW_LOOK;
-            if due {
-                looked = Instant::now();
-            }
-            if (changed || due) && self.counters.phase() == Phase::Serving {
-                self.until(|| self.registrar.register(self.addresses())).await;
-            }
-        }
-    }
-
-    /// Tries until it works, and shows what is in the way.
-    async fn until<F>(&self, attempt: impl Fn() -> F)
-    where
-        F: Future<Output = Result<(), RegisterError>>,
-    {
-        while let Err(error) = attempt().await {
-            // A node that stops has nothing to tell any more.
-            if self.counters.phase() >= Phase::Stopping {
-                return;
-            }
-            tracing::debug!(%error, "registration waits");
-            self.counters.problem(&error);
-            time::sleep(RETRY).await;
-        }
-    }
-
-    /// Reserves a place at one relay at least; the network keeps it from then on.
-    async fn reserve(&self) -> Result<(), RegisterError> {
-        let mut reserved = false;
-        for relay in &self.relays {
-            match self.network.listen_relay(relay).await {
-                Ok(_) => reserved = true,
-                Err(error) => tracing::debug!(%error, relay, "a relay does not take us"),
-            }
-        }
-        if reserved { Ok(()) } else { Err(RegisterError::Unreachable) }
-    }
-
-    /// The announced addresses; without them WebSocket first, which every client can dial, in a fixed
-    /// order, so that the record changes only when an address does.
-    fn addresses(&self) -> Vec<String> {
-        if !self.announce.is_empty() {
-            return self.announce.clone();
-        }
-        let mut own = self.network.listen_addresses();
-        own.sort_by_key(|address| (address.contains("/webrtc-direct"), address.clone()));
-        own.dedup();
-        own
     }
 }

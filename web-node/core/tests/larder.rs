@@ -192,6 +192,31 @@ async fn what_is_asked_for_takes_the_place_of_what_was_used_longest_ago() {
     }
 }
 
+/// Who may keep less than before keeps a shard of what was there, and fetches nothing for it.
+#[tokio::test]
+async fn what_may_be_kept_no_more_goes_when_the_node_starts() {
+    let (artifact, store) = (artifact(), Store::memory());
+    let peer = Peer::new(&artifact, usize::MAX);
+    larder(&store, &peer, u64::MAX).stock(&NODE).await.unwrap();
+    let before = stored(&store, &artifact).await;
+    let plan = ShardPlan::even(artifact.header(), 2).unwrap();
+    let budget = plan.bytes(artifact.header()).unwrap().into_iter().max().unwrap() + (1 << 20);
+    assert!(budget < before);
+    let silent = Peer::new(&artifact, 0);
+    let less = larder(&store, &silent, budget);
+    less.stock(&NODE).await.unwrap();
+    assert!(less.stocked().ready && less.stocked().fetched == 0);
+    let now = stored(&store, &artifact).await;
+    assert_eq!(now, less.stocked().kept);
+    assert!((1..=budget).contains(&now), "{now} of {before}");
+    // And all of it again, for what is missing alone.
+    let peer = Peer::new(&artifact, usize::MAX);
+    let kept = held(&store, &artifact.digest()).await.len();
+    larder(&store, &peer, u64::MAX).stock(&NODE).await.unwrap();
+    assert_eq!(peer.given().len(), artifact.header().piece_count() - 1 - kept);
+    assert_eq!(stored(&store, &artifact).await, before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_does_not_fit_is_neither_kept_nor_served() {
     let mut world = World::new(&toy(), &[0, 2, 4], 1);

@@ -152,14 +152,7 @@ impl Larder {
     /// # Errors
     /// [`LarderError`]; [`LarderError::Full`] where of a model nothing fits.
     pub async fn stock(&self, node: &Address) -> Result<(), LarderError> {
-        let entries = self.book.read().await?;
-        let strange = entries.iter().filter(|(_, part)| self.header(&part.model).is_err());
-        for (_, part) in strange {
-            self.book.remove(part).await?;
-            for index in self.pieces.held(&part.model).await? {
-                self.pieces.forget(&part.model, index).await?;
-            }
-        }
+        let entries = self.tidy().await?;
         for header in &self.models {
             let model = header.digest();
             let mut full = match self.bring(Part::whole(model)).await {
@@ -168,7 +161,7 @@ impl Larder {
                 Err(error) => return Err(error),
             };
             // What earlier sessions asked for counts too, and may have been interrupted.
-            let earlier = entries.iter().map(|(_, part)| part).filter(|part| part.model == model);
+            let earlier = entries.iter().filter(|part| part.model == model);
             let mut some = false;
             for part in earlier.copied().chain(usual(header, node)) {
                 match self.bring(part).await {
@@ -183,6 +176,28 @@ impl Larder {
         }
         lock(&self.stocked).ready = true;
         Ok(())
+    }
+
+    /// Takes out of the book what belongs to models that are not fetched any more, and what was used longest ago
+    /// where less may be kept than before; what stays.
+    async fn tidy(&self) -> Result<Vec<Part>, LarderError> {
+        let _one = self.changing.lock().await;
+        let (mut stay, mut strange) = (Vec::new(), Vec::new());
+        for (_, part) in self.book.read().await? {
+            let known = self.header(&part.model).is_ok();
+            if known { stay.push(part) } else { strange.push(part) }
+        }
+        for part in &strange {
+            self.book.remove(part).await?;
+            for index in self.pieces.held(&part.model).await? {
+                self.pieces.forget(&part.model, index).await?;
+            }
+        }
+        // Its pieces go when room is made for the next part, which may have some in common with it.
+        while self.weigh(&stay) > self.budget {
+            self.book.remove(&stay.remove(0)).await?;
+        }
+        Ok(stay)
     }
 
     /// Fetches what is missing of a part, if it fits beside all that is kept.
