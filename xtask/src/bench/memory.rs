@@ -1,4 +1,4 @@
-//! Resident memory of every process of a local network, at rest and after a query.
+//! Resident memory of every process of a local network, at rest and after queries, and of those who ask.
 
 use super::report;
 use crate::workspace::{NATIVE_PROFILE, cargo, native_binary, target};
@@ -9,9 +9,11 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
-/// Kibibytes of each process of a new network: ready, and after one query.
+/// Kibibytes of each process of a new network, ready and after queries of each lane, and of their clients.
 pub(crate) fn memory() -> Result<()> {
     cargo(&["build", "--locked", "--profile", NATIVE_PROFILE, "-p", "nesa"])?;
     let folder = target().join("bench/network");
@@ -19,22 +21,52 @@ pub(crate) fn memory() -> Result<()> {
         fs::remove_dir_all(&folder)?;
     }
     let network = Network::start(&folder, &[])?;
-    let ready = network.resident()?;
-    let query = Command::new(native_binary("nesa"))
-        .args(["query", "embed", "--json", "--text", "How much memory does a query take?", "--dir"])
-        .arg(&folder)
+    let mut states = vec![json!({ "what": "ready", "resident_kib": network.resident()? })];
+    let write = ["generate", "--chat", "--prompt", "What is a violin?", "--tokens", "64"];
+    let sealed = ["--lane", "sealed", "--shards", "2", "--replicas", "3", "--deadline", "12"];
+    let asked: [(&str, Vec<&str>); 3] = [
+        ("a text embedded", vec!["embed", "--text", "How much memory does a query take?"]),
+        ("a text written in the sealed lane", [&write[..], &sealed].concat()),
+        ("a text written in the masked lane", write.to_vec()),
+    ];
+    for (what, query) in asked {
+        let client = peak(&folder, &query).with_context(|| what.to_owned())?;
+        let resident = network.resident()?;
+        states.push(json!({ "what": what, "client_peak_kib": client, "resident_kib": resident }));
+    }
+    report("memory", &json!({ "after": states }))
+}
+
+/// Most memory that a client held while it asked, in kibibytes (Linux).
+fn peak(folder: &Path, query: &[&str]) -> Result<u64> {
+    let mut child = Command::new(native_binary("nesa"))
+        .arg("query")
+        .args(query)
+        .args(["--json", "--dir"])
+        .arg(folder)
         .env("NESA_HOME", folder.join("home"))
-        .output()
+        .stdout(Stdio::null())
+        .spawn()
         .context("could not start nesa query")?;
-    ensure!(query.status.success(), "nesa query: {}", String::from_utf8_lossy(&query.stderr));
-    let answer: Value = serde_json::from_slice(&query.stdout).context("nesa query: no JSON")?;
-    let after = network.resident()?;
-    let value = json!({
-        "ready_kib": ready,
-        "after_a_query_kib": after,
-        "query": { "timings": answer["timings"], "bytes": answer["bytes"] },
-    });
-    report("memory", &value)
+    let status = Path::new("/proc").join(child.id().to_string()).join("status");
+    let mut most = 0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait()? {
+            break ended;
+        }
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let now = field(&text, "VmHWM:").unwrap_or_default();
+        most = most.max(now);
+        thread::sleep(Duration::from_millis(10));
+    };
+    ensure!(ended.success(), "nesa query ended with {ended}");
+    Ok(most)
+}
+
+/// A number of a process's status.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+    value.split_whitespace().next()?.parse().ok()
 }
 
 /// A local network, stopped when dropped.
@@ -77,13 +109,9 @@ impl Network {
             else {
                 continue;
             };
-            let field = |name: &str| {
-                let value = status.lines().find_map(|l| l.strip_prefix(name))?;
-                value.split_whitespace().next()?.parse::<u32>().ok()
-            };
             let name = if pid == parent {
                 "nesa up".to_owned()
-            } else if field("PPid:") == Some(parent) {
+            } else if field(&status, "PPid:") == Some(parent.into()) {
                 let words = line.split(|b| *b == 0).map(String::from_utf8_lossy);
                 words
                     .skip_while(|w| w != "--name")
@@ -92,7 +120,7 @@ impl Network {
             } else {
                 continue;
             };
-            out.insert(name, field("VmRSS:").into());
+            out.insert(name, field(&status, "VmRSS:").into());
         }
         Ok(out)
     }

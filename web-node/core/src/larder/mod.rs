@@ -189,7 +189,8 @@ impl Larder {
         }
         for part in &strange {
             self.book.remove(part).await?;
-            for index in self.pieces.held(&part.model).await? {
+            // The header lies where piece 0 would.
+            for index in [0].into_iter().chain(self.pieces.held(&part.model).await?) {
                 self.pieces.forget(&part.model, index).await?;
             }
         }
