@@ -149,7 +149,10 @@ impl Added {
         let refused = |part, expected| Err(unexpected(part, &*self.content, expected).into());
         // The crate passes over tokens that are empty from the start.
         if seen.get().is_empty() && !self.content.is_empty() {
-            return refused("added token", "one of which the normalizer leaves something");
+            return refused(
+                "added token of nothing",
+                "one of which the normalizer leaves something",
+            );
         }
         let strips = self.lstrip || self.rstrip;
         if strips && (self.content.trim().is_empty() || seen.get().trim().is_empty()) {
