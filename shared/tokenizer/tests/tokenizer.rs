@@ -172,7 +172,18 @@ fn hostile_tokenizers_are_refused_or_bounded() {
     assert!(matches!(with("model", ids), Err(TokenizerError::Part(_))));
 
     let start = std::time::Instant::now();
-    for pattern in ["(a+)+$", "(?=(a+)+$)a", "(?:a|aa)+(?!a)$", "(x+x+)+y(?<=y)"] {
+    let nested = "(".repeat(3000) + "a" + &")".repeat(3000);
+    let looking = format!("(?={nested})a");
+    for pattern in [
+        "(a+)+$",
+        "(?=(a+)+$)a",
+        "(?:a|aa)+(?!a)$",
+        "(x+x+)+y(?<=y)",
+        "(?:(?:a{1000}){1000}){1000}",
+        "(?=(?:(?:(?:a{0,100}){0,100}){0,100}){0,100}b)a",
+        &nested,
+        &looking,
+    ] {
         let split = serde_json::json!({
             "type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false
         });
