@@ -29,6 +29,19 @@ fn from_a_folder_to_text() {
     let info = nesa(home.path(), &["model", "info", &file, "--json"]);
     assert_eq!(info["digest"], compiled["digest"]);
     assert_eq!((&info["name"], &info["family"]), (&json!("tiny"), &json!("decoder")));
+    // What compiling cost, on texts that it was not calibrated with.
+    let accuracy = &compiled["accuracy"];
+    assert!(accuracy["greedy_agreement"].as_f64().unwrap() > 0.8, "{accuracy}");
+    assert!(accuracy["perplexity_loss"].as_f64().unwrap().abs() < 0.02, "{accuracy}");
+    assert!(accuracy["tokens"].as_u64().unwrap() > 1000, "{accuracy}");
+    assert!(accuracy["measured_on"].as_str().unwrap().contains("corpus"), "{accuracy}");
+    let words = run(home.path(), ["model", "compile", &dir, "--out", &file, "--max-tokens", "96"]);
+    let words = String::from_utf8_lossy(&words.stdout).into_owned();
+    for name in ["digest", "bytes", "accuracy", "greedy_agreement", "measured_on"] {
+        assert!(words.contains(name), "{name}: {words}");
+    }
+    let unmeasured = nesa(home.path(), &[&compile[..], &["--no-accuracy"]].concat());
+    assert_eq!((unmeasured.get("accuracy"), &unmeasured["digest"]), (None, &compiled["digest"]));
     assert_eq!(info["max_tokens"], 96);
 
     let write = |more: &[&str]| {
@@ -130,6 +143,10 @@ fn from_onnx_to_a_class() {
     let info = nesa(home.path(), &["model", "info", &file, "--json"]);
     assert_eq!((&info["digest"], &info["family"]), (&compiled["digest"], &json!("classifier")));
     assert_eq!((&info["image"], &info["classes"]), (&json!([1, 8, 8]), &json!(10)));
+    let accuracy = &compiled["accuracy"];
+    assert!(accuracy["agreement"].as_f64().unwrap() > 0.98, "{accuracy}");
+    assert!(accuracy["logit_error"].as_f64().unwrap() < 0.05, "{accuracy}");
+    assert!(accuracy["measured_on"].as_str().unwrap().contains("images"), "{accuracy}");
     let committed = nesa(home.path(), &["model", "info", &path("digits.nesa"), "--json"]);
     assert_eq!(committed["digest"], compiled["digest"]);
 
@@ -179,6 +196,10 @@ fn from_a_folder_to_the_class_of_a_text() {
         (&info["name"], &info["labels"]),
         (&json!("moods"), &json!(["bad", "so so", "good"]))
     );
+    let accuracy = &compiled["accuracy"];
+    assert!(accuracy["agreement"].as_f64().unwrap() >= 0.95, "{accuracy}");
+    assert!(accuracy["logit_error"].as_f64().unwrap() < 0.1, "{accuracy}");
+    assert_eq!(accuracy["texts"], 64);
 
     let classify =
         |text: &str| nesa(home.path(), &["model", "classify", &file, "--text", text, "--json"]);

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
 use nesa_compiler::decoder::{
-    DecoderOptions, Llama, TextFiles, compile_decoder, compile_decoder_file, f32_logits,
+    DecoderOptions, Llama, LlamaConfig, TextFiles, compile_decoder, compile_decoder_file,
+    f32_logits,
 };
 use nesa_model::decoder::{DecoderModel, DecoderRun, Feed, Input, KvCache, Logits, Output};
 use nesa_model::layout::{Tensor, TensorKind};
@@ -256,6 +257,13 @@ fn sizes_beyond_the_format_are_named() {
         ("intermediate_size", 1 << 20, "intermediate_size is 1048576, expected 1 to 2^17"),
         ("num_hidden_layers", 0, "num_hidden_layers is 0, expected 1 to 256"),
         ("head_dim", u64::MAX, "head_dim is 18446744073709551615, expected 1 to 256"),
+        ("num_attention_heads", 1 << 60, "num_attention_heads is 1152921504606846976, expected"),
+        ("num_attention_heads", 0, "num_attention_heads is 0, expected 1 to 2^10"),
+        ("num_key_value_heads", 1 << 60, "num_key_value_heads is 1152921504606846976, expected"),
+        ("num_key_value_heads", 0, "num_key_value_heads is 0, expected 1 to 2^10"),
+        ("max_position_embeddings", 0, "max_position_embeddings is 0, expected 1 to 2^31"),
+        ("rope_theta", 0, "rope_theta is 0, expected 1 to 10^12"),
+        ("rms_norm_eps", 2, "rms_norm_eps is 2, expected 0 to 1"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         write(&case, dir.path(), |_, _| ());
@@ -265,4 +273,37 @@ fn sizes_beyond_the_format_are_named() {
         let error = Llama::open(dir.path()).err().unwrap().to_string();
         assert!(error.contains(words), "{error}");
     }
+}
+
+/// Whatever numbers a configuration has, it is read or refused; what is read has sizes that can be counted.
+#[test]
+fn hostile_configurations_are_refused_or_counted() {
+    let case = cases().remove(0);
+    let properties = [
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "head_dim",
+        "max_position_embeddings",
+        "sliding_window",
+    ];
+    let numbers = [1, 2, 256, 1 << 10, 1 << 14, 1 << 20, 1 << 40, 1 << 60, (1 << 60) + 1, u64::MAX];
+    let mut read = 0;
+    for first in properties {
+        for second in properties {
+            for (a, b) in numbers.iter().flat_map(|a| numbers.iter().map(move |b| (*a, *b))) {
+                let mut config = case.config.clone();
+                config[first] = a.into();
+                config[second] = b.into();
+                if let Ok(config) = LlamaConfig::from_json(config) {
+                    assert!(config.parameters() > 0);
+                    read += 1;
+                }
+            }
+        }
+    }
+    assert!(read > 100, "{read}");
 }

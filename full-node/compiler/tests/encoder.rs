@@ -383,6 +383,24 @@ fn what_cannot_be_compiled_is_named() {
     }
     contains(fails(&|c| c["num_attention_heads"] = 5.into()), &["heads", "5 of 48"]);
     contains(fails(&|c| c["num_hidden_layers"] = 0.into()), &["num_hidden_layers", "0"]);
+    for size in [
+        "hidden_size",
+        "intermediate_size",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "vocab_size",
+        "max_position_embeddings",
+    ] {
+        for got in [(1 << 20) + 1, 1 << 60, u64::MAX] {
+            contains(fails(&|c| c[size] = got.into()), &[size, &got.to_string(), "1 to 2^20"]);
+        }
+    }
+    // Sizes that are read, of tensors that are not there.
+    contains(
+        fails(&|c| c["type_vocab_size"] = u64::MAX.into()),
+        &["token_type_embeddings", "1048576"],
+    );
+    contains(fails(&|c| c["num_hidden_layers"] = (1 << 20).into()), &["layers of 1048576"]);
     contains(
         fails(&|c| c["intermediate_size"] = 81.into()),
         &["bert.encoder.layer.0.intermediate.dense.weight", "[80, 48]", "[81, 48]"],

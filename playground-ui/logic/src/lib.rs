@@ -7,6 +7,7 @@ pub mod classes;
 pub mod digit;
 pub mod float;
 pub mod format;
+pub mod licence;
 pub mod markdown;
 pub mod route;
 pub mod sample;

@@ -2,6 +2,7 @@
 
 use leptos::prelude::*;
 use nesa_messages::RootSource;
+use nesa_page::licence;
 
 use crate::{
     bridge,
@@ -134,9 +135,12 @@ fn Facts() -> impl IntoView {
                         }}</span></dd>
                     <dt>"Group key"</dt><dd>{if i.dealer { "made by one dealer, who could forge" } else { "made by the validators together" }}</dd>
                 })}
-                {move || app.status.with(|s| s.model.clone()).map(|m| view! {
-                    <dt>"Model"</dt><dd>{m.name} " " <HashText hash=m.digest name="model digest"/>
-                        <span class="small muted">{format!(" {}", m.licence)}</span></dd>
+                {move || app.status.with(|s| s.model.clone()).map(|m| {
+                    let licence = licence::of(&m.digest);
+                    view! {
+                        <dt>"Model"</dt><dd>{m.name} " " <HashText hash=m.digest name="model digest"/>
+                            <span class="small muted">{format!(" {licence}")}</span></dd>
+                    }
                 })}
                 {move || { let v = app.status.with(|s| s.versions.clone()); (!v.worker.is_empty()).then(|| view! {
                     <dt>"Worker"</dt><dd>{v.worker}" " <span class="small muted">{v.kernel}</span></dd>

@@ -1,31 +1,27 @@
-//! A driver in miniature: what the light client and the compute node do with the two state
-//! machines, minus the network. Run over a toy model, and over the compiled MiniLM when it is
-//! there; the answers must equal plain execution, bit for bit.
+//! Whole queries in memory, over toy models and over the compiled MiniLM when it is there: the answers must
+//! equal plain execution, bit for bit.
 
 #![allow(clippy::unwrap_used)] // a failed set-up is a failed test
 
-use std::{
-    collections::{HashMap, VecDeque},
-    path::Path,
-    sync::Arc,
-};
+mod memory;
+
+use std::path::Path;
 
 use nesa_chain::Side;
-use nesa_crypto::sign::SecretKey;
 use nesa_kernels::sample::Sampling;
 use nesa_masked::{
     Lane, Run,
     batch::{PassPlan, Plan, text_passes},
-    client::{Action, Candidate, Committee, Config, Link, Pass, Session},
+    client::{Link, Pass},
     images::{ImagePlan, ImageRun},
-    message,
     opened::recheck,
     preparation::Preparation,
-    server::{self, Received, Terms},
     transcript::Transcript,
 };
 use nesa_model::classifier::{self, ClassifierModel, toy::ToyClassifier};
-use nesa_model::decoder::{self, DecoderModel, WriteRequest, Writing, Written, toy::ToyDecoder};
+use nesa_model::decoder::{
+    self, DecoderModel, WriteError, WriteRequest, Writing, Written, toy::ToyDecoder,
+};
 use nesa_model::manifest::{
     Activation, ClassesConfig, Head, ImageConfig, Layer, Pooling, WeightForm,
 };
@@ -33,82 +29,9 @@ use nesa_model::{
     Artifact, Embedding, EncoderRun, ExactModel, Model, ModelLimits, PlainDecoder, PlainEngine,
     TokenIds, toy,
 };
-use nesa_primitives::{Amount, Hash};
 use rand::{SeedableRng, rngs::StdRng};
 
-const CHAIN: Hash = Hash([1; 32]);
-const QUERY: Hash = Hash([2; 32]);
-
-fn node_key(link: Link) -> SecretKey {
-    SecretKey::from_seed(&[link.attempt + if link.side == Side::A { 1 } else { 101 }; 32])
-}
-
-fn committee() -> Committee {
-    let seats = |side| {
-        (0..3)
-            .map(|attempt| {
-                let key = node_key(Link { side, attempt });
-                Candidate { node: key.public(), operator: key.public() }
-            })
-            .collect()
-    };
-    Committee { a: seats(Side::A), b: seats(Side::B) }
-}
-
-/// A compute node: it knows the chain's terms and the model, and answers frames.
-struct Node {
-    session: server::Session,
-    model: ExactModel,
-    /// Lies once, in its first answer.
-    lies: bool,
-}
-
-impl Node {
-    fn accept(
-        first_frame: &[u8],
-        link: Link,
-        model: &ExactModel,
-        client: &SecretKey,
-        lies: bool,
-    ) -> Self {
-        // A node reads the opening, asks its own light client about the query it names, and takes
-        // the terms from the chain, never from the client.
-        let open = message::decode_open(first_frame).unwrap();
-        assert_eq!((open.query, open.side), (QUERY, link.side));
-        let terms = Terms {
-            chain: CHAIN,
-            query: QUERY,
-            model: model.digest(),
-            client_key: client.public(),
-            side: link.side,
-            attempt: link.attempt,
-            price_per_token: Amount(3),
-            budget: Amount(1_000_000),
-            max_tokens: 100_000,
-        };
-        let lane = Lane::of_model(model.served_stages()).unwrap();
-        let session = server::Session::new(terms, lane, node_key(link));
-        Self { session, model: model.clone(), lies }
-    }
-
-    fn answer(&mut self, frame: &[u8]) -> Option<bytes::Bytes> {
-        match self.session.receive(frame).unwrap() {
-            Received::Reply(bytes) => Some(bytes),
-            Received::Work(job) => {
-                let mut done = job.run(&self.model).unwrap();
-                if core::mem::take(&mut self.lies) {
-                    done.corrupt(17, 1);
-                }
-                Some(self.session.complete(done))
-            }
-            Received::Quiet => None,
-            Received::Finished { reply, outcome } => {
-                assert!(outcome.voucher.is_some());
-                Some(reply)
-            }
-        }
-    }
-}
+use memory::{CHAIN, QUERY, node_key, observed};
 
 /// What each pass gave, and the transcript.
 fn query<R: Run>(
@@ -116,60 +39,14 @@ fn query<R: Run>(
     passes: Vec<Pass<R>>,
     liar: Option<Link>,
 ) -> (Vec<R::Output>, Transcript) {
-    let (outputs, transcript, _) = observed(model, passes, liar);
+    let (outputs, transcript, _) = observed(model, passes, liar, StdRng::seed_from_u64(7));
     (outputs, transcript)
 }
 
 /// The same, and what somebody who watches both links sees: whom each frame goes to, and its size.
-fn observed<R: Run>(
-    model: &ExactModel,
-    passes: Vec<Pass<R>>,
-    liar: Option<Link>,
-) -> (Vec<R::Output>, Transcript, Vec<(Link, usize)>) {
-    let mut rng = StdRng::seed_from_u64(7);
-    let client_key = SecretKey::from_seed(&[55; 32]);
-    let lane = Lane::of_model(model.served_stages()).unwrap();
-    // Here the weights are at hand; a browser folds them in as verified chunks arrive.
-    let weights = |stage| model.weights(nesa_model::StageId(stage));
-    let preparation = Preparation::from_weights(model.digest(), &lane, weights, &mut rng).unwrap();
-
-    let config = Config {
-        chain: CHAIN,
-        query: QUERY,
-        model: model.digest(),
-        price_per_token: Amount(3),
-        client_key: client_key.clone(),
-        ahead: 4,
-        open_receipt: true,
-    };
-    let mut session =
-        Session::new(config, lane, committee(), Arc::new(preparation), passes, rng).unwrap();
-
-    let mut nodes: HashMap<Link, Node> = HashMap::new();
-    let mut actions: VecDeque<_> = session.start().into();
-    let (mut outputs, mut seen) = (Vec::new(), Vec::new());
-    while let Some(action) = actions.pop_front() {
-        match action {
-            // A driver dials here and queues frames until the stream stands.
-            Action::Connect { .. } | Action::Close { .. } | Action::Progress(_) => {}
-            Action::Rejected { .. } | Action::Replaced(_) => assert!(liar.is_some()),
-            Action::Send { link, message } => {
-                assert!(message.len() <= session.max_message());
-                seen.push((link, message.len()));
-                let node = nodes.entry(link).or_insert_with(|| {
-                    Node::accept(&message, link, model, &client_key, liar == Some(link))
-                });
-                if let Some(reply) = node.answer(&message) {
-                    actions.extend(session.received(link, &reply));
-                }
-            }
-            Action::PassDone { output, .. } => outputs.push(output),
-            Action::Done(transcript) => return (outputs, *transcript, seen),
-            Action::Prepare => panic!("the preparation is right"),
-            Action::Failed(error) => panic!("{error}"),
-        }
-    }
-    panic!("the query never ended")
+fn watched<R: Run>(model: &ExactModel, passes: Vec<Pass<R>>) -> Vec<(Link, usize)> {
+    let (_, _, frames) = observed(model, passes, None, StdRng::seed_from_u64(7));
+    frames.iter().map(|(link, frame)| (*link, frame.len())).collect()
 }
 
 fn passes(model: &Model, texts: &[TokenIds]) -> Vec<Pass<EncoderRun>> {
@@ -279,6 +156,43 @@ fn a_toy_decoder_writes_end_to_end() {
     }
 }
 
+/// From the shortest prompt to one that leaves room for a single token, pieces of one token and of more; what
+/// does not fit is named before anything is sent.
+#[test]
+fn prompts_of_every_length_are_continued_or_named() {
+    let artifact = decoder::toy::artifact(&ToyDecoder { layers: 1, ..ToyDecoder::default() });
+    let model = DecoderModel::open(&artifact.unwrap()).unwrap();
+    let request = |prompt: usize, tokens, piece| WriteRequest {
+        prompt: (0..prompt as u32).map(|i| 2 + (i * 7) % 40).collect(),
+        tokens,
+        sampling: Sampling { temperature: 1 << 16, top_k: 0, top_p: 1 << 16 },
+        seed: [3; 32],
+        pad_to: 1,
+        piece,
+        draft: 0,
+    };
+    let max = model.config().max_tokens as usize;
+    for (prompt, tokens, piece) in
+        [(1, 3, 256), (7, 2, 1), (8, 2, 8), (max - 4, 4, 16), (max - 1, 1, 256)]
+    {
+        let request = request(prompt, tokens, piece);
+        let mut alone = Writing::start(&model, request.clone()).unwrap();
+        let mut plain = vec![alone.run(&PlainDecoder(&model)).unwrap().unwrap().to_vec()];
+        while alone.goes_on() {
+            alone.advance().unwrap();
+            plain.push(alone.run(&PlainDecoder(&model)).unwrap().unwrap().to_vec());
+        }
+        let tokens = text_passes(&request)[0];
+        let passes = vec![Pass { run: Writing::start(&model, request).unwrap(), tokens }];
+        assert_eq!(query(&ExactModel::Decoder(model.clone()), passes, None).0, plain, "{prompt}");
+    }
+    let start = |prompt, tokens| Writing::start(&model, request(prompt, tokens, 8)).map(|_| ());
+    assert_eq!(start(0, 4), Err(WriteError::Empty));
+    for (prompt, tokens) in [(max - 4, 5), (max, 1), (max + 1, 1), (1, 0), (1, usize::MAX)] {
+        assert_eq!(start(prompt, tokens), Err(WriteError::Length { prompt, tokens, max }));
+    }
+}
+
 /// Prompts of one bucket, texts that end in the same stretch of 16: nobody outside can tell them apart.
 #[test]
 fn texts_of_one_length_class_look_the_same() {
@@ -317,7 +231,7 @@ fn texts_of_one_length_class_look_the_same() {
         let request = request(seed, pad_to);
         let tokens = text_passes(&request)[0];
         let run = Writing::start(&model, request).unwrap();
-        observed(&ExactModel::Decoder(model.clone()), vec![Pass { run, tokens }], None).2
+        watched(&ExactModel::Decoder(model.clone()), vec![Pass { run, tokens }])
     };
     assert!(trace(first.0, 16) == trace(other.0, 16));
     assert!(trace(first.0, 1) != trace(other.0, 1), "what padding is for");
@@ -380,7 +294,7 @@ fn layers_of_many_windows_end_to_end() {
 
     // And what is on them does not show.
     let trace = |images: &[Vec<u8>]| {
-        observed(&ExactModel::Classifier(model.clone()), image_pass(&model, images), None).2
+        watched(&ExactModel::Classifier(model.clone()), image_pass(&model, images))
     };
     let black = vec![vec![0; model.image_len()]];
     assert!(trace(&black) == trace(&images[..1]));
@@ -392,7 +306,7 @@ fn images_of_one_model_look_the_same() {
     let model = classifier::toy::artifact(&ToyClassifier::default()).unwrap();
     let model = ClassifierModel::open(&model).unwrap();
     let trace = |images: &[Vec<u8>]| {
-        observed(&ExactModel::Classifier(model.clone()), image_pass(&model, images), None).2
+        watched(&ExactModel::Classifier(model.clone()), image_pass(&model, images))
     };
     let black = vec![vec![0; model.image_len()]];
     let white = vec![vec![model.image().max_value; model.image_len()]];

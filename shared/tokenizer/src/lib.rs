@@ -6,13 +6,17 @@
 
 #![deny(missing_docs)]
 
+mod accepted;
 pub mod chat;
 mod model_text;
 mod stream;
 
-use thiserror::Error;
-use tokenizers::Tokenizer;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use thiserror::Error;
+use tokenizers::{Encoding, Tokenizer};
+
+pub use accepted::PartError;
 pub use model_text::ModelText;
 pub use stream::TextStream;
 
@@ -48,6 +52,12 @@ pub enum TokenizerError {
     /// Not a tokenizer description that is understood.
     #[error("tokenizer.json: {0}")]
     Json(String),
+    /// A part of the description that is not accepted.
+    #[error("tokenizer.json: {0}")]
+    Part(#[from] PartError),
+    /// The tokenizer broke down.
+    #[error("the tokenizer broke down over the {0}")]
+    Broken(&'static str),
     /// The text could not be turned into tokens.
     #[error("the tokenizer refuses the text: {0}")]
     Encode(String),
@@ -85,11 +95,7 @@ impl TextTokenizer {
     /// [`TokenizerError`] when it is too long or not understood.
     pub fn from_json(json: &[u8], vocab: u32, limits: Limits) -> Result<Self, TokenizerError> {
         within("tokenizer.json", json.len(), limits.max_json_bytes)?;
-        let mut inner =
-            Tokenizer::from_bytes(json).map_err(|e| TokenizerError::Json(e.to_string()))?;
-        // Padding and truncation are the caller's to decide.
-        inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| TokenizerError::Json(e.to_string()))?;
+        let inner = unbroken("tokenizer.json", || accepted::open(json))?;
         Ok(Self { inner, limits, vocab })
     }
 
@@ -99,10 +105,7 @@ impl TextTokenizer {
     /// [`TokenizerError`] for a text over the limit, or tokens the model does not have.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         within("text", text.len(), self.limits.max_text_bytes)?;
-        let encoding = self
-            .inner
-            .encode_fast(text, special)
-            .map_err(|e| TokenizerError::Encode(e.to_string()))?;
+        let encoding = encoded(&self.inner, text, special)?;
         let ids = encoding.get_ids();
         match ids.iter().find(|&&id| id >= self.vocab) {
             Some(&got) => Err(TokenizerError::Vocabulary { got, vocab: self.vocab }),
@@ -115,13 +118,31 @@ impl TextTokenizer {
     /// # Errors
     /// [`TokenizerError::Decode`] when the tokenizer refuses them.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        self.inner.decode(tokens, true).map_err(|e| TokenizerError::Decode(e.to_string()))
+        let refused = |e: tokenizers::Error| TokenizerError::Decode(e.to_string());
+        unbroken("tokens", || self.inner.decode(tokens, true).map_err(refused))
     }
 
     /// How a token is written in the vocabulary, such as `</s>`.
     pub fn name(&self, token: u32) -> Option<String> {
         self.inner.id_to_token(token)
     }
+}
+
+/// What a tokenizer makes of a text.
+fn encoded(inner: &Tokenizer, text: &str, special: bool) -> Result<Encoding, TokenizerError> {
+    let refused = |e: tokenizers::Error| TokenizerError::Encode(e.to_string());
+    unbroken("text", || inner.encode_fast(text, special).map_err(refused))
+}
+
+/// The last line of defence: what is accepted should not panic, and if it does, the text or tokenizer of a
+/// stranger is refused. In a browser a panic ends the worker that tokenizers have to themselves.
+///
+/// Nothing is left half changed: the tokenizer is only looked at, or not given out.
+fn unbroken<T>(
+    over: &'static str,
+    work: impl FnOnce() -> Result<T, TokenizerError>,
+) -> Result<T, TokenizerError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(TokenizerError::Broken(over)))
 }
 
 fn within(what: &'static str, got: usize, max: usize) -> Result<(), TokenizerError> {

@@ -162,8 +162,6 @@ pub struct ModelInfo {
     pub stages: u32,
     /// Longest text in tokens before truncation.
     pub max_tokens: u32,
-    /// Licence of the weights.
-    pub licence: String,
 }
 
 /// What runs in the worker.

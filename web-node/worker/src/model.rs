@@ -108,7 +108,6 @@ impl App {
             bytes: record.bytes,
             stages: prepared.lane.stages().len() as u32,
             max_tokens: prepared.model.max_tokens() as u32,
-            licence: "Apache-2.0".to_owned(),
         };
         let (cached, took_ms) = (prepared.cached, prepared.ms);
         self.prepared.replace(Some(prepared));

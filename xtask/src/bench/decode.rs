@@ -128,7 +128,7 @@ fn models(python: &Path) -> Result<PathBuf> {
         for model in MODELS {
             let of = folder.join(model);
             run(Command::new(native_binary("nesa"))
-                .args(["model", "compile", "--out"])
+                .args(["model", "compile", "--no-accuracy", "--out"])
                 .arg(of.join("exact.nesa"))
                 .arg(&of))?;
         }

@@ -127,6 +127,9 @@ fn unsupported(what: &'static str, got: impl ToString, expected: &'static str) -
     SourceError::Unsupported { what, got: got.to_string(), expected }
 }
 
+/// Widest head that attention is computed for.
+const MAX_HEAD: usize = 256;
+
 /// Model types whose graph is the one compiled here.
 const TYPES: [&str; 3] = ["llama", "mistral", "qwen2"];
 
@@ -156,18 +159,25 @@ impl LlamaConfig {
             ("intermediate_size", raw.intermediate_size, 1 << 17, "1 to 2^17"),
             ("num_hidden_layers", raw.num_hidden_layers, 256, "1 to 256"),
             ("vocab_size", raw.vocab_size, 1 << 20, "1 to 2^20"),
-            ("head_dim", raw.head_dim.unwrap_or(1), 256, "1 to 256"),
+            ("num_attention_heads", raw.num_attention_heads, 1 << 10, "1 to 2^10"),
+            ("num_key_value_heads", raw.num_key_value_heads.unwrap_or(1), 1 << 10, "1 to 2^10"),
+            ("max_position_embeddings", raw.max_position_embeddings, 1 << 31, "1 to 2^31"),
+            ("head_dim", raw.head_dim.unwrap_or(1), MAX_HEAD, "1 to 256"),
         ] {
             if !(1..=most).contains(&got) {
                 return Err(unsupported(what, got, allowed));
             }
         }
         let heads = raw.num_attention_heads;
-        if heads == 0 || (raw.head_dim.is_none() && !raw.hidden_size.is_multiple_of(heads)) {
+        if raw.head_dim.is_none() && !raw.hidden_size.is_multiple_of(heads) {
             return Err(unsupported("num_attention_heads", heads, "a divisor of hidden_size"));
         }
+        let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
+        if head_dim > MAX_HEAD {
+            return Err(unsupported("hidden_size for each head", head_dim, "1 to 256"));
+        }
         let kv_heads = raw.num_key_value_heads.unwrap_or(heads);
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        if !heads.is_multiple_of(kv_heads) {
             return Err(unsupported("num_key_value_heads", kv_heads, "a divisor of the heads"));
         }
         // Qwen2 names a window that only applies when it says so.
@@ -180,6 +190,22 @@ impl LlamaConfig {
         };
         let rope = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
         let theta = rope.and_then(|r| r.rope_theta).or(raw.rope_theta).unwrap_or(10_000.0);
+        // A base of 1 or less turns no pair slower than another.
+        for (what, got, range, allowed) in [
+            ("rms_norm_eps", Some(raw.rms_norm_eps), 0.0..=1.0, "0 to 1"),
+            ("rope_theta", Some(theta), 1.0..=1e12, "1 to 10^12"),
+            ("rope factor", rope.and_then(|r| r.factor), 1e-3..=1e6, "0.001 to 10^6"),
+            (
+                "original_max_position_embeddings",
+                rope.and_then(|r| r.original_max_position_embeddings),
+                1.0..=f64::from(1u32 << 31),
+                "1 to 2^31",
+            ),
+        ] {
+            if let Some(got) = got.filter(|got| !range.contains(got)) {
+                return Err(unsupported(what, got, allowed));
+            }
+        }
         let (rope_scaling, stretched) = match rope {
             None => (RopeScaling::None, true),
             Some(r) => scaling(r, raw.max_position_embeddings as f64)?,
@@ -197,7 +223,7 @@ impl LlamaConfig {
             num_hidden_layers: raw.num_hidden_layers,
             num_attention_heads: heads,
             num_key_value_heads: kv_heads,
-            head_dim: raw.head_dim.unwrap_or(raw.hidden_size / heads),
+            head_dim,
             vocab_size: raw.vocab_size,
             max_position_embeddings,
             rms_norm_eps: raw.rms_norm_eps,
@@ -208,7 +234,8 @@ impl LlamaConfig {
         })
     }
 
-    /// Weights of the linear maps, the head's included.
+    /// Weights of the linear maps, the head's included. At most 256 · 2^14 · 2^20 with the sizes that are
+    /// read.
     pub fn parameters(&self) -> usize {
         let (d, q) = (self.hidden_size, self.num_attention_heads * self.head_dim);
         let layer = d * (self.qkv_width() + q + 3 * self.intermediate_size);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use compile::compile_classifier;
-pub use eval::{ClassifierAccuracy, evaluate_classifier};
+pub use eval::{ClassifierAccuracy, ClassifierAgreement, compare_classifier, evaluate_classifier};
 pub use graph::Classifier;
 pub use npy::Samples;
 

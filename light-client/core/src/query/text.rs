@@ -27,15 +27,22 @@ pub struct Fitted {
     pub prompt_tokens: usize,
 }
 
-/// Most tokens to write after a prompt of so many, in a context of `max`: those asked for if there is
-/// room; else what is left beside the *padded* prompt, to a multiple of the bucket of written tokens, so
+/// Most tokens to write after a prompt of so many, in a context of `max`; see [`room`].
+fn fitting(prompt: usize, wanted: usize, max: usize) -> Result<usize, WriteError> {
+    if prompt == 0 {
+        return Err(WriteError::Empty);
+    }
+    room(prompt, wanted, max).ok_or(WriteError::Length { prompt, tokens: wanted, max })
+}
+
+/// Those asked for if there is room; else what is left beside the *padded* prompt, to a multiple of the bucket of written tokens, so
 /// that their number does not tell the prompt's length.
 fn room(prompt: usize, wanted: usize, max: usize) -> Option<usize> {
     if prompt.checked_add(wanted).is_some_and(|all| all <= max) {
         return Some(wanted).filter(|wanted| *wanted > 0);
     }
     let (whole, rest) = (prompt / PROMPT_PIECE * PROMPT_PIECE, prompt % PROMPT_PIECE);
-    let padded = whole + bucket(rest).unwrap_or_default() as usize;
+    let padded = whole.saturating_add(bucket(rest).unwrap_or_default() as usize);
     let left = max.saturating_sub(padded) / TEXT_BUCKET * TEXT_BUCKET;
     Some(left.min(wanted)).filter(|left| *left > 0)
 }
@@ -80,11 +87,7 @@ impl QueryClient {
         let codec = open(model, self.engine()).await?;
         let prompt_tokens = codec.tokens(&prompt.said).await?.len();
         let max = model.config().max_tokens as usize;
-        prompt.tokens = room(prompt_tokens, prompt.tokens, max).ok_or(WriteError::Length {
-            prompt: prompt_tokens,
-            tokens: prompt.tokens,
-            max,
-        })?;
+        prompt.tokens = fitting(prompt_tokens, prompt.tokens, max)?;
         Ok(Fitted { prompt, prompt_tokens })
     }
 
@@ -239,5 +242,24 @@ mod tests {
                 None => prop_assert!(prompt + wanted > max),
             }
         }
+    }
+
+    #[test]
+    fn prompts_of_every_length_fit_or_are_named() {
+        let max = 64;
+        assert_eq!(fitting(0, 10, max), Err(WriteError::Empty));
+        assert_eq!(fitting(1, 10, max), Ok(10));
+        // The context exactly full, to the token.
+        assert_eq!(fitting(54, 10, max), Ok(10));
+        assert_eq!(fitting(63, 1, max), Ok(1));
+        // One over: as many as are left beside the padded prompt, which is whole buckets or none.
+        assert_eq!(fitting(32, 33, max), Ok(32));
+        let none = |prompt, tokens| Err(WriteError::Length { prompt, tokens, max });
+        assert_eq!(fitting(63, 2, max), none(63, 2));
+        for prompt in [64, 65, 1 << 40, usize::MAX] {
+            assert_eq!(fitting(prompt, 1, max), none(prompt, 1), "a prompt that fills the context");
+        }
+        assert_eq!(fitting(1, 0, max), none(1, 0));
+        assert_eq!(fitting(1, usize::MAX, max), Ok(48));
     }
 }

@@ -18,6 +18,7 @@ mod query;
 mod receipt;
 mod rulings;
 
+pub use nesa_sealed::client::StartError;
 pub use online::{Online, OnlineNode};
 pub use query::{
     Looked, SealedOptions, SealedOutcome, SealedQueryError, SealedQuote, Standing, Told,

@@ -260,6 +260,10 @@ impl QueryClient {
             draft: 0,
         };
         let (read, written) = (request.prompt.len(), request.tokens);
+        // Refused before anything is paid.
+        if read == 0 {
+            return Err(StartError::Empty.into());
+        }
         let max = manifest.config.max_tokens as usize;
         let length = StartError::Length { prompt: read, tokens: written, max };
         let all = read.checked_add(written).filter(|all| *all <= max);

@@ -1,11 +1,12 @@
 use super::harness::*;
 use crate::{
-    client::{Link, Lost, RelayError},
+    client::{Link, Lost, Relay, RelayError, StartError},
     message::Refusal,
 };
 use nesa_chain::committee::blind;
 use nesa_model::decoder::ShardPlan;
 use proptest::prelude::*;
+use rand::{SeedableRng as _, rngs::StdRng};
 
 fn plan(cuts: &[u16]) -> ShardPlan {
     ShardPlan::from_cuts(cuts.to_vec()).unwrap()
@@ -50,6 +51,29 @@ fn one_two_and_four_shards_write_the_text_of_one_machine() {
                 assert_eq!(outcome.voucher.unwrap().total, served.paid);
             }
         }
+    }
+}
+
+/// From the shortest prompt to one that leaves room for a single token; what is not is named.
+#[test]
+fn prompts_of_every_length_are_continued_or_named() {
+    let artifact = model(2);
+    let plan = plan(&[0, 1, 2]);
+    let max = config(&artifact, &plan, 2, false).context;
+    for (prompt, tokens) in [(1, 3), (5, 1), (6, 2), (max - 4, 4), (max - 1, 1)] {
+        let request = request(prompt, tokens);
+        let ran = run(&artifact, &request, setting(&plan));
+        assert_eq!(ran.result.unwrap().tokens, alone(&artifact, &request), "{prompt} and {tokens}");
+    }
+    let start = |prompt, tokens| {
+        let config = config(&artifact, &plan, 2, false);
+        let rng = StdRng::seed_from_u64(5);
+        Relay::new(config, &request(prompt, tokens), &seats(&plan, 4), rng).map(|_| ()).unwrap_err()
+    };
+    assert_eq!(start(0, 4), StartError::Empty);
+    let over = [(max - 4, 5), (max, 1), (max + 1, 1), (1, 0), (max, 0), (1, usize::MAX)];
+    for (prompt, tokens) in over {
+        assert_eq!(start(prompt, tokens), StartError::Length { prompt, tokens, max });
     }
 }
 

@@ -6,7 +6,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::stand_in::StandIns;
 use super::{ChatError, ChatLimits, ChatTemplate, Message, Rendered};
-use crate::{TextTokenizer, TokenizerError};
+use crate::{TextTokenizer, TokenizerError, encoded, unbroken};
 
 /// A character that no vocabulary has: what it becomes is what stands for the unknown.
 pub(super) const UNKNOWN: &str = "\u{FDEF}";
@@ -71,7 +71,9 @@ impl ChatTokenizer {
             stand_ins.push((id, stand_in));
         }
         let refused = |e: tokenizers::Error| TokenizerError::Json(e.to_string());
-        inner.add_tokens(stand_ins.iter().map(|(_, t)| t.clone())).map_err(refused)?;
+        unbroken("chat's special tokens", || {
+            inner.add_tokens(stand_ins.iter().map(|(_, t)| t.clone())).map_err(refused)
+        })?;
         inner.set_encode_special_tokens(true);
         let ids =
             stand_ins.iter().filter_map(|(id, t)| Some((inner.token_to_id(&t.content)?, *id)));
@@ -128,8 +130,6 @@ impl ChatTokenizer {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<u32>, ChatError> {
-        let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(encoded(&self.inner, text, false)?.get_ids().to_vec())
     }
 }

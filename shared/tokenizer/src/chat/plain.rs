@@ -6,7 +6,7 @@ use tokenizers::Tokenizer;
 
 use super::encode::UNKNOWN;
 use super::{ChatError, ChatLimits, Message, Role};
-use crate::{TextTokenizer, TokenizerError, within};
+use crate::{TextTokenizer, TokenizerError, encoded, within};
 
 /// A model's tokenizer for chats without a template.
 ///
@@ -78,8 +78,6 @@ impl PlainChat {
     }
 
     fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, ChatError> {
-        let encoding = self.inner.encode_fast(text, special);
-        let encoding = encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        Ok(encoded(&self.inner, text, special)?.get_ids().to_vec())
     }
 }

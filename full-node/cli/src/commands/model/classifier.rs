@@ -9,7 +9,7 @@ use nesa_model::classifier::{ClassifierModel, ClassifierRun, best};
 use nesa_model::{Artifact, PlainClassifier};
 use serde_json::{Value, json};
 
-use super::{image, unusable};
+use super::{accuracy, image, unusable};
 use crate::{
     failure::{Code, Failure},
     node::model,
@@ -46,8 +46,13 @@ fn required<'a>(path: Option<&'a Path>, message: &str, next: &str) -> Result<&'a
     Ok(path.ok_or_else(|| Failure::new(Code::Usage, message, next))?)
 }
 
-/// Compiles an ONNX model to a file.
-pub(super) fn compile_file(path: &Path, out: &Path, with: &Calibration) -> Result<Value> {
+/// Compiles an ONNX model to a file, and measures what it cost if `measured`.
+pub(super) fn compile_file(
+    path: &Path,
+    out: &Path,
+    with: &Calibration,
+    measured: bool,
+) -> Result<Value> {
     let next = "name a .npy of some of the images it was trained on with --samples";
     let samples = required(with.samples.as_deref(), "a classifier needs images", next)?;
     let original = Classifier::open(path).map_err(unusable)?;
@@ -55,13 +60,17 @@ pub(super) fn compile_file(path: &Path, out: &Path, with: &Calibration) -> Resul
     let artifact = compile_classifier(&original, &samples, with.max_value).map_err(unusable)?;
     let file = artifact.to_file();
     crate::files::write(out, &file)?;
-    Ok(json!({
+    let mut object = json!({
         "file": out,
         "digest": artifact.digest(),
         "bytes": file.len(),
         "stages": artifact.header().manifest().stages().len(),
         "chunks": artifact.header().layout().chunks.len(),
-    }))
+    });
+    if measured {
+        object["accuracy"] = accuracy::of_classifier(&original, &artifact, &samples)?;
+    }
+    Ok(object)
 }
 
 /// Accuracy of a compiled classifier and of its original on labelled images.

@@ -19,7 +19,7 @@ use nesa_tokenizer::chat::{Message, Role};
 use nesa_tokenizer::{Limits, ModelText, TextTokenizer};
 use serde_json::{Value, json};
 
-use super::{advance, unusable};
+use super::{accuracy, advance, unusable};
 use crate::{
     failure::{Code, Failure},
     node::model,
@@ -98,13 +98,14 @@ pub(super) fn is_checkpoint(dir: &Path) -> bool {
     config["model_type"].as_str().is_some_and(nesa_compiler::decoder::LlamaConfig::knows)
 }
 
-struct Checkpoint {
-    llama: Llama,
+/// A decoder's folder.
+pub(super) struct Checkpoint {
+    pub(super) llama: Llama,
     text: TextFiles,
-    tokenizer: TextTokenizer,
+    pub(super) tokenizer: TextTokenizer,
 }
 
-fn open(dir: &Path) -> Result<Checkpoint> {
+pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
     let llama = Llama::open(dir).map_err(unusable)?;
     let text = TextFiles::read(dir).map_err(unusable)?;
     let vocab = llama.config.vocab_size as u32;
@@ -112,17 +113,19 @@ fn open(dir: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { llama, text, tokenizer: tokenizer.map_err(unusable)? })
 }
 
-/// Texts as sequences of at most [`SEQUENCE`] tokens, several texts to a sequence.
-fn sequences<'a>(
+/// Texts as sequences of at most [`SEQUENCE`] tokens, or `most` if that is less, several texts to a sequence.
+pub(super) fn sequences<'a>(
     tokenizer: &TextTokenizer,
     texts: impl Iterator<Item = &'a str>,
+    most: u32,
 ) -> Result<Vec<Vec<u32>>> {
+    let most = SEQUENCE.min(most as usize);
     let mut sequences: Vec<Vec<u32>> = Vec::new();
     for text in texts {
         let mut tokens = tokenizer.encode(text, true).map_err(unusable)?;
-        tokens.truncate(SEQUENCE);
+        tokens.truncate(most);
         match sequences.last_mut() {
-            Some(last) if last.len() + tokens.len() <= SEQUENCE => last.extend(tokens),
+            Some(last) if last.len() + tokens.len() <= most => last.extend(tokens),
             _ => sequences.push(tokens),
         }
     }
@@ -170,13 +173,18 @@ impl Bits {
 }
 
 fn calibration(checkpoint: &Checkpoint) -> Result<Vec<Vec<u32>>> {
-    let mut calibration = sequences(&checkpoint.tokenizer, calibration_texts())?;
+    let mut calibration = sequences(&checkpoint.tokenizer, calibration_texts(), u32::MAX)?;
     calibration.truncate(calibration_sequences(checkpoint.llama.config.parameters()));
     Ok(calibration)
 }
 
-/// Compiles a checkpoint to a file, a layer at a time.
-pub(super) fn compile_file(dir: &Path, out: &Path, options: &DecoderOptions) -> Result<Value> {
+/// Compiles a checkpoint to a file, a layer at a time, and measures what it cost if `measured`.
+pub(super) fn compile_file(
+    dir: &Path,
+    out: &Path,
+    options: &DecoderOptions,
+    measured: bool,
+) -> Result<Value> {
     let checkpoint = open(dir)?;
     let calibration = calibration(&checkpoint)?;
     // The tokenizer, which can be larger than a layer, has done its work.
@@ -187,13 +195,18 @@ pub(super) fn compile_file(dir: &Path, out: &Path, options: &DecoderOptions) -> 
     });
     bar.finish_and_clear();
     let summary = summary.map_err(unusable)?;
-    Ok(json!({
+    drop((llama, text));
+    let mut object = json!({
         "file": out,
         "digest": summary.digest,
         "bytes": summary.bytes,
         "stages": summary.stages,
         "chunks": summary.chunks,
-    }))
+    });
+    if measured {
+        object["accuracy"] = accuracy::of_decoder(dir, out)?;
+    }
+    Ok(object)
 }
 
 /// Perplexity and greedy agreement with the original, over the corpus or a text file of one text
@@ -223,7 +236,7 @@ pub(super) fn evaluate(
     let own = text.map(std::fs::read_to_string).transpose()?;
     let corpus = own.as_deref().unwrap_or(CORPUS);
     let lines = corpus.lines().filter(|l| !l.is_empty()).take(texts.unwrap_or(usize::MAX));
-    let sequences = sequences(&checkpoint.tokenizer, lines)?;
+    let sequences = sequences(&checkpoint.tokenizer, lines, exact.config().max_tokens)?;
     let bar = output::progress(Some(sequences.len() as u64), "comparing");
     let accuracy = evaluate_decoder(&checkpoint.llama, &exact, &sequences, |done| {
         bar.set_position(done as u64);

@@ -7,27 +7,36 @@ use nesa_compiler::{Options, Reader, compile, compile_with, eval, source::Bert};
 use nesa_model::{Artifact, Embedding, Model as Exact};
 use serde_json::{Value, json};
 
-use super::{advance, decoder::weight_bits, unusable};
+use super::{accuracy, advance, decoder::weight_bits, unusable};
 use crate::{
     failure::{Code, Failure},
     node::model,
     output,
 };
 
-/// Compiles a checkpoint to a file.
-pub(super) fn compile_file(dir: &Path, out: &Path, options: &Options) -> Result<Value> {
+/// Compiles a checkpoint to a file, and measures what it cost if `measured`.
+pub(super) fn compile_file(
+    dir: &Path,
+    out: &Path,
+    options: &Options,
+    measured: bool,
+) -> Result<Value> {
     let bar = output::progress(Some(1), "compiling");
     let shown = bar.clone();
     let summary = compile(dir, out, options, |progress| advance(&shown, progress));
     let summary = summary.map_err(unusable)?;
     bar.finish_and_clear();
-    Ok(json!({
+    let mut object = json!({
         "file": out,
         "digest": summary.digest,
         "bytes": summary.bytes,
         "stages": summary.stages,
         "chunks": summary.chunks,
-    }))
+    });
+    if measured {
+        object["accuracy"] = accuracy::of_encoder(dir, out)?;
+    }
+    Ok(object)
 }
 
 /// Cosines and top-1 agreement of embeddings, or agreement of classes, with the original.

@@ -1,5 +1,6 @@
 //! `nesa model`: compiled exact models.
 
+mod accuracy;
 mod classifier;
 mod decoder;
 mod encoder;
@@ -51,8 +52,8 @@ pub(crate) struct Model {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compile safetensors and tokenizer.json, or an ONNX classifier, to the exact form; the same bytes
-    /// on every machine
+    /// Compile safetensors and tokenizer.json, or an ONNX classifier, to the exact form, the same bytes on
+    /// every machine; report size, digest and accuracy against the original
     Compile {
         /// Folder with model.safetensors, config.json and tokenizer.json; or an .onnx file.
         #[arg(value_name = "DIR_OR_ONNX")]
@@ -66,6 +67,10 @@ enum Action {
         /// Bits of the weights of a decoder's or encoder's layers: 8, or 4 for half the size at some loss.
         #[arg(long, value_name = "BITS", default_value = "8")]
         weights: decoder::Bits,
+        /// Do not measure what compiling cost in accuracy. Measuring opens the compiled model whole;
+        /// compiling alone holds a layer and the token embedding.
+        #[arg(long)]
+        no_accuracy: bool,
         #[command(flatten)]
         calibration: classifier::Calibration,
     },
@@ -174,17 +179,19 @@ impl Model {
                 let message = "an image classifier's weights cannot be kept in 4 bits";
                 return Err(Failure::new(Code::Usage, message, "leave --weights out").into());
             }
-            Action::Compile { dir, out, calibration, .. } if classifier::is_onnx(dir) => {
-                classifier::compile_file(dir, out, calibration)?
+            Action::Compile { dir, out, calibration, no_accuracy, .. }
+                if classifier::is_onnx(dir) =>
+            {
+                classifier::compile_file(dir, out, calibration, !no_accuracy)?
             }
-            Action::Compile { dir, out, max_tokens, weights, .. }
+            Action::Compile { dir, out, max_tokens, weights, no_accuracy, .. }
                 if decoder::is_checkpoint(dir) =>
             {
                 let max_tokens = max_tokens.map(NonZeroUsize::get);
-                decoder::compile_file(dir, out, &weights.options(max_tokens))?
+                decoder::compile_file(dir, out, &weights.options(max_tokens), !no_accuracy)?
             }
-            Action::Compile { dir, out, weights, .. } => {
-                encoder::compile_file(dir, out, &weights.encoder())?
+            Action::Compile { dir, out, weights, no_accuracy, .. } => {
+                encoder::compile_file(dir, out, &weights.encoder(), !no_accuracy)?
             }
             Action::Eval { path, original, texts, text, weights, held_out } => {
                 let folder = original.as_deref().unwrap_or(path);
@@ -240,6 +247,15 @@ pub(crate) fn print(object: &Value) {
                 outln!("{name}");
                 for item in items {
                     outln!("  {item}");
+                }
+            }
+            Value::Object(fields) => {
+                outln!("{name}");
+                for (name, value) in fields {
+                    match value {
+                        Value::String(text) => outln!("  {name:24} {text}"),
+                        other => outln!("  {name:24} {other}"),
+                    }
                 }
             }
             other => outln!("{name:18} {other}"),

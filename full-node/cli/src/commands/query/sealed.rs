@@ -10,7 +10,7 @@ use nesa_chain::{
 };
 use nesa_light::{
     query::Prompt,
-    sealed::{SealedEvent, SealedOptions, SealedOutcome, SealedQueryError, Standing},
+    sealed::{SealedEvent, SealedOptions, SealedOutcome, SealedQueryError, Standing, StartError},
 };
 use serde_json::{Value, json};
 
@@ -126,6 +126,8 @@ fn failed(error: SealedQueryError) -> anyhow::Error {
         error => {
             let next = match &error {
                 SealedQueryError::Plan(_) => "ask for fewer --shards",
+                SealedQueryError::Start(StartError::Empty) => session::EMPTY_PROMPT,
+                SealedQueryError::Start(StartError::Length { .. }) => session::LONG_PROMPT,
                 SealedQueryError::Start(_) => "ask for fewer --replicas, or a shorter text",
                 _ => "what was not spent returns; ask again",
             };

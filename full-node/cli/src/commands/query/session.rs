@@ -15,6 +15,7 @@ use nesa_light::{
     query::report::{Listener, Phase, PreparationUsed, Progress, Quote},
     receipt::PaymentReceipt,
 };
+use nesa_model::decoder::WriteError;
 use nesa_primitives::{Address, Amount, Denom, Hash};
 use serde_json::{Value, json};
 
@@ -216,6 +217,13 @@ pub(super) fn texts(given: &[String], files: &[PathBuf]) -> Result<Vec<String>> 
     given.chain(files.iter().map(read)).collect()
 }
 
+/// What to do about a prompt of which a model's tokenizer makes nothing.
+pub(super) const EMPTY_PROMPT: &str =
+    "this model needs something to continue: give --prompt a text that is not empty";
+
+/// What to do about a prompt that leaves no room to write.
+pub(super) const LONG_PROMPT: &str = "give a shorter prompt, or ask for fewer --tokens";
+
 /// What to say about a query that gave no answer.
 pub(super) fn failed(error: QueryError) -> anyhow::Error {
     let next = match &error {
@@ -229,6 +237,8 @@ pub(super) fn failed(error: QueryError) -> anyhow::Error {
         QueryError::Draft(_) => {
             "give a smaller model with the same tokenizer.json, or guess without one"
         }
+        QueryError::Write(WriteError::Empty) => EMPTY_PROMPT,
+        QueryError::Write(WriteError::Length { .. }) => LONG_PROMPT,
         QueryError::Committee(_) => "see `nesa status` for the nodes that serve the model",
         _ => "try again; `nesa status` tells how the network is doing",
     };
@@ -351,5 +361,24 @@ pub(super) fn explain(outcome: &QueryOutcome, receipts: &Receipts) {
     );
     if let Some(path) = &receipts.payment {
         eprintln!("  receipt: {}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_that_cannot_be_continued_say_what_to_do() {
+        let said = |error: WriteError| {
+            let error = failed(error.into());
+            (error.to_string(), format!("{:?}", error.downcast_ref::<Failure>().unwrap()))
+        };
+        let (what, next) = said(WriteError::Empty);
+        assert_eq!(what, "the prompt is empty");
+        assert!(next.contains("--prompt"), "{next}");
+        let (what, next) = said(WriteError::Length { prompt: 70, tokens: 8, max: 64 });
+        assert!(what.contains("70") && what.contains("64"), "{what}");
+        assert!(next.contains("--tokens"), "{next}");
     }
 }

@@ -37,6 +37,19 @@ pub struct SealedQuote {
     pub deadline: Duration,
 }
 
+/// Most tokens to write after a prompt of so many, in a context of `max`: as many of those asked for as are
+/// left.
+fn room(prompt: usize, wanted: usize, max: usize) -> Result<usize, StartError> {
+    if prompt == 0 {
+        return Err(StartError::Empty);
+    }
+    let tokens = wanted.min(max.saturating_sub(prompt));
+    if tokens == 0 {
+        return Err(StartError::Length { prompt, tokens: wanted, max });
+    }
+    Ok(tokens)
+}
+
 impl QueryClient {
     /// Counts the prompt's tokens, and lowers the most that is written to what the context leaves. No
     /// weights are needed, and none are fetched.
@@ -56,12 +69,7 @@ impl QueryClient {
         let engine = self.engine().ok_or(TextError::Absent).map_err(QueryError::from)?;
         let codec: SharedCodec = engine.open(files).await.map_err(QueryError::from)?;
         let read = codec.tokens(&prompt.said).await.map_err(QueryError::from)?.len();
-        let max = manifest.config.max_tokens as usize;
-        let tokens = prompt.tokens.min(max.saturating_sub(read));
-        if tokens == 0 {
-            return Err(StartError::Length { prompt: read, tokens: prompt.tokens, max }.into());
-        }
-        prompt.tokens = tokens;
+        prompt.tokens = room(read, prompt.tokens, manifest.config.max_tokens as usize)?;
         Ok(Fitted { prompt, prompt_tokens: read })
     }
 
@@ -96,5 +104,26 @@ impl QueryClient {
             deadline: planned.deadline,
             fitted,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prompts_of_every_length_fit_or_are_named() {
+        let max = 64;
+        assert_eq!(room(0, 10, max), Err(StartError::Empty));
+        // The context exactly full, to the token, and one over.
+        assert_eq!(room(54, 10, max), Ok(10));
+        assert_eq!(room(55, 10, max), Ok(9));
+        assert_eq!(room(63, 1, max), Ok(1));
+        assert_eq!(room(1, usize::MAX, max), Ok(63));
+        let none = |prompt, tokens| Err(StartError::Length { prompt, tokens, max });
+        for prompt in [64, 65, 1 << 40, usize::MAX] {
+            assert_eq!(room(prompt, 1, max), none(prompt, 1));
+        }
+        assert_eq!(room(1, 0, max), none(1, 0));
     }
 }
