@@ -133,7 +133,7 @@ test('a chat is the one that this machine alone would write, token by token', as
 });
 
 test('a tokenizer that never ends costs an answer, not the worker', async () => {
-  const id = await ask(digests[3], turns(['user', '☃']));
+  const id = await ask(digests[3], turns(['user', '☃'.repeat(8_000)]));
   const lost = await job(id);
   assert.equal(lost.state, 'failed');
   assert.equal(lost.problem.code, 'tokenizer-slow', JSON.stringify(lost.problem));

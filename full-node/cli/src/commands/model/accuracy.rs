@@ -45,6 +45,11 @@ fn with(accuracy: impl serde::Serialize, on: String) -> Result<Value> {
     Ok(object)
 }
 
+/// What was measured, or why nothing was: the compiled file is there all the same.
+pub(super) fn told(measured: Result<Value>) -> Value {
+    measured.unwrap_or_else(|error| json!({ "not_measured": format!("{error:#}") }))
+}
+
 /// Perplexities and greedy agreement of a decoder compiled to `file`.
 pub(super) fn of_decoder(dir: &Path, file: &Path) -> Result<Value> {
     let checkpoint = decoder::open(dir)?;
