@@ -1,7 +1,7 @@
-// From opening the playground to "ready", with an empty device and with everything already stored.
+// From opening the playground to "ready", with an empty device and with everything already stored; memory then.
 //   node tools/bench/start.mjs [RUNS]  → one JSON object; needs www/dist, $NESA (the node) and www/tests' packages
 import { createRequire } from 'node:module';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -38,6 +38,17 @@ function listen() {
   };
 }
 
+/** Resident kibibytes of the largest renderer, in which page and worker are; `null` where there is no /proc. */
+async function resident() {
+  const read = (...path) => readFile(join('/proc', ...path), 'utf8').catch(() => '');
+  const pids = (await readdir('/proc').catch(() => [])).filter((name) => /^[0-9]+$/.test(name));
+  const sizes = await Promise.all(pids.map(async (pid) => {
+    if (!(await read(pid, 'cmdline')).includes('--type=renderer')) return 0;
+    return Number(/^VmRSS:\s+([0-9]+)/m.exec(await read(pid, 'status'))?.[1] ?? 0);
+  }));
+  return Math.max(0, ...sizes) || null;
+}
+
 /** One visit; the device keeps what it stored. Milliseconds since navigation started. */
 async function visit(context, url) {
   const page = await context.newPage();
@@ -47,6 +58,7 @@ async function visit(context, url) {
   const seen = await page.evaluate(() => globalThis.seen);
   // Let the device finish what it writes behind the page's back.
   await page.waitForTimeout(3000);
+  seen.resident_kib = await resident();
   await page.close();
   return seen;
 }

@@ -1,6 +1,9 @@
 //! Everything between the command line and an answer: network, key, money, model, progress, files.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
@@ -16,7 +19,7 @@ use nesa_light::{
     receipt::PaymentReceipt,
 };
 use nesa_model::decoder::WriteError;
-use nesa_primitives::{Address, Amount, Denom, Hash};
+use nesa_primitives::{Address, Amount, Denom, Hash, domain};
 use serde_json::{Value, json};
 
 use super::{Common, PreparationChoice};
@@ -287,15 +290,19 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
     std::path::absolute(&path).with_context(|| format!("cannot name {}", path.display()))
 }
 
+/// Hash of a file that may be larger than what else this program needs.
+fn file_digest(path: &Path) -> std::io::Result<Hash> {
+    let mut hasher = domain("program", &Hash::ZERO);
+    std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;
+    Ok(hasher.finalize().into())
+}
+
 /// The ladder with its bottom rung: what program did the checking. It cannot check itself, so the
 /// rung is never more than "not checked".
 pub(super) fn ladder(outcome: &QueryOutcome) -> Vec<LadderStep> {
     let mut steps = outcome.ladder.clone();
     let program = std::env::current_exe().ok();
-    let digest = program
-        .as_ref()
-        .and_then(|path| std::fs::read(path).ok())
-        .map(|bytes| Hash::of_bytes("program", &Hash::ZERO, &bytes));
+    let digest = program.as_ref().and_then(|path| file_digest(path).ok());
     for step in steps.iter_mut().filter(|step| step.id == StepId::PageCode) {
         *step = LadderStep::not_checked(
             StepId::PageCode,
