@@ -10,6 +10,7 @@ import { launch, open } from '../lib/browser.mjs';
 import { hook, ready } from '../lib/playground.mjs';
 import { until } from '../lib/wait.mjs';
 import { nesa } from '../lib/command.mjs';
+import { earned, operator, serve } from '../lib/volunteer.mjs';
 
 const model = join(root, 'models/float/encoder.onnx');
 let folder, slow, network, browser, volunteer, address;
@@ -39,7 +40,6 @@ async function ask(file, inputs, ...more) {
   return { code: said.code, answer: JSON.parse(said.out || 'null'), err: said.err };
 }
 
-const height = async () => (await (await fetch(`${network.rpc}/v1/status`)).json()).head.height;
 const engine = (page) => page.requests.filter((url) => url.includes('nesa-float'));
 
 test('a tab serves models in floats only when its owner says so, and downloads the engine then', async () => {
@@ -48,20 +48,13 @@ test('a tab serves models in floats only when its owner says so, and downloads t
   assert.ok(!(await volunteer.locator(hook('donate-floats')).isChecked()), 'whoever reads inputs has agreed to it');
   assert.match(await volunteer.locator('label', { has: volunteer.locator(hook('donate-floats')) }).innerText(), /this device reads them/);
   await volunteer.locator(hook('donate-floats')).check();
-  await volunteer.locator(hook('donate-start')).click();
-  await volunteer.locator(hook('donate-stop')).waitFor({ timeout: 120_000 });
-  await until(async () => /^Serving/.test(await volunteer.locator(hook('donate-phase')).innerText()), 120, 'it is registered');
+  await serve(volunteer);
   assert.match(await volunteer.locator(hook('donate-float-models')).innerText(), /^2 models run in floats\.$/);
   assert.deepEqual(engine(volunteer), [], 'not before the first run');
-  await volunteer.goto(new URL('#/wallet', network.playground).href);
-  address = (await volunteer.locator(hook('wallet-address')).innerText()).trim();
-  await volunteer.goto(new URL('#/donate', network.playground).href);
+  address = await operator(volunteer, network);
 });
 
 test('drawn beside native nodes, it comes as near to them as honest machines do, and is paid', async () => {
-  // Queries draw from a snapshot that is at least one interval of four blocks old.
-  const registered = await height();
-  await until(async () => (await height()) >= registered + 8, 60, 'the volunteer is in the snapshot');
   const { code, answer, err } = await ask(model, TOKENS, '--until-settled');
   assert.equal(code, 0, err);
   const out = JSON.stringify(answer);
@@ -72,7 +65,7 @@ test('drawn beside native nodes, it comes as near to them as honest machines do,
   assert.equal(own.revealed_what_it_told, true, out);
   assert.equal(own.claimed, '2000', out);
   assert.equal(answer.replicas.filter((replica) => replica.agrees).length, 3, out);
-  await until(async () => Number.parseFloat(await volunteer.locator(hook('donate-earned')).innerText()) > 0, 60, 'the page says so');
+  await until(async () => await earned(volunteer) > 0, 60, 'the page says so');
   assert.deepEqual(volunteer.problems, []);
 });
 

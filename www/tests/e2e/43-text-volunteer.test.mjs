@@ -10,6 +10,7 @@ import { launch, open } from '../lib/browser.mjs';
 import { hook, ready } from '../lib/playground.mjs';
 import { until } from '../lib/wait.mjs';
 import { nesa } from '../lib/command.mjs';
+import { earned, operator, serve } from '../lib/volunteer.mjs';
 
 const model = join(root, 'models/dictionary.nesa');
 const question = 'What is a lighthouse?';
@@ -28,9 +29,6 @@ after(async () => {
   if (folder) await rm(folder, { recursive: true, force: true });
 });
 
-const height = async () => (await (await fetch(`${network.rpc}/v1/status`)).json()).head.height;
-const earned = async () => Number.parseFloat(await volunteer.locator(hook('donate-earned')).innerText());
-
 /** What `nesa query generate` says. */
 async function ask(...more) {
   const how = ['--chat', '--prompt', question, '--tokens', '32', '--temperature', '0', '--json'];
@@ -46,15 +44,9 @@ test('a tab fetches language models only when its owner says so', async () => {
   assert.ok(!(await choice.isChecked()), 'whoever reads texts has agreed to it');
   assert.match(await volunteer.locator('label', { has: choice }).innerText(), /in the sealed lane it reads the text/);
   await choice.check();
-  await volunteer.locator(hook('donate-start')).click();
-  await until(async () => /^Serving/.test(await volunteer.locator(hook('donate-phase')).innerText()), 120, 'it is registered');
+  await serve(volunteer);
   assert.equal(await volunteer.locator(hook('donate-text-models')).innerText(), '1 language model served.');
-  await volunteer.goto(new URL('#/wallet', network.playground).href);
-  address = (await volunteer.locator(hook('wallet-address')).innerText()).trim();
-  await volunteer.goto(new URL('#/donate', network.playground).href);
-  // Queries draw from a snapshot that is at least one interval of four blocks old.
-  const registered = await height();
-  await until(async () => (await height()) >= registered + 8, 60, 'the volunteer is in the snapshot');
+  address = await operator(volunteer, network);
 });
 
 test('drawn for a shard, it computes the same integers as native nodes and is paid', async () => {
@@ -67,12 +59,12 @@ test('drawn for a shard, it computes the same integers as native nodes and is pa
   assert.equal(answer.standing, 'verified', out);
   assert.ok(answer.nodes.some((node) => node.operator === address), `its bond draws it: ${out}`);
   assert.deepEqual(answer.rejected, [], out);
-  await until(async () => await earned() > 0, 60, 'the page says what it was paid');
+  await until(async () => await earned(volunteer) > 0, 60, 'the page says what it was paid');
   assert.deepEqual(volunteer.problems, []);
 });
 
 test('drawn for the masked lane, its products are right', async () => {
-  const before = await earned();
+  const before = await earned(volunteer);
   const layers = async () => Number((await volunteer.locator(hook('donate-layers')).innerText()).replace(/\D/g, ''));
   const done = await layers();
   for (let i = 0; i < 3 && await layers() === done; i += 1) {
@@ -81,7 +73,7 @@ test('drawn for the masked lane, its products are right', async () => {
     await until(async () => await layers() > done, 5, 'the meter').catch(() => {});
   }
   assert.ok(await layers() > done, 'the volunteer was never drawn');
-  await until(async () => await earned() > before, 90, 'it is paid');
+  await until(async () => await earned(volunteer) > before, 90, 'it is paid');
   assert.deepEqual(volunteer.problems, []);
 });
 
@@ -105,8 +97,7 @@ test('who unchecks it keeps no weights', async () => {
   await volunteer.locator(hook('donate-stop')).click();
   await volunteer.locator(hook('donate-start')).waitFor({ timeout: 60_000 });
   await volunteer.locator(hook('donate-texts')).uncheck();
-  await volunteer.locator(hook('donate-start')).click();
-  await until(async () => /^Serving/.test(await volunteer.locator(hook('donate-phase')).innerText()), 120, 'it serves again');
+  await serve(volunteer);
   assert.equal(await volunteer.locator(hook('donate-text-models')).count(), 0);
   assert.equal(await kept(), 0);
 });

@@ -32,6 +32,22 @@ export async function serve(page) {
   await until(async () => /^Serving/.test(await page.locator(hook('donate-phase')).innerText()), 120, 'it serves');
 }
 
+const height = async (network) => (await (await fetch(`${network.rpc}/v1/status`)).json()).head.height;
+
+/** The operator's address of a page that serves, once queries can draw it. */
+export async function operator(page, network) {
+  // Queries draw from a snapshot that is at least one interval of four blocks old.
+  const registered = await height(network);
+  await page.goto(new URL('#/wallet', network.playground).href);
+  const address = (await page.locator(hook('wallet-address')).innerText()).trim();
+  await page.goto(new URL('#/donate', network.playground).href);
+  await until(async () => (await height(network)) >= registered + 8, 60, 'the volunteer is in the snapshot');
+  return address;
+}
+
+/** What the page says that the chain has paid. */
+export const earned = async (page) => Number.parseFloat(await page.locator(hook('donate-earned')).innerText());
+
 /** Stops serving. */
 export async function leave(page) {
   await page.locator(hook('donate-stop')).click();
