@@ -23,8 +23,8 @@ pub(crate) fn Donate() -> impl IntoView {
     view! {
         <div class="frame"><div class="page">
             <header><h1>"Lend this browser"</h1>
-                <p class="lede">"It multiplies numbers that are noise to you, for queries you cannot read. \
-                    The asker checks every product and pays for the right ones."</p></header>
+                <p class="lede">"It multiplies numbers that are noise to you, for queries you cannot read, \
+                    unless you choose more below. The asker checks what it gets and pays for what is right."</p></header>
             <section class="block" aria-label="Serving">
                 <div class="row">
                     <Show when=move || off.get() fallback=move || view! {
@@ -77,7 +77,7 @@ fn Uses() -> impl IntoView {
                     processor instead, if it computes the exact bits, within the memory you allow it."</li>
                 <li>{size} ", downloaded once, checked, and kept on this device."</li>
                 <li>"Your connection: up to an eighth of a megabyte for each token served, within the limit you set."</li>
-                <li>"A small bond from the local network’s faucet. A bond from a faucet is only ever drawn for the seed’s side."</li>
+                <li>"A small bond from the local network’s faucet. A bond from a faucet is only ever drawn for the seed’s side, and for less than half of those who compute the same part of a text."</li>
                 <li>"Your network address, which the relay sees."</li>
             </ul></div>
             <p class="small muted">"Closing the page ends it. Unfinished work is not paid, and the asker’s device moves on to another node."</p>

@@ -1,4 +1,5 @@
-//! Which tokenizers are read: a list of parts that are known to end and not to panic.
+//! Which tokenizers are read: a list of parts that do not panic, as far as is known, and lengthen a text within
+//! bounds. Their time is not bounded: a pattern can be slow, and in browsers the worker that runs it is ended.
 //!
 //! The `tokenizers` crate trusts the file that it reads: some of its parts index, subtract and unwrap by what
 //! is written there. So the file is first read as what is accepted here, each key once, and the crate

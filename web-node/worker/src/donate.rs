@@ -249,14 +249,14 @@ impl App {
         }
         let none = headers.is_empty();
         let sources: Vec<Arc<dyn PieceSource>> = chain.queries.sources().to_vec();
-        // Shared within this thread natively: what it fetches through lives in this tab alone.
+        // Shared within this thread; natively it is shared between threads.
         #[allow(clippy::arc_with_non_send_sync)]
         let larder = Arc::new(Larder::new(headers, store, sources, KEPT_BYTES));
         if !none {
             return (Some(larder), problem);
         }
         // What an earlier choice has left here goes.
-        if let Err(error) = larder.stock(&Address([0; 32])).await {
+        if let Err(error) = larder.tidy().await {
             tracing::debug!(%error, "what was served before is still kept");
         }
         let offers_none = || "this network offers none".to_owned();

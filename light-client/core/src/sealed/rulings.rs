@@ -5,7 +5,7 @@ use std::time::Duration;
 use nesa_chain::{
     committee::Windows,
     keys,
-    query::{Agreement, QueryRecord, Sealed},
+    query::{QueryRecord, Sealed},
 };
 use nesa_platform::time;
 use nesa_primitives::Hash;
@@ -59,10 +59,9 @@ impl QueryClient {
 
 /// Whether everybody who can be paid has been. Who was given up need not claim anything.
 pub(super) fn paid(sealed: &Sealed) -> bool {
-    let payable = |shard| {
-        let agreement = sealed.agreement(shard);
-        matches!(agreement, Agreement::Agreed(_) | Agreement::Lengths | Agreement::ClientLied)
-    };
-    let due = sealed.commits.iter().filter(|c| c.root.is_some() && !c.liar && payable(c.shard));
+    let due = sealed
+        .commits
+        .iter()
+        .filter(|c| c.is_due() && !c.put_out && sealed.agreement(c.shard).pays());
     due.into_iter().all(|commit| !commit.claimed().is_zero())
 }

@@ -168,6 +168,13 @@ pub enum Agreement {
     ClientLied,
 }
 
+impl Agreement {
+    /// Whether vouchers of the shard's replicas are good.
+    pub const fn pays(self) -> bool {
+        matches!(self, Self::Agreed(_) | Self::Lengths | Self::ClientLied)
+    }
+}
+
 /// Committee, commitments and disputes of a query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {

@@ -169,9 +169,7 @@ fn check_claims(
         return Err(Failure::new("tokens served", commit.served_tokens, last.max_tokens));
     }
     let agreement = sealed.agreement(commit.shard);
-    let agree =
-        matches!(agreement, Agreement::Agreed(_) | Agreement::ClientLied | Agreement::Lengths);
-    let payable = commit.put_out || (agree && commit.root.is_some() && !commit.liar);
+    let payable = commit.is_due() && (commit.put_out || agreement.pays());
     if !commit.claimed().is_zero() && !payable {
         return Err(Failure::new(
             "a replica that was paid",

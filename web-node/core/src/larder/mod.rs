@@ -152,7 +152,7 @@ impl Larder {
     /// # Errors
     /// [`LarderError`]; [`LarderError::Full`] where of a model nothing fits.
     pub async fn stock(&self, node: &Address) -> Result<(), LarderError> {
-        let entries = self.tidy().await?;
+        let entries = self.known().await?;
         for header in &self.models {
             let model = header.digest();
             let mut full = match self.bring(Part::whole(model)).await {
@@ -178,9 +178,17 @@ impl Larder {
         Ok(())
     }
 
+    /// Removes what is kept of models that are not fetched here.
+    ///
+    /// # Errors
+    /// [`LarderError::Storage`].
+    pub async fn tidy(&self) -> Result<(), LarderError> {
+        self.known().await.map(drop)
+    }
+
     /// Takes out of the book what belongs to models that are not fetched any more, and what was used longest ago
     /// where less may be kept than before; what stays.
-    async fn tidy(&self) -> Result<Vec<Part>, LarderError> {
+    async fn known(&self) -> Result<Vec<Part>, LarderError> {
         let _one = self.changing.lock().await;
         let (mut stay, mut strange) = (Vec::new(), Vec::new());
         for (_, part) in self.book.read().await? {

@@ -214,24 +214,19 @@ impl OnChain {
                 let (root, blind) = (entry.root, entry.blind);
                 Next::Send(Action::Reveal(Reveal { query, shard, replica, root, blind }))
             }
-            Some(commit)
-                if (commit.root.is_some() || commit.put_out) && entered(windows.reveal_ms) =>
-            {
+            Some(commit) if commit.is_due() && entered(windows.reveal_ms) => {
                 let agreement = sealed.agreement(shard);
                 let served = fees::price(record.price_per_token, commit.served_tokens);
                 let budget = fees::replica_budget(record.escrow, &sealed.terms);
                 let served = served.map_or(budget, |served| served.min(budget));
                 let lied = agreement == Agreement::ClientLied && !commit.put_out;
-                if lied && !commit.liar && served > commit.claimed() {
+                if lied && served > commit.claimed() {
                     let claim = ClaimServed { query, shard, replica };
                     return Ok(Next::Send(Action::ClaimServed(claim)));
                 }
                 // Float replicas are compared by the client, whose voucher says what it found; who was put
                 // out is compared with nobody.
-                let payable = record.lane == Lane::Float
-                    || commit.put_out
-                    || matches!(agreement, Agreement::Agreed(_) | Agreement::Lengths);
-                let payable = payable && !commit.liar;
+                let payable = record.lane == Lane::Float || commit.put_out || agreement.pays();
                 match &entry.voucher {
                     Some(voucher) if payable && voucher.total > commit.claimed() => {
                         let voucher = voucher.clone();
